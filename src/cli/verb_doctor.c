@@ -1,0 +1,129 @@
+/* `bulla doctor`: what a report of a problem needs to know about a machine. */
+#define _GNU_SOURCE
+#include <openssl/crypto.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+#include <utf8proc.h>
+
+#include "base/buffer.h"
+#include "base/cpu_features.h"
+#include "cli/verb.h"
+
+#if defined(__clang__)
+#define COMPILER "clang " __clang_version__
+#else
+#define COMPILER "gcc " __VERSION__
+#endif
+
+enum { LINE_BYTES = 512 };
+
+/* One fact, aligned. */
+#define FACT "  %-14s "
+
+/* The first line of a file, or of those that start with `prefix`, without the
+ * prefix, blanks around it and quotes; 0 when there is none. */
+static int read_line(const char *path, const char *prefix, char line[LINE_BYTES])
+{
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return 0;
+    size_t skip = strlen(prefix);
+    int found = 0;
+    while (!found && fgets(line, LINE_BYTES, file))
+        found = strncmp(line, prefix, skip) == 0;
+    fclose(file);
+    if (!found)
+        return 0;
+    size_t start = skip + strspn(line + skip, " \t\"");
+    size_t end = strlen(line);
+    while (end > start && strchr(" \t\"\n", line[end - 1]))
+        end--;
+    memmove(line, line + start, end - start);
+    line[end - start] = 0;
+    return end > start;
+}
+
+static void describe_software(struct buffer *out)
+{
+    char line[LINE_BYTES];
+    struct utsname system;
+    const char *name = read_line("/etc/os-release", "PRETTY_NAME=", line) ? line : "unknown system";
+    const char *kernel = uname(&system) == 0 ? system.release : "unknown";
+    buffer_append_format(out, FACT "%s\n", "bulla", BULLA_VERSION);
+    buffer_append_format(out, FACT "%s, kernel %s\n", "system", name, kernel);
+    buffer_append_format(out, FACT "%s\n", "compiler", COMPILER);
+    buffer_append_format(out, FACT "%s\n", "libcrypto", OpenSSL_version(OPENSSL_VERSION_STRING));
+    buffer_append_format(out, FACT "%s (Unicode %s)\n", "utf8proc", utf8proc_version(), utf8proc_unicode_version());
+}
+
+static void describe_processor(struct buffer *out)
+{
+    char brand[49];
+    cpu_brand(brand);
+    buffer_append_format(out, FACT "%s\n", "processor", brand[0] ? brand : "unnamed");
+    buffer_append_format(out, FACT, "features");
+    uint32_t features = cpu_features();
+    for (int f = 0; f < CPU_FEATURE_COUNT; f++)
+        if (features >> f & 1)
+            buffer_append_format(out, "%s ", cpu_feature_name((enum cpu_feature)f));
+    buffer_append_text(out, features ? "\n" : "none that Bulla uses\n");
+
+    cpu_set_t allowed;
+    CPU_ZERO(&allowed);
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    int usable = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : (int)online;
+    buffer_append_format(out, FACT "%d usable of %ld\n", "cores", usable, online);
+    char line[LINE_BYTES], period[32] = "";
+    unsigned long long quota, every;
+    if (read_line("/sys/fs/cgroup/cpu.max", "", line) && sscanf(line, "%llu %llu", &quota, &every) == 2 && every > 0)
+        snprintf(period, sizeof period, "%.2f", (double)quota / (double)every);
+    if (period[0])
+        buffer_append_format(out, FACT "%s cores' time (control group)\n", "limit", period);
+}
+
+static void describe_memory(struct buffer *out)
+{
+    char line[LINE_BYTES];
+    unsigned long long total = 0, available = 0, limit, pages = 0, page_kib = 0;
+    if (read_line("/proc/meminfo", "MemTotal:", line))
+        sscanf(line, "%llu", &total);
+    if (read_line("/proc/meminfo", "MemAvailable:", line))
+        sscanf(line, "%llu", &available);
+    buffer_append_format(out, FACT "%llu MiB, %llu MiB available\n", "memory", total >> 10, available >> 10);
+    if (read_line("/sys/fs/cgroup/memory.max", "", line) && sscanf(line, "%llu", &limit) == 1)
+        buffer_append_format(out, FACT "%llu MiB (control group)\n", "limit", limit >> 20);
+    if (read_line("/proc/meminfo", "HugePages_Total:", line))
+        sscanf(line, "%llu", &pages);
+    if (read_line("/proc/meminfo", "Hugepagesize:", line))
+        sscanf(line, "%llu", &page_kib);
+    buffer_append_format(out, FACT "%llu reserved of %llu KiB; transparent: %s\n", "huge pages", pages, page_kib,
+                         read_line("/sys/kernel/mm/transparent_hugepage/enabled", "", line) ? line : "not there");
+}
+
+static int run_doctor(const struct verb *verb, int argc, char **argv, bulla_error *error)
+{
+    int others;
+    int code = verb_parse(verb, argc, argv, NULL, &others, error);
+    if (code != BULLA_OK)
+        return code;
+    struct buffer out = {0};
+    describe_software(&out);
+    describe_processor(&out);
+    describe_memory(&out);
+    code = out.error.code == BULLA_OK ? BULLA_OK : bulla_fail(error, out.error.code, "%s", out.error.text);
+    if (code == BULLA_OK)
+        fwrite(out.data, 1, out.length, stdout);
+    buffer_free(&out);
+    return code;
+}
+
+const struct verb verb_doctor = {
+    .name = "doctor",
+    .summary = "say what this machine offers and which libraries run",
+    .arguments = "",
+    .details = "For a report of a problem, and to see what a model will run on. Looks only at this machine.",
+    .run = run_doctor,
+};
