@@ -35,7 +35,16 @@ static void describe_verb(const struct verb *verb, struct buffer *out)
     }
 }
 
-/* Writes a help text and ends it; the exit status. */
+/* Whether all that was printed has left: a full disk shows only here. */
+static int output_is_written(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return 1;
+    fprintf(stderr, "bulla: standard output could not be written\n");
+    return 0;
+}
+
+/* Writes a help text and frees it; the exit status. */
 static int show(struct buffer *text, FILE *stream)
 {
     int failed = text->error.code != BULLA_OK;
@@ -44,7 +53,7 @@ static int show(struct buffer *text, FILE *stream)
     else
         fputs((const char *)text->data, stream);
     buffer_free(text);
-    return failed ? EXIT_FAILED : 0;
+    return failed || !output_is_written() ? EXIT_FAILED : 0;
 }
 
 static const struct verb *find_verb(const char *name)
@@ -88,10 +97,8 @@ static int run_verb(const struct verb *verb, int argc, char **argv)
 {
     bulla_error error = {0};
     int code = verb->run(verb, argc, argv, &error);
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        fprintf(stderr, "bulla %s: standard output could not be written\n", verb->name);
+    if (!output_is_written())
         return EXIT_FAILED;
-    }
     if (code == BULLA_OK)
         return 0;
     if (code == BULLA_E_CANCELLED)
