@@ -97,10 +97,9 @@ static int run_verb(const struct verb *verb, int argc, char **argv)
 {
     bulla_error error = {0};
     int code = verb->run(verb, argc, argv, &error);
-    if (!output_is_written())
-        return EXIT_FAILED;
+    int written = output_is_written();
     if (code == BULLA_OK)
-        return 0;
+        return written ? 0 : EXIT_FAILED;
     if (code == BULLA_E_CANCELLED)
         return EXIT_CANCELLED;
     fprintf(stderr, "bulla %s: %s\n", verb->name, error.text);
