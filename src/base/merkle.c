@@ -1,0 +1,142 @@
+#include "base/merkle.h"
+
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/memory.h"
+
+enum { LEAVES_A_PIECE = 256 };
+
+struct leaf_job {
+    const uint8_t *data;
+    uint64_t length;
+    uint8_t *hashes;
+    bulla_error *errors; /* one a piece */
+};
+
+static void hash_piece(void *context, uint64_t piece)
+{
+    struct leaf_job *job = context;
+    bulla_error *error = &job->errors[piece];
+    struct hash_stream *stream = hash_stream_open(error);
+    if (!stream)
+        return;
+    uint64_t start = piece * LEAVES_A_PIECE * MERKLE_LEAF, end = start + LEAVES_A_PIECE * MERKLE_LEAF;
+    static const uint8_t prefix = 0;
+    for (end = end < job->length ? end : job->length; start < end && !error->code; start += MERKLE_LEAF) {
+        uint64_t length = end - start < MERKLE_LEAF ? end - start : MERKLE_LEAF;
+        hash_stream_update(stream, &prefix, 1);
+        hash_stream_update(stream, job->data + start, length);
+        hash_stream_finish(stream, job->hashes + start / MERKLE_LEAF * MERKLE_HASH, error);
+    }
+    hash_stream_close(stream);
+}
+
+int merkle_leaf_hashes(const void *data, uint64_t length, struct thread_team *team, uint8_t *hashes,
+                       bulla_error *error)
+{
+    uint64_t leaves = (length + MERKLE_LEAF - 1) / MERKLE_LEAF;
+    uint64_t pieces = (leaves + LEAVES_A_PIECE - 1) / LEAVES_A_PIECE;
+    struct leaf_job job = {.data = data, .length = length, .hashes = hashes};
+    job.errors = memory_alloc(pieces, sizeof *job.errors, error);
+    if (!job.errors)
+        return BULLA_E_MEMORY;
+    thread_team_each(team, pieces, hash_piece, &job);
+    int code = BULLA_OK;
+    for (uint64_t i = 0; i < pieces && code == BULLA_OK; i++)
+        if (job.errors[i].code)
+            code = bulla_fail(error, job.errors[i].code, "%s", job.errors[i].text);
+    memory_free(job.errors);
+    return code;
+}
+
+static int hash_node(struct hash_stream *stream, const uint8_t *left, const uint8_t *right, uint8_t *node,
+                     bulla_error *error)
+{
+    static const uint8_t prefix = 1;
+    hash_stream_update(stream, &prefix, 1);
+    hash_stream_update(stream, left, MERKLE_HASH);
+    hash_stream_update(stream, right, MERKLE_HASH);
+    return hash_stream_finish(stream, node, error);
+}
+
+/* One level up: pairs are hashed, a single last one moves up unchanged, which is
+ * the split at the largest power of two, read from below. */
+static int hash_level(struct hash_stream *stream, uint8_t *hashes, uint64_t *count, bulla_error *error)
+{
+    uint64_t parents = *count / 2;
+    for (uint64_t i = 0; i < parents; i++) {
+        uint8_t *pair = hashes + 2 * i * MERKLE_HASH;
+        int code = hash_node(stream, pair, pair + MERKLE_HASH, hashes + i * MERKLE_HASH, error);
+        if (code)
+            return code;
+    }
+    if (*count & 1)
+        memmove(hashes + parents * MERKLE_HASH, hashes + (*count - 1) * MERKLE_HASH, MERKLE_HASH);
+    *count = parents + (*count & 1);
+    return BULLA_OK;
+}
+
+int merkle_root(uint8_t *hashes, uint64_t count, uint8_t root[MERKLE_HASH], bulla_error *error)
+{
+    if (count == 0)
+        return hash_sha256("", 0, root, error);
+    struct hash_stream *stream = hash_stream_open(error);
+    if (!stream)
+        return BULLA_E_MEMORY;
+    int code = BULLA_OK;
+    while (count > 1 && code == BULLA_OK)
+        code = hash_level(stream, hashes, &count, error);
+    memcpy(root, hashes, MERKLE_HASH);
+    hash_stream_close(stream);
+    return code;
+}
+
+int merkle_path(const uint8_t *hashes, uint64_t count, uint64_t index, uint8_t path[64][MERKLE_HASH],
+                unsigned *length, bulla_error *error)
+{
+    *length = 0;
+    if (index >= count)
+        return bulla_fail(error, BULLA_E_USAGE, "Merkle path: leaf %llu of %llu", (unsigned long long)index,
+                          (unsigned long long)count);
+    uint8_t *level = memory_alloc(count, MERKLE_HASH, error);
+    struct hash_stream *stream = level ? hash_stream_open(error) : NULL;
+    int code = stream ? BULLA_OK : BULLA_E_MEMORY;
+    if (level)
+        memcpy(level, hashes, count * MERKLE_HASH);
+    for (; code == BULLA_OK && count > 1; index /= 2) {
+        if ((index ^ 1) < count)
+            memcpy(path[(*length)++], level + (index ^ 1) * MERKLE_HASH, MERKLE_HASH);
+        code = hash_level(stream, level, &count, error);
+    }
+    hash_stream_close(stream);
+    memory_free(level);
+    return code;
+}
+
+int merkle_path_verify(const uint8_t leaf[MERKLE_HASH], uint64_t index, uint64_t count,
+                       const uint8_t path[][MERKLE_HASH], unsigned length, const uint8_t root[MERKLE_HASH],
+                       bulla_error *error)
+{
+    if (index >= count)
+        return 0;
+    struct hash_stream *stream = hash_stream_open(error);
+    if (!stream)
+        return 0;
+    uint8_t node[MERKLE_HASH];
+    memcpy(node, leaf, MERKLE_HASH);
+    unsigned used = 0;
+    int good = 1;
+    for (; good && count > 1; index /= 2, count = (count + 1) / 2) {
+        if ((index ^ 1) >= count)
+            continue;
+        good = used < length;
+        if (!good)
+            break;
+        const uint8_t *sibling = path[used++];
+        const uint8_t *left = index & 1 ? sibling : node, *right = index & 1 ? node : sibling;
+        good = hash_node(stream, left, right, node, error) == BULLA_OK;
+    }
+    hash_stream_close(stream);
+    return good && used == length && memcmp(node, root, MERKLE_HASH) == 0;
+}

@@ -1,0 +1,197 @@
+#include "bulla/model.h"
+
+#include <string.h>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/memory.h"
+#include "base/merkle.h"
+#include "model/model_file.h"
+#include "model/program_names.h"
+
+struct bulla_model {
+    struct file_map map;
+    const struct model_file_header *header;
+    const uint8_t *region;
+    const struct model_region_header *region_header;
+    const void **data; /* [tensor_count] */
+    bulla_program program;
+    bulla_tokenizer *tokenizer;
+};
+
+static int check_header(bulla_model *model, bulla_error *error)
+{
+    uint64_t length = model->map.length;
+    const struct model_file_header *header = (const void *)model->map.data;
+    if (length < MODEL_FILE_HEADER + MODEL_REGION_HEADER)
+        return bulla_fail(error, BULLA_E_INPUT, "the file has %llu bytes, a model file at least %d",
+                          (unsigned long long)length, MODEL_FILE_HEADER + MODEL_REGION_HEADER);
+    if (memcmp(header->magic, MODEL_FILE_MAGIC, 16) != 0)
+        return bulla_fail(error, BULLA_E_INPUT, "this is not a Bulla model file, or its import was cut short; import it "
+                          "with `bulla import SRC -o FILE`");
+    if (header->file_version != MODEL_FILE_VERSION || header->program_version != BULLA_PROGRAM_VERSION)
+        return bulla_fail(error, BULLA_E_UNSUPPORTED, "file version %u with program version %u; this build reads %d and "
+                          "%d: import the source again", header->file_version, header->program_version,
+                          MODEL_FILE_VERSION, BULLA_PROGRAM_VERSION);
+    uint64_t rest = length - MODEL_FILE_HEADER;
+    if (header->region_offset != MODEL_FILE_HEADER || header->region_length < MODEL_REGION_HEADER ||
+        header->region_length > rest || header->description_offset != MODEL_FILE_HEADER + header->region_length ||
+        header->description_length != rest - header->region_length)
+        return bulla_fail(error, BULLA_E_INPUT, "the header's parts do not fill the file's %llu bytes exactly",
+                          (unsigned long long)length);
+    uint8_t digest[32];
+    int code = model_file_header_digest(header, (const char *)model->map.data + header->description_offset,
+                                        header->description_length, digest, error);
+    if (code == BULLA_OK && memcmp(digest, header->header_digest, 32) != 0)
+        code = bulla_fail(error, BULLA_E_INPUT, "the header's digest does not match: the file was changed or damaged");
+    model->header = header;
+    model->region = model->map.data + header->region_offset;
+    return code;
+}
+
+static int check_root(const bulla_model *model, unsigned threads, bulla_error *error)
+{
+    uint64_t length = model->header->region_length, leaves = (length + MERKLE_LEAF - 1) / MERKLE_LEAF;
+    uint8_t *hashes = memory_alloc(leaves, MERKLE_HASH, error);
+    if (!hashes)
+        return BULLA_E_MEMORY;
+    struct thread_team *team = NULL;
+    uint8_t root[32];
+    int code = thread_team_start(threads ? threads : thread_cores(), &team, error);
+    if (code == BULLA_OK)
+        code = merkle_leaf_hashes(model->region, length, team, hashes, error);
+    if (code == BULLA_OK)
+        code = merkle_root(hashes, leaves, root, error);
+    thread_team_stop(team);
+    memory_free(hashes);
+    if (code == BULLA_OK && memcmp(root, model->header->model_root, 32) != 0) {
+        char found[65], expected[65];
+        hex_encode(root, 32, found);
+        hex_encode(model->header->model_root, 32, expected);
+        code = bulla_fail(error, BULLA_E_INPUT, "the model root is %s, the header says %s: the file was changed or damaged",
+                          found, expected);
+    }
+    return code;
+}
+
+/* A part of the region: aligned, inside, of the size it must have. */
+static const void *find_part(const bulla_model *model, const char *name, uint64_t offset, uint64_t length,
+                             bulla_error *error)
+{
+    uint64_t region = model->header->region_length;
+    if (offset % MODEL_ALIGNMENT == 0 && offset <= region && length <= region - offset)
+        return model->region + offset;
+    bulla_fail(error, BULLA_E_INPUT, "%s: bytes %llu + %llu lie outside the region of %llu or are not aligned to %d", name,
+               (unsigned long long)offset, (unsigned long long)length, (unsigned long long)region, MODEL_ALIGNMENT);
+    return NULL;
+}
+
+static int read_region(bulla_model *model, bulla_error *error)
+{
+    const struct model_region_header *header = (const void *)model->region;
+    model->region_header = header;
+    if (memcmp(header->magic, MODEL_REGION_MAGIC, 16) != 0 || header->version != BULLA_PROGRAM_VERSION)
+        return bulla_fail(error, BULLA_E_INPUT, "the rooted region does not start with a program of version %d",
+                          BULLA_PROGRAM_VERSION);
+    if (header->operation_count > 1 << 20 || header->tensor_count > 1 << 20)
+        return bulla_fail(error, BULLA_E_INPUT, "%u operations and %u tensors are more than a program has",
+                          header->operation_count, header->tensor_count);
+    bulla_program *program = &model->program;
+    *program = (bulla_program){.operation_count = header->operation_count, .tensor_count = header->tensor_count,
+                               .vocabulary = header->vocabulary, .context = header->context,
+                               .layers = header->layers, .logits_F = header->logits_F};
+    program->operations = find_part(model, "operations", header->operations_offset,
+                                    header->operation_count * sizeof(bulla_operation), error);
+    program->tensors = find_part(model, "tensors", header->tensors_offset, header->tensor_count * sizeof(bulla_tensor), error);
+    if (!program->operations || !program->tensors ||
+        !find_part(model, "tokenizer", header->tokenizer_offset, header->tokenizer_length, error) ||
+        !find_part(model, "chat template", header->template_offset, header->template_length, error))
+        return BULLA_E_INPUT;
+    model->data = memory_alloc(header->tensor_count, sizeof *model->data, error);
+    if (!model->data)
+        return BULLA_E_MEMORY;
+    program->data = model->data;
+    for (uint32_t i = 0; i < header->tensor_count; i++) {
+        const bulla_tensor *tensor = &program->tensors[i];
+        model->data[i] = find_part(model, "a tensor", tensor->offset, tensor->bytes, error);
+        if (!model->data[i])
+            return bulla_fail_prefix(error, "tensor %u", i);
+    }
+    return bulla_program_check(program, error);
+}
+
+int bulla_model_open(const char *path, unsigned threads, bulla_model **result, bulla_error *error)
+{
+    *result = NULL;
+    bulla_model *model = memory_alloc(1, sizeof *model, error);
+    if (!model)
+        return BULLA_E_MEMORY;
+    int code = file_map_open(path, &model->map, error);
+    if (code == BULLA_OK)
+        code = check_header(model, error);
+    if (code == BULLA_OK)
+        code = check_root(model, threads, error);
+    if (code == BULLA_OK)
+        code = read_region(model, error);
+    if (code == BULLA_OK)
+        code = bulla_tokenizer_open(model->region + model->region_header->tokenizer_offset,
+                                    model->region_header->tokenizer_length, &model->tokenizer, error);
+    if (code == BULLA_OK && bulla_tokenizer_vocabulary(model->tokenizer) != model->program.vocabulary)
+        code = bulla_fail(error, BULLA_E_INPUT, "the tokenizer has %u ids, the program %u",
+                          bulla_tokenizer_vocabulary(model->tokenizer), model->program.vocabulary);
+    if (code != BULLA_OK) {
+        bulla_model_close(model);
+        return bulla_fail_prefix(error, "%s", path);
+    }
+    *result = model;
+    return BULLA_OK;
+}
+
+void bulla_model_close(bulla_model *model)
+{
+    if (!model)
+        return;
+    bulla_tokenizer_close(model->tokenizer);
+    memory_free(model->data);
+    file_map_close(&model->map);
+    memory_free(model);
+}
+
+const bulla_program *bulla_model_program(const bulla_model *model)
+{
+    return &model->program;
+}
+
+const bulla_tokenizer *bulla_model_tokenizer(const bulla_model *model)
+{
+    return model->tokenizer;
+}
+
+const char *bulla_model_chat_template(const bulla_model *model, size_t *length)
+{
+    *length = model->region_header->template_length;
+    return (const char *)model->region + model->region_header->template_offset;
+}
+
+const uint8_t *bulla_model_root(const bulla_model *model)
+{
+    return model->header->model_root;
+}
+
+const uint8_t *bulla_model_source_digest(const bulla_model *model)
+{
+    return model->header->source_digest;
+}
+
+const char *bulla_model_description(const bulla_model *model, size_t *length)
+{
+    *length = model->header->description_length;
+    return (const char *)model->map.data + model->header->description_offset;
+}
+
+void bulla_model_release(const bulla_model *model, uint32_t tensor)
+{
+    if (tensor < model->program.tensor_count)
+        file_map_release(&model->map, model->header->region_offset + model->program.tensors[tensor].offset,
+                         model->program.tensors[tensor].bytes);
+}
