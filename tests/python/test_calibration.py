@@ -23,6 +23,7 @@ SECTIONS = range(30, 46)
 SECTION_BYTES = range(1_500, 3_001)
 ALLOWED_CONTROLS = "\n\t\f"
 
+
 def is_forbidden(character):
     """C0 and C1 controls but the three allowed ones, DEL, a byte order mark, a replacement character."""
     code = ord(character)
