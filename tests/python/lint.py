@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 
-# Earlier ones know nothing of later ones (docs/architecture).
+# Earlier ones know nothing of later ones; see README.md.
 LAYERS = ["base", "model", "exec", "trust", "check", "serve", "ops", "cli"]
 # The layer that implements each public header.
 PUBLIC_HEADERS = {
