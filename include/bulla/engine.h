@@ -1,0 +1,77 @@
+/* The engine: runs a model's program fast, for many sequences at once, with the
+ * same bits as the reference whatever the threads, the batch, the order of
+ * pages, the chunking of the prompt or the instruction set.
+ *
+ * A sequence is a prompt and what was generated after it; its keys and values
+ * lie in pages of 64 positions taken from one pool. A step takes a batch of
+ * pieces (a run of new tokens of one sequence each): prompt chunks and single
+ * decoded tokens side by side.
+ */
+#ifndef BULLA_ENGINE_H
+#define BULLA_ENGINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bulla/error.h"
+#include "bulla/model.h"
+
+typedef struct bulla_engine bulla_engine;
+typedef struct bulla_sequence bulla_sequence;
+
+enum { BULLA_PAGE_POSITIONS = 64 };
+
+typedef struct bulla_engine_options {
+    unsigned threads;       /* 0: one a core */
+    const char *isa;        /* NULL: the best here (or BULLA_ISA); "portable", "avx2", "vnni", "amx", ... forces one */
+    uint64_t pages;         /* KV pages in the pool; 0: enough for one sequence of the model's full context */
+    uint32_t batch_rows;    /* most positions computed together, 0: 512 */
+    int shuffle_pages;      /* tests: hand pages out in a scattered order */
+} bulla_engine_options;
+
+/* `model` must outlive the engine. */
+int bulla_engine_open(const bulla_model *model, const bulla_engine_options *options, bulla_engine **engine,
+                      bulla_error *error);
+void bulla_engine_close(bulla_engine *engine); /* all its sequences are gone with it */
+
+const char *bulla_engine_isa(const bulla_engine *engine);     /* the kernels in use: "vnni", ... */
+unsigned bulla_engine_threads(const bulla_engine *engine);
+uint64_t bulla_engine_pages_free(const bulla_engine *engine);
+uint64_t bulla_engine_pages_total(const bulla_engine *engine);
+
+/* Instruction sets this processor can run, best first, NULL-terminated. */
+const char *const *bulla_engine_isas(void);
+/* Whether `isa` is built in and runs here; the reason why not into `reason` (may be NULL). */
+int bulla_engine_isa_available(const char *isa, char *reason, size_t reason_size);
+
+/* A new empty sequence. `first_sampled` is the position from which a token will
+ * first be sampled (the last prompt token's position): values that can't reach
+ * it are not evaluated, so cannot raise RANGE (docs/canonical.md). */
+int bulla_sequence_open(bulla_engine *engine, uint64_t first_sampled, bulla_sequence **sequence, bulla_error *error);
+void bulla_sequence_close(bulla_sequence *sequence); /* returns its pages; NULL is fine */
+uint64_t bulla_sequence_length(const bulla_sequence *sequence); /* positions computed so far */
+/* Forgets positions from `length` on (length <= current). Speculation and edits
+ * of a conversation use it. */
+void bulla_sequence_truncate(bulla_sequence *sequence, uint64_t length);
+
+/* One piece of a step. */
+typedef struct bulla_piece {
+    bulla_sequence *sequence;
+    const uint32_t *ids;   /* [count], each below the vocabulary */
+    uint32_t count;
+    uint32_t logits_from;  /* logits are wanted for ids[logits_from .. count): `count` for none. Only
+                              positions >= first_sampled may be asked for. */
+    int32_t *logits;       /* [count - logits_from][vocabulary]; caller's */
+    int code;              /* result: BULLA_OK, BULLA_E_RANGE (error has position and operation), ... */
+    uint64_t range_position; /* where RANGE was raised, the first in (position, operation) order */
+    uint32_t range_operation;
+} bulla_piece;
+
+/* Runs the pieces together; each sequence at most once in a step. Any number of
+ * ids: the engine cuts them into batches of batch_rows. Returns BULLA_OK when
+ * every piece was handled (look at each piece's code); otherwise nothing
+ * changed: no free page (BULLA_E_LIMIT), a context that is full (BULLA_E_LIMIT),
+ * an id too large (BULLA_E_USAGE). After RANGE a sequence can only be closed. */
+int bulla_engine_step(bulla_engine *engine, bulla_piece *pieces, size_t count, bulla_error *error);
+
+#endif
