@@ -21,9 +21,11 @@ LAYERS = ["base", "model", "exec", "trust", "check", "serve", "ops", "cli"]
 # The layer that implements each public header.
 PUBLIC_HEADERS = {
     "chat_template.h": "model",
+    "engine.h": "exec",
     "error.h": "base",
     "model.h": "model",
     "program.h": "model",
+    "sampler.h": "exec",
     "tokenizer.h": "model",
 }
 LONG_FILE = 800
