@@ -59,18 +59,17 @@ static int open_file(struct source *source, bulla_error *error)
     int code = file_map_open(source->path, &map, error);
     if (code != BULLA_OK)
         return code;
-    if (gguf_has_magic(map.data, map.length))
+    if (gguf_has_magic(map.data, map.length)) {
         code = gguf_open(source, &map, 0, error);
-    else if (has_suffix(source->path, ".safetensors"))
-        code = safetensors_open_file(source, &map, error);
-    else {
-        file_map_close(&map);
-        return bulla_fail(error, BULLA_E_INPUT,
-                          "%s: not a model: it does not start with GGUF, and its name does not end in .safetensors or "
-                          ".index.json",
-                          source->path);
+        return code == BULLA_OK ? BULLA_OK : bulla_fail_prefix(error, "%s", source->path);
     }
-    return code == BULLA_OK ? BULLA_OK : bulla_fail_prefix(error, "%s", source->path);
+    if (has_suffix(source->path, ".safetensors"))
+        return safetensors_open_file(source, &map, error);
+    file_map_close(&map);
+    return bulla_fail(error, BULLA_E_INPUT,
+                      "%s: not a model: it does not start with GGUF, and its name does not end in .safetensors or "
+                      ".index.json",
+                      source->path);
 }
 
 static int open_path(struct source *source, const char *path, bulla_error *error)
@@ -186,7 +185,7 @@ void source_tensor_release(const struct source *source, const struct source_tens
     source->format->release(source, tensor);
 }
 
-/* Settings: 1, 0 or -1 as source.h says. */
+/* Settings. The getters return 1, 0 or -1, as source.h says. */
 
 static int fail_setting(const struct source *source, const char *key, const bulla_error *own, bulla_error *error)
 {

@@ -42,9 +42,12 @@ void source_close(struct source *source); /* NULL is fine */
 enum source_kind source_kind(const struct source *source);
 const char *source_path(const struct source *source);
 
-/* SHA-256 over all of the model's own bytes (the GGUF file; or config.json,
- * tokenizer.json, tokenizer_config.json and each shard in order of name, each
- * preceded by its name, a NUL and its length as u64 little-endian). */
+/* SHA-256 over all bytes that a source can give (the GGUF file; or those that are
+ * there of config.json, generation_config.json, tokenizer.json,
+ * tokenizer_config.json, special_tokens_map.json, added_tokens.json,
+ * chat_template.json, chat_template.jinja and tokenizer.model, then each shard in
+ * order of name, each preceded by its name, a NUL and its length as u64
+ * little-endian). */
 int source_digest(const struct source *source, uint8_t digest[32], bulla_error *error);
 
 /* Tensors, in order of the file (GGUF) or of name (safetensors). 4-bit groups
@@ -67,7 +70,9 @@ void source_tensor_release(const struct source *source, const struct source_tens
  * safetensors config.json, nested members joined by '.' ("rope_scaling.factor",
  * "text_config.hidden_size"). Each getter returns 1 when the setting is there
  * and of that type, 0 when it is not there (or is JSON null), and -1 with the
- * error recorded when it is there with another type or outside [low, high]. */
+ * error recorded when it is there with another type or outside [low, high]. A
+ * JSON number without a fraction is an integer, however written, and any integer
+ * is a real too. */
 int source_get_integer(const struct source *source, const char *key, int64_t low, int64_t high, int64_t *value,
                        bulla_error *error);
 int source_get_real(const struct source *source, const char *key, double *value, bulla_error *error); /* finite */
@@ -76,7 +81,7 @@ int source_get_bool(const struct source *source, const char *key, int *value, bu
 int source_get_text(const struct source *source, const char *key, const char **text, size_t *length,
                     bulla_error *error);
 /* Arrays. `count` elements; the element getters take an index below it and
- * follow the same rules. */
+ * follow the same rules. A bool is the integer 0 or 1 there. */
 int source_get_array(const struct source *source, const char *key, uint64_t *count, bulla_error *error);
 int source_get_array_integer(const struct source *source, const char *key, uint64_t index, int64_t *value,
                              bulla_error *error);
@@ -85,12 +90,12 @@ int source_get_array_real(const struct source *source, const char *key, uint64_t
 int source_get_array_text(const struct source *source, const char *key, uint64_t index, const char **text,
                           size_t *length, bulla_error *error);
 
-/* safetensors only: config.json, tokenizer.json, tokenizer_config.json and
- * generation_config.json as parsed; NULL where the file is not there or the
- * source is a GGUF. */
+/* safetensors only: a JSON file of the list at source_digest as parsed; NULL where
+ * it is not there or the source is a GGUF. */
 const struct json *source_json(const struct source *source, const char *file_name);
-/* A whole side file's bytes (chat_template.jinja, tokenizer.model); 0 and NULL
- * where it isn't there. Owned by the source. */
+/* The whole bytes of a file of that list (chat_template.jinja, tokenizer.model);
+ * 0 and NULL where it isn't there. Owned by the source. A name that is not in the
+ * list is BULLA_E_USAGE. */
 int source_side_file(const struct source *source, const char *file_name, const uint8_t **data, size_t *length,
                      bulla_error *error);
 

@@ -27,8 +27,8 @@ struct setting {
     const char *type_name; /* for sentences: "a u32", "an array of string" */
 };
 
-/* A format's functions. The generic half has checked arguments already. Error
- * sentences need not name the source: source.c does. */
+/* A format's functions. The generic half has checked arguments already, and puts
+ * the source's path before error sentences. */
 struct source_format {
     enum source_kind kind;
     void (*close)(struct source *source); /* what does not live in the arena */
