@@ -1,0 +1,41 @@
+/* One answer: a prompt through the engine, token by token through the sampler,
+ * out as text. */
+#ifndef EXEC_GENERATE_H
+#define EXEC_GENERATE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bulla/engine.h"
+#include "bulla/sampler.h"
+
+enum generate_finish { GENERATE_STOP, GENERATE_LENGTH, GENERATE_RANGE, GENERATE_CANCELLED };
+
+struct generate_request {
+    const uint32_t *prompt; /* [prompt_count], at least one */
+    size_t prompt_count;
+    uint64_t max_tokens;    /* 0: as many as the context holds */
+    bulla_sampling sampling;
+    /* Each token as it is drawn, with the text that it completes (whole
+     * characters; may be empty). Non-zero cancels. May be NULL. */
+    int (*on_token)(void *context, uint32_t token, const char *text, size_t length);
+    void *context;
+};
+
+struct generate_result {
+    uint32_t *tokens; /* without the end token; free with generate_result_free */
+    size_t token_count;
+    enum generate_finish finish;
+    uint64_t range_position; /* with GENERATE_RANGE */
+    uint32_t range_operation;
+    double prefill_seconds, decode_seconds; /* wall time; informative */
+};
+
+/* A prompt longer than the context is BULLA_E_LIMIT naming both numbers. `sequence`
+ * may be NULL; a sequence that was opened by the caller for this prompt and already
+ * holds its first tokens is continued (chat reuses the common prefix) and left open. */
+int generate(bulla_engine *engine, const bulla_model *model, bulla_sequence *sequence,
+             const struct generate_request *request, struct generate_result *result, bulla_error *error);
+void generate_result_free(struct generate_result *result);
+
+#endif
