@@ -5,7 +5,7 @@
  *   tool_source digest PATH             hex
  *   tool_source get PATH KIND KEY       KIND: integer, real, bool, text, array, array_integer, array_real,
  *                                       array_text (every element, one a line)
- *   tool_source probe PATH              reads all there is; prints nothing
+ *   tool_source probe PATH...           reads all there is; a line each: "ok", or the error's code and sentence
  *
  * Exits 0; 1 with the sentence on standard error; 3 where a setting is absent. */
 #include <inttypes.h>
@@ -54,12 +54,18 @@ static int dump(const struct source *source, const struct source_tensor *tensor,
     return BULLA_OK;
 }
 
-static int probe(const struct source *source, bulla_error *error)
+static void probe(const char *path)
 {
-    int code = BULLA_OK;
-    for (size_t i = 0; i < source_tensor_count(source) && code == BULLA_OK; i++)
-        code = dump(source, source_tensor_at(source, i), NULL, error);
-    return code == BULLA_OK ? 0 : report(error);
+    bulla_error error = {0};
+    struct source *source;
+    int code = source_open(path, &source, &error);
+    for (size_t i = 0; code == BULLA_OK && i < source_tensor_count(source); i++)
+        code = dump(source, source_tensor_at(source, i), NULL, &error);
+    source_close(source);
+    if (code == BULLA_OK)
+        printf("ok\n");
+    else
+        printf("%s: %s\n", bulla_code_name(error.code), error.text);
 }
 
 static int print_element(const struct source *source, const char *kind, const char *key, uint64_t index,
@@ -138,13 +144,15 @@ int main(int argc, char **argv)
     struct source *source;
     if (argc < 3)
         return 2;
+    for (int i = 2; strcmp(argv[1], "probe") == 0 && i < argc; i++)
+        probe(argv[i]);
+    if (strcmp(argv[1], "probe") == 0)
+        return 0;
     if (source_open(argv[2], &source, &error) != BULLA_OK)
         return report(&error);
     int status = 2;
     if (strcmp(argv[1], "list") == 0)
         status = list(source);
-    else if (strcmp(argv[1], "probe") == 0)
-        status = probe(source, &error);
     else if (strcmp(argv[1], "digest") == 0)
         status = print_digest(source, &error);
     else if (strcmp(argv[1], "get") == 0 && argc == 5)

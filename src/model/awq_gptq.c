@@ -26,7 +26,7 @@ static const char *shown(const struct json *value)
 
 static int refuse(const char *member, const struct json *value, const char *expected, bulla_error *error)
 {
-    return bulla_fail(error, BULLA_E_UNSUPPORTED, "config.json: quantization_config.%s is %s; read is: %s", member,
+    return bulla_fail(error, BULLA_E_UNSUPPORTED, "quantization_config.%s is %s; read is: %s", member,
                       shown(value), expected);
 }
 
@@ -70,7 +70,7 @@ static int parse_gptq(const struct json *quantization, struct packing *packing, 
     for (size_t i = 0; dynamic && i < dynamic->length; i++) /* "-:PATTERN" leaves modules unquantised */
         if (strncmp(dynamic->keys[i], "-:", 2) != 0)
             return bulla_fail(error, BULLA_E_UNSUPPORTED,
-                              "config.json: quantization_config.dynamic gives %s settings of its own; read are models "
+                              "quantization_config.dynamic gives %s settings of its own; read are models "
                               "with one setting for all modules",
                               dynamic->keys[i]);
     packing->layout = is_text(format, "gptq_v2") ? PACKING_GPTQ_V2 : PACKING_GPTQ;
@@ -98,7 +98,7 @@ int packing_parse(const struct json *config, struct packing *packing, bulla_erro
     if (!quantization)
         return BULLA_OK;
     if (!json_is(quantization, JSON_OBJECT))
-        return bulla_fail(error, BULLA_E_INPUT, "config.json: quantization_config is %s; an object was expected",
+        return bulla_fail(error, BULLA_E_INPUT, "quantization_config is %s; an object was expected",
                           shown(quantization));
     const struct json *method = get(quantization, "quant_method", NULL);
     if (is_text(method, "gptq"))

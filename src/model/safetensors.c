@@ -6,39 +6,15 @@
 #include "base/memory.h"
 #include "model/awq_gptq.h"
 #include "model/dequantize.h"
+#include "model/safetensors_header.h"
 #include "model/side_files.h"
 
-static const size_t HEADER_PARSED_LIMIT = 256 << 20; /* a header or an index, parsed */
 static const size_t INDEX_LIMIT = 64 << 20;
-
-struct number_type {
-    const char *name;
-    unsigned bits;
-};
-
-/* Dtype of the safetensors crate. Those that number_format_find_name knows and
- * reads can be read; the others are listed only. */
-static const struct number_type number_types[] = {
-    {"F32", 32},    {"F16", 16},    {"BF16", 16},   {"F64", 64}, {"BOOL", 8}, {"U8", 8},   {"I8", 8},
-    {"U16", 16},    {"I16", 16},    {"U32", 32},    {"I32", 32}, {"U64", 64}, {"I64", 64}, {"C64", 64},
-    {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F4", 4},   {"F6_E2M3", 6}, {"F6_E3M2", 6},
-    {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8},
-};
 
 struct shard {
     struct file_map map;
     int borrowed;
     const char *name; /* without folder */
-};
-
-/* A tensor as a header names it. */
-struct stored_tensor {
-    const char *name;
-    const struct number_type *type;
-    int dimensions;
-    uint64_t shape[SOURCE_MAX_DIMENSIONS];
-    uint64_t begin, bytes; /* in the shard's file */
-    size_t shard;
 };
 
 /* What is behind a source_tensor. */
@@ -52,205 +28,9 @@ struct safetensors {
     struct side_files side;
     struct shard *shards; /* in order of name */
     size_t shard_count;
-    struct stored_tensor *stored; /* memory_free; in order of name once all are there */
-    size_t stored_count, stored_capacity;
+    struct stored_tensors stored; /* in order of name once all are there */
     struct packing packing;
 };
-
-/* A header's tensor, being read. */
-
-static int fail_entry(const char *name, bulla_error *error, const char *problem)
-{
-    return bulla_fail(error, BULLA_E_INPUT, "tensor %s: %s", name, problem);
-}
-
-static int read_shape(struct stored_tensor *tensor, const struct json *entry, uint64_t *values, bulla_error *error)
-{
-    const struct json *shape = json_get(entry, "shape");
-    if (!json_is(shape, JSON_ARRAY))
-        return fail_entry(tensor->name, error, "its shape is no array");
-    if (shape->length > SOURCE_MAX_DIMENSIONS)
-        return bulla_fail(error, BULLA_E_UNSUPPORTED, "tensor %s: %zu dimensions; up to %d are read", tensor->name,
-                          shape->length, SOURCE_MAX_DIMENSIONS);
-    *values = 1;
-    tensor->dimensions = (int)shape->length;
-    for (size_t i = 0; i < shape->length; i++) {
-        const struct json *size = shape->items[i];
-        if (!json_is(size, JSON_NUMBER) || !size->is_integer || size->integer < 0)
-            return fail_entry(tensor->name, error, "its shape holds something else than integers from 0 up");
-        tensor->shape[i] = (uint64_t)size->integer;
-        if (__builtin_mul_overflow(*values, tensor->shape[i], values))
-            return fail_entry(tensor->name, error, "its dimensions multiply to more than any file can hold");
-    }
-    return BULLA_OK;
-}
-
-/* Bytes begin and end relative to the data section, which has `room` bytes. */
-static int read_offsets(struct stored_tensor *tensor, const struct json *entry, uint64_t room, bulla_error *error)
-{
-    const struct json *offsets = json_get(entry, "data_offsets");
-    if (!json_is(offsets, JSON_ARRAY) || offsets->length != 2)
-        return fail_entry(tensor->name, error, "its data_offsets are no array of two");
-    for (int i = 0; i < 2; i++)
-        if (!json_is(offsets->items[i], JSON_NUMBER) || !offsets->items[i]->is_integer ||
-            offsets->items[i]->integer < 0)
-            return fail_entry(tensor->name, error, "its data_offsets hold something else than integers from 0 up");
-    uint64_t begin = (uint64_t)offsets->items[0]->integer, end = (uint64_t)offsets->items[1]->integer;
-    if (begin > end || end > room)
-        return bulla_fail(error, BULLA_E_INPUT,
-                          "tensor %s: data_offsets %llu to %llu, where the file has %llu bytes of tensor data; it is cut "
-                          "short or not valid",
-                          tensor->name, (unsigned long long)begin, (unsigned long long)end, (unsigned long long)room);
-    tensor->begin = begin;
-    tensor->bytes = end - begin;
-    return BULLA_OK;
-}
-
-static int read_type(struct stored_tensor *tensor, const struct json *entry, bulla_error *error)
-{
-    const struct json *type = json_get(entry, "dtype");
-    if (!json_is(type, JSON_STRING))
-        return fail_entry(tensor->name, error, "its dtype is no string");
-    for (size_t i = 0; i < sizeof number_types / sizeof number_types[0]; i++)
-        if (strcmp(number_types[i].name, type->text) == 0)
-            tensor->type = &number_types[i];
-    if (!tensor->type)
-        return bulla_fail(error, BULLA_E_UNSUPPORTED, "tensor %s: dtype %s is not known", tensor->name, type->text);
-    return BULLA_OK;
-}
-
-static int read_entry(struct stored_tensor *tensor, const struct json *entry, uint64_t room, bulla_error *error)
-{
-    uint64_t values = 0, bits;
-    if (!json_is(entry, JSON_OBJECT))
-        return fail_entry(tensor->name, error, "its entry is no object");
-    int code = read_type(tensor, entry, error);
-    if (code == BULLA_OK)
-        code = read_shape(tensor, entry, &values, error);
-    if (code == BULLA_OK)
-        code = read_offsets(tensor, entry, room, error);
-    if (code != BULLA_OK)
-        return code;
-    if (__builtin_mul_overflow(values, tensor->type->bits, &bits) || bits % 8 || bits / 8 != tensor->bytes)
-        return bulla_fail(error, BULLA_E_INPUT, "tensor %s: %llu values of %s do not fill its %llu bytes", tensor->name,
-                          (unsigned long long)values, tensor->type->name, (unsigned long long)tensor->bytes);
-    return BULLA_OK;
-}
-
-static int compare_begins(const void *left, const void *right)
-{
-    const struct stored_tensor *a = left, *b = right;
-    if (a->begin != b->begin)
-        return a->begin < b->begin ? -1 : 1;
-    return (a->bytes > b->bytes) - (a->bytes < b->bytes); /* empty ones come before what starts there too */
-}
-
-/* The shard's tensors, `added` from the end of the list, must cover its data. */
-static int check_cover(struct stored_tensor *tensors, size_t count, uint64_t room, bulla_error *error)
-{
-    uint64_t end = 0;
-    qsort(tensors, count, sizeof *tensors, compare_begins);
-    for (size_t i = 0; i < count; i++) {
-        if (tensors[i].begin != end)
-            return bulla_fail(error, BULLA_E_INPUT, "tensor %s starts at byte %llu of the data, where byte %llu is the "
-                              "next: tensors %s",
-                              tensors[i].name, (unsigned long long)tensors[i].begin, (unsigned long long)end,
-                              tensors[i].begin < end ? "overlap" : "leave a gap");
-        end += tensors[i].bytes;
-    }
-    if (end != room)
-        return bulla_fail(error, BULLA_E_INPUT, "its tensors end after %llu bytes of data, the file after %llu",
-                          (unsigned long long)end, (unsigned long long)room);
-    return BULLA_OK;
-}
-
-/* Room for `more` tensors at the end of the list. */
-static int reserve(struct safetensors *model, size_t more, bulla_error *error)
-{
-    if (more > SAFETENSORS_MAX_TENSORS - model->stored_count)
-        return bulla_fail(error, BULLA_E_LIMIT, "more than %d tensors", SAFETENSORS_MAX_TENSORS);
-    if (model->stored_count + more <= model->stored_capacity)
-        return BULLA_OK;
-    size_t capacity = model->stored_count + more + model->stored_capacity / 2;
-    struct stored_tensor *grown = memory_resize(model->stored, capacity, sizeof *grown, error);
-    if (!grown)
-        return BULLA_E_MEMORY;
-    model->stored = grown;
-    model->stored_capacity = capacity;
-    return BULLA_OK;
-}
-
-/* Where an index is, only what it assigns to this shard is kept. */
-static void keep_indexed(struct safetensors *model, size_t first, const struct shard *shard,
-                         const struct json *weight_map)
-{
-    size_t kept = first;
-    for (size_t i = first; i < model->stored_count; i++) {
-        const struct json *place = json_get(weight_map, model->stored[i].name);
-        if (!weight_map || (place && strcmp(place->text, shard->name) == 0))
-            model->stored[kept++] = model->stored[i];
-    }
-    model->stored_count = kept;
-}
-
-static int read_entries(struct source *source, size_t index, const struct json *header, uint64_t data_start,
-                        const struct json *weight_map, bulla_error *error)
-{
-    struct safetensors *model = source->model;
-    struct shard *shard = &model->shards[index];
-    uint64_t room = shard->map.length - data_start;
-    size_t first = model->stored_count;
-    int code = reserve(model, header->length, error);
-    for (size_t i = 0; i < header->length && code == BULLA_OK; i++) {
-        const char *name = header->keys[i];
-        if (strcmp(name, "__metadata__") == 0)
-            continue;
-        code = source_check_name(name, header->key_lengths[i], SAFETENSORS_MAX_NAME_BYTES, "a tensor's name", error);
-        if (code != BULLA_OK)
-            break;
-        struct stored_tensor *tensor = &model->stored[model->stored_count];
-        *tensor = (struct stored_tensor){.name = arena_copy_text(&source->arena, name, strlen(name), error),
-                                         .shard = index};
-        code = tensor->name ? read_entry(tensor, header->items[i], room, error) : BULLA_E_MEMORY;
-        model->stored_count++;
-    }
-    if (code != BULLA_OK)
-        return code;
-    code = check_cover(model->stored + first, model->stored_count - first, room, error);
-    for (size_t i = first; i < model->stored_count; i++)
-        model->stored[i].begin += data_start;
-    keep_indexed(model, first, shard, weight_map);
-    return code;
-}
-
-/* u64 length of the header, the header (JSON, spaces behind it allowed), data. */
-static int read_shard(struct source *source, size_t index, const struct json *weight_map, bulla_error *error)
-{
-    struct safetensors *model = source->model;
-    const struct file_map *map = &model->shards[index].map;
-    struct reader reader = reader_over(map->data, map->length);
-    uint64_t length = reader_u64(&reader);
-    if (reader.failed)
-        return bulla_fail(error, BULLA_E_INPUT, "the file has %zu bytes; safetensors start with 8 that give the "
-                          "header's length",
-                          map->length);
-    if (length > SAFETENSORS_MAX_HEADER_BYTES)
-        return bulla_fail(error, BULLA_E_LIMIT, "its header's length is %llu bytes; up to %d are read (is it really a "
-                          "safetensors file?)",
-                          (unsigned long long)length, SAFETENSORS_MAX_HEADER_BYTES);
-    const char *text = (const char *)reader_bytes(&reader, length);
-    if (!text)
-        return bulla_fail(error, BULLA_E_INPUT, "its header's length is %llu bytes, the file has %zu; it is cut short "
-                          "or not valid",
-                          (unsigned long long)length, map->length);
-    if (length < 2 || text[0] != '{')
-        return bulla_fail(error, BULLA_E_INPUT, "its header does not start with {");
-    struct arena arena = {.limit = HEADER_PARSED_LIMIT};
-    const struct json *header = json_parse(text, (size_t)length, "header", &arena, error);
-    int code = header ? read_entries(source, index, header, 8 + length, weight_map, error) : BULLA_E_INPUT;
-    arena_free(&arena);
-    return code;
-}
 
 /* What a source shows. */
 
@@ -270,7 +50,7 @@ static const struct stored_tensor *find_stored(const struct safetensors *model, 
     memcpy(name, base, length);
     memcpy(name + length, suffix, strlen(suffix) + 1);
     struct stored_tensor key = {.name = name};
-    return bsearch(&key, model->stored, model->stored_count, sizeof key, compare_stored_names);
+    return bsearch(&key, model->stored.items, model->stored.count, sizeof key, compare_stored_names);
 }
 
 /* The length of NAME where `name` is NAME followed by `suffix`, else 0. */
@@ -301,7 +81,7 @@ static struct packed_part part_of(const struct safetensors *model, const struct 
 {
     struct packed_part part = {0};
     if (stored)
-        part = (struct packed_part){.type_name = stored->type->name,
+        part = (struct packed_part){.type_name = stored->type_name,
                                     .dimensions = stored->dimensions,
                                     .shape = {stored->shape[0], stored->shape[1]},
                                     .data = stored_data(model, stored)};
@@ -336,7 +116,7 @@ static int show_packed(struct source *source, const struct stored_tensor *stored
 static void show_plain(const struct stored_tensor *stored, struct source_tensor *tensor)
 {
     tensor->name = stored->name;
-    tensor->type_name = stored->type->name;
+    tensor->type_name = stored->type_name;
     tensor->dimensions = stored->dimensions ? stored->dimensions : 1; /* a scalar is a vector of one */
     memcpy(tensor->shape, stored->shape, sizeof tensor->shape);
     if (stored->dimensions == 0)
@@ -353,12 +133,12 @@ static int compare_names(const void *left, const void *right)
 static int show_tensors(struct source *source, bulla_error *error)
 {
     struct safetensors *model = source->model;
-    source->tensors = arena_alloc(&source->arena, model->stored_count, sizeof *source->tensors, error);
-    struct shown_tensor *shown = arena_alloc(&source->arena, model->stored_count, sizeof *shown, error);
+    source->tensors = arena_alloc(&source->arena, model->stored.count, sizeof *source->tensors, error);
+    struct shown_tensor *shown = arena_alloc(&source->arena, model->stored.count, sizeof *shown, error);
     if (!source->tensors || !shown)
         return BULLA_E_MEMORY;
-    for (size_t i = 0; i < model->stored_count; i++) {
-        const struct stored_tensor *stored = &model->stored[i];
+    for (size_t i = 0; i < model->stored.count; i++) {
+        const struct stored_tensor *stored = &model->stored.items[i];
         struct source_tensor *tensor = &source->tensors[source->tensor_count];
         size_t length = base_length(stored->name, ".qweight");
         if (is_companion(model, stored->name))
@@ -387,22 +167,34 @@ static int check_index(const struct safetensors *model, const struct json *weigh
     return BULLA_OK;
 }
 
+static int read_shard(struct source *source, size_t index, const struct json *weight_map, bulla_error *error)
+{
+    struct safetensors *model = source->model;
+    const struct shard *shard = &model->shards[index];
+    struct shard_content content = {.data = shard->map.data,
+                                    .length = shard->map.length,
+                                    .shard = index,
+                                    .name = shard->name,
+                                    .weight_map = weight_map};
+    return stored_tensors_read(&model->stored, &content, &source->arena, error);
+}
+
 /* From maps to tensors. `weight_map` is NULL where there is no index. */
-static int read_shards(struct source *source, const struct json *weight_map, bulla_error *error)
+static int read_shards(struct source *source, const char *folder, const struct json *weight_map, bulla_error *error)
 {
     struct safetensors *model = source->model;
     int code = packing_parse(side_files_json(&model->side, "config.json"), &model->packing, error);
-    for (size_t i = 0; i < model->shard_count && code == BULLA_OK; i++) {
-        code = read_shard(source, i, weight_map, error);
-        if (code != BULLA_OK)
-            bulla_fail_prefix(error, "%s", model->shards[i].name);
-    }
     if (code != BULLA_OK)
-        return code;
-    if (model->stored_count > 0)
-        qsort(model->stored, model->stored_count, sizeof *model->stored, compare_stored_names);
+        return bulla_fail_prefix(error, "%s/config.json", folder);
+    for (size_t i = 0; i < model->shard_count; i++)
+        if (read_shard(source, i, weight_map, error) != BULLA_OK)
+            return bulla_fail_prefix(error, "%s/%s", folder, model->shards[i].name);
+    if (model->stored.count > 0)
+        qsort(model->stored.items, model->stored.count, sizeof *model->stored.items, compare_stored_names);
     code = weight_map ? check_index(model, weight_map, error) : BULLA_OK;
-    return code == BULLA_OK ? show_tensors(source, error) : code;
+    if (code == BULLA_OK)
+        code = show_tensors(source, error);
+    return code == BULLA_OK ? BULLA_OK : bulla_fail_prefix(error, "%s", source->path);
 }
 
 /* The format's functions. */
@@ -414,7 +206,7 @@ static void close_safetensors(struct source *source)
         if (!model->shards[i].borrowed)
             file_map_close(&model->shards[i].map);
     side_files_close(&model->side);
-    memory_free(model->stored);
+    memory_free(model->stored.items);
 }
 
 static int digest_safetensors(const struct source *source, uint8_t digest[32], bulla_error *error)
@@ -556,10 +348,7 @@ static int open_rest(struct source *source, const char *folder, const struct jso
 {
     struct safetensors *model = source->model;
     int code = side_files_open(&model->side, folder, error);
-    if (code != BULLA_OK)
-        return code;
-    code = read_shards(source, weight_map, error);
-    return code == BULLA_OK ? BULLA_OK : bulla_fail_prefix(error, "%s", folder);
+    return code == BULLA_OK ? read_shards(source, folder, weight_map, error) : code;
 }
 
 int safetensors_open_file(struct source *source, const struct file_map *map, bulla_error *error)
@@ -582,7 +371,7 @@ int safetensors_open_bytes(struct source *source, const struct file_map *map, co
     int code = add_one_shard(source, map, "model.safetensors", 1, error);
     if (code == BULLA_OK && config)
         code = side_files_set_config(&model->side, config, config_length, error);
-    return code == BULLA_OK ? read_shards(source, NULL, error) : code;
+    return code == BULLA_OK ? read_shards(source, source->path, NULL, error) : code;
 }
 
 /* A shard's name comes from a file: it must not lead out of the folder. */
@@ -647,7 +436,7 @@ static int open_shards(struct source *source, const char *folder, bulla_error *e
 /* The index: {"metadata": ..., "weight_map": {tensor: file, ...}}. */
 static int open_indexed(struct source *source, const char *index_path, bulla_error *error)
 {
-    struct arena arena = {.limit = HEADER_PARSED_LIMIT};
+    struct arena arena = {.limit = SAFETENSORS_MAX_PARSED_BYTES};
     uint8_t *text;
     size_t length;
     int code = file_read(index_path, INDEX_LIMIT, &text, &length, error);

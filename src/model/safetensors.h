@@ -9,12 +9,7 @@
 #include "base/file.h"
 #include "model/source_format.h"
 
-enum {
-    SAFETENSORS_MAX_HEADER_BYTES = 100000000, /* the original's limit */
-    SAFETENSORS_MAX_TENSORS = 1 << 20,
-    SAFETENSORS_MAX_SHARDS = 4096,
-    SAFETENSORS_MAX_NAME_BYTES = 1024
-};
+enum { SAFETENSORS_MAX_SHARDS = 4096 };
 
 /* Each fills a zeroed source whose `path` is set. */
 int safetensors_open_folder(struct source *source, bulla_error *error);

@@ -22,10 +22,10 @@ static const struct {
 };
 static const size_t PARSED_LIMIT = (size_t)1 << 30; /* all JSON of one model together */
 
-static int parse(struct side_files *files, int kind, bulla_error *error)
+static int parse(struct side_files *files, int kind, const char *path, bulla_error *error)
 {
     struct side_file *file = &files->files[kind];
-    file->json = json_parse((const char *)file->map.data, file->map.length, kinds[kind].name, &files->arena, error);
+    file->json = json_parse((const char *)file->map.data, file->map.length, path, &files->arena, error);
     return file->json ? BULLA_OK : BULLA_E_INPUT;
 }
 
@@ -47,11 +47,8 @@ static int open_one(struct side_files *files, const char *folder, int kind, bull
     if (code == BULLA_OK && file->map.length > kinds[kind].limit)
         code = bulla_fail(error, BULLA_E_LIMIT, "%s: its %zu bytes are more than the %zu that such a file may have",
                           (char *)path.data, file->map.length, kinds[kind].limit);
-    if (code == BULLA_OK && file->present && kinds[kind].is_json) {
-        code = parse(files, kind, error);
-        if (code != BULLA_OK)
-            bulla_fail_prefix(error, "%s", folder);
-    }
+    if (code == BULLA_OK && file->present && kinds[kind].is_json)
+        code = parse(files, kind, (char *)path.data, error);
     buffer_free(&path);
     return code;
 }
@@ -69,7 +66,7 @@ int side_files_set_config(struct side_files *files, const void *config, size_t l
 {
     files->arena.limit = PARSED_LIMIT;
     files->files[0] = (struct side_file){.map = {.data = config, .length = length}, .present = 1, .borrowed = 1};
-    return parse(files, 0, error);
+    return parse(files, 0, kinds[0].name, error);
 }
 
 void side_files_close(struct side_files *files)
