@@ -17,12 +17,16 @@ enum {
     SCALE = 1477319722          /* round(10^6 * 1024 / ln 2) */
 };
 
+/* GNU C; ISO C has no integer of 128 bits. */
+__extension__ typedef __int128 int128;
+__extension__ typedef unsigned __int128 uint128;
+
 /* An id whose logit is changed. */
 struct change {
     uint32_t id;
     int was_seen;      /* in the prompt or generated: repetition */
     uint64_t generated; /* times */
-    __int128 logit;
+    int128 logit;
 };
 
 struct bulla_sampler {
@@ -150,13 +154,13 @@ void bulla_sampler_close(bulla_sampler *sampler)
 }
 
 /* floor(numerator / denominator + 1/2), denominator > 0 */
-static __int128 divide_half_up(__int128 numerator, __int128 denominator)
+static int128 divide_half_up(int128 numerator, int128 denominator)
 {
-    __int128 twice = 2 * numerator + denominator, quotient = twice / (2 * denominator);
+    int128 twice = 2 * numerator + denominator, quotient = twice / (2 * denominator);
     return quotient * 2 * denominator > twice ? quotient - 1 : quotient;
 }
 
-static __int128 in_logit_units(__int128 millionths, int F)
+static int128 in_logit_units(int128 millionths, int F)
 {
     return divide_half_up(millionths * (INT64_C(1) << F), MILLION);
 }
@@ -175,16 +179,16 @@ static int is_allowed(const uint64_t *allowed, uint32_t id)
     return !allowed || (allowed[id / 64] >> (id & 63) & 1);
 }
 
-static __int128 penalised(const struct change *change, const bulla_sampling *sampling, int F)
+static int128 penalised(const struct change *change, const bulla_sampling *sampling, int F)
 {
-    __int128 logit = change->logit;
+    int128 logit = change->logit;
     if (change->was_seen && logit > 0)
-        logit = divide_half_up(logit * MILLION, (__int128)sampling->repetition);
+        logit = divide_half_up(logit * MILLION, (int128)sampling->repetition);
     else if (change->was_seen)
-        logit = divide_half_up(logit * (__int128)sampling->repetition, MILLION);
+        logit = divide_half_up(logit * (int128)sampling->repetition, MILLION);
     if (change->generated)
         logit -= in_logit_units(sampling->presence, F);
-    return logit - in_logit_units((__int128)sampling->frequency * (int64_t)change->generated, F);
+    return logit - in_logit_units((int128)sampling->frequency * (int64_t)change->generated, F);
 }
 
 /* Everything said about a draw but its result. */
@@ -205,7 +209,7 @@ static int apply_changes(bulla_sampler *sampler, struct draw *draw, bulla_error 
     draw->logits = sampler->adjusted;
     for (uint32_t i = 0; i < sampler->change_count; i++) {
         const struct change *change = &sampler->changes[i];
-        __int128 logit = penalised(change, draw->sampling, draw->F);
+        int128 logit = penalised(change, draw->sampling, draw->F);
         if (!is_allowed(draw->allowed, change->id))
             continue;
         if (logit <= INT32_MIN || logit > INT32_MAX)
@@ -307,10 +311,10 @@ static void measure(bulla_sampler *sampler, const struct draw *draw, int64_t lar
 {
     uint64_t whole = SCALE / divisor;
     int shift = whole ? __builtin_clzll(whole) : 64;
-    uint64_t reciprocal = (uint64_t)(((unsigned __int128)SCALE << shift) / divisor);
+    uint64_t reciprocal = (uint64_t)(((uint128)SCALE << shift) / divisor);
     for (uint32_t i = 0; i < count; i++) {
         uint64_t difference = (uint64_t)(largest - draw->logits[sampler->ids[i]]);
-        uint64_t D = (uint64_t)((unsigned __int128)difference * reciprocal >> shift);
+        uint64_t D = (uint64_t)((uint128)difference * reciprocal >> shift);
         D += (D + 1) * divisor <= difference * SCALE;
         sampler->distances[i] = (uint16_t)D;
     }
@@ -349,7 +353,7 @@ static struct cut find_cut(bulla_sampler *sampler, const bulla_sampling *samplin
         P += count * weight;
     }
     /* The shortest prefix with 10^6 * sum >= top_p * P: at least one id. */
-    uint64_t needed = (uint64_t)(((unsigned __int128)sampling->top_p * P + MILLION - 1) / MILLION), sum = 0;
+    uint64_t needed = (uint64_t)(((uint128)sampling->top_p * P + MILLION - 1) / MILLION), sum = 0;
     needed = needed ? needed : 1;
     struct cut cut = {0, 0};
     left = top_k;
@@ -396,7 +400,7 @@ static int draw_weighted(bulla_sampler *sampler, const struct draw *draw, uint32
     uint64_t divisor = sampling->temperature << draw->F; /* below 2^58 */
     int64_t largest = draw->logits[best];
     /* D < DISTANCES exactly up to this difference. */
-    unsigned __int128 reach = ((unsigned __int128)DISTANCES * divisor - 1) / SCALE;
+    uint128 reach = ((uint128)DISTANCES * divisor - 1) / SCALE;
     uint32_t candidates = collect(sampler, draw, largest - (reach > UINT32_MAX ? UINT32_MAX : (int64_t)reach));
     measure(sampler, draw, largest, divisor, candidates);
     struct cut cut = {0, 0};
@@ -406,7 +410,7 @@ static int draw_weighted(bulla_sampler *sampler, const struct draw *draw, uint32
     uint64_t r, total = walk(sampler, candidates, cut, UINT64_MAX, token);
     int code = hash_numbers("bulla-sample", sampling->seed, draw->position, &r, error);
     if (code == BULLA_OK)
-        walk(sampler, candidates, cut, (uint64_t)((unsigned __int128)r * total >> 64), token);
+        walk(sampler, candidates, cut, (uint64_t)((uint128)r * total >> 64), token);
     return code;
 }
 
