@@ -1,0 +1,99 @@
+#define _GNU_SOURCE
+#include "exec/cpu/isa.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cpu_features.h"
+#include "bulla/engine.h"
+
+#define FEATURE(name) (1u << CPU_##name)
+#define VNNI_FEATURES (FEATURE(AVX2) | FEATURE(AVX512F) | FEATURE(AVX512BW) | FEATURE(AVX512VL) | FEATURE(AVX512_VNNI))
+
+struct isa {
+    const struct kernels *kernels;
+    uint32_t features;
+};
+
+/* Best first. AVX512DQ is in every processor with AVX512_VNNI. */
+static const struct isa isas[] = {
+#if defined(__x86_64__)
+    {&kernels_amx, VNNI_FEATURES | FEATURE(AMX_TILE) | FEATURE(AMX_INT8)},
+    {&kernels_vnni, VNNI_FEATURES},
+    {&kernels_avx2, FEATURE(AVX2)},
+#endif
+    {&kernels_portable, 0},
+};
+enum { ISAS = sizeof isas / sizeof isas[0] };
+
+static int isa_runs(const struct isa *isa, bulla_error *error)
+{
+    uint32_t missing = isa->features & ~cpu_features();
+    for (int f = 0; f < CPU_FEATURE_COUNT; f++)
+        if (missing >> f & 1)
+            return bulla_fail(error, BULLA_E_UNSUPPORTED,
+                              "instruction set %s: this processor or operating system lacks %s; leave BULLA_ISA unset for "
+                              "the best that runs here", isa->kernels->name, cpu_feature_name((enum cpu_feature)f));
+    return isa->kernels->prepare(error);
+}
+
+static const struct isa *isa_find(const char *name)
+{
+    for (int i = 0; i < ISAS; i++)
+        if (strcmp(isas[i].kernels->name, name) == 0)
+            return &isas[i];
+    return NULL;
+}
+
+int isa_choose(const char *name, const struct kernels **kernels, bulla_error *error)
+{
+    if (!name || !*name)
+        name = getenv("BULLA_ISA");
+    if (name && *name) {
+        const struct isa *isa = isa_find(name);
+        if (!isa)
+            return bulla_fail(error, BULLA_E_UNSUPPORTED, "instruction set %.40s is unknown here; known are portable"
+#if defined(__x86_64__)
+                              ", avx2, vnni, amx"
+#endif
+                              , name);
+        int code = isa_runs(isa, error);
+        *kernels = code ? NULL : isa->kernels;
+        return code;
+    }
+    for (int i = 0; i < ISAS; i++)
+        if (isa_runs(&isas[i], NULL) == BULLA_OK) {
+            *kernels = isas[i].kernels;
+            return BULLA_OK;
+        }
+    return bulla_fail(error, BULLA_E_INTERNAL, "not even portable kernels run");
+}
+
+const char *const *bulla_engine_isas(void)
+{
+    static const char *const names[] = {
+#if defined(__x86_64__)
+        "amx", "vnni", "avx2",
+#endif
+        "portable", NULL};
+    /* Those that run are a tail of the list: each set's features include the next one's. */
+    int first = 0;
+    while (names[first + 1] && !bulla_engine_isa_available(names[first], NULL, 0))
+        first++;
+    return names + first;
+}
+
+int bulla_engine_isa_available(const char *name, char *reason, size_t reason_size)
+{
+    bulla_error error = {0};
+    const struct kernels *kernels;
+    int code = name && *name ? isa_choose(name, &kernels, &error)
+                             : bulla_fail(&error, BULLA_E_USAGE, "no instruction set is named");
+    if (reason && reason_size) {
+        size_t length = code ? strlen(error.text) : 0;
+        length = length < reason_size ? length : reason_size - 1;
+        memcpy(reason, error.text, length);
+        reason[length] = 0;
+    }
+    return code == BULLA_OK;
+}

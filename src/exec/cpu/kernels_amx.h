@@ -1,0 +1,71 @@
+/* AMX int8 tiles (Intel SDM volume 1, chapter 18, and 2A/2D: LDTILECFG, TDPBSSD,
+ * TDPBUSD): 16 rows of 64 bytes. Included by kernel sources only. */
+#ifndef EXEC_CPU_KERNELS_AMX_H
+#define EXEC_CPU_KERNELS_AMX_H
+
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { AMX_ROWS = 16 };
+
+/* Tiles 0 to 3: sums of (first or second 16 rows) x (first or second block);
+ * 4, 5: rows of activations; 6, 7: blocks of weights. */
+static inline void amx_configure(uint32_t first_rows, uint32_t second_rows)
+{
+    struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } configuration = {.palette = 1};
+    const uint32_t rows[8] = {first_rows, first_rows, second_rows, second_rows, first_rows, second_rows, 16, 16};
+    for (int tile = 0; tile < 8; tile++) {
+        configuration.rows[tile] = (uint8_t)(rows[tile] ? rows[tile] : 1);
+        configuration.row_bytes[tile] = 64;
+    }
+    /* gcc 12 believes that loading reads only the first bytes: without the barrier the
+     * other stores may come after it. */
+    __asm__ volatile("" ::"r"(&configuration) : "memory");
+    _tile_loadconfig(&configuration);
+}
+
+static inline void amx_release(void)
+{
+    _tile_release();
+}
+
+/* acc[32][32] = q rows (16 or 32) x one or two blocks of 16 rows, over `steps` of 64 columns. */
+static inline void amx_product(const int8_t *q, size_t q_stride, int two_rows, const int8_t *w0, const int8_t *w1,
+                               uint32_t steps, int32_t *acc)
+{
+    const int8_t *q1 = q + AMX_ROWS * q_stride;
+    enum { ACC_STRIDE = 32 * 4 };
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (uint32_t k = 0; k < steps; k++) {
+        _tile_loadd(4, q + (size_t)k * 64, q_stride);
+        _tile_loadd(6, w0 + (size_t)k * 1024, 64);
+        _tile_dpbssd(0, 4, 6);
+        if (w1) {
+            _tile_loadd(7, w1 + (size_t)k * 1024, 64);
+            _tile_dpbssd(1, 4, 7);
+        }
+        if (two_rows) {
+            _tile_loadd(5, q1 + (size_t)k * 64, q_stride);
+            _tile_dpbssd(2, 5, 6);
+            if (w1)
+                _tile_dpbssd(3, 5, 7);
+        }
+    }
+    _tile_stored(0, acc, ACC_STRIDE);
+    if (w1)
+        _tile_stored(1, acc + 16, ACC_STRIDE);
+    if (two_rows) {
+        _tile_stored(2, acc + 16 * 32, ACC_STRIDE);
+        if (w1)
+            _tile_stored(3, acc + 16 * 32 + 16, ACC_STRIDE);
+    }
+}
+#endif

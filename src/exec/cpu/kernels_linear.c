@@ -1,0 +1,219 @@
+/* linear: products of int8 rows, then the page's epilogue with its two
+ * roundings: S_j = RS(s * M_j, k1), y_j = RS(acc_j * S_j, k2) + bias_j. */
+#include "exec/cpu/kernels.h"
+#include "exec/cpu/kernels_dot.h"
+
+/* How a row of activations is finished. */
+enum row_way {
+    ROW_RANGE,   /* s is out of its bound: zeros */
+    ROW_BOUNDED, /* no result of this row can leave 31 bits: 32-bit bias, no check */
+    ROW_CHECKED, /* s below 2^32: vectors, every result checked */
+    ROW_SCALAR
+};
+
+static int64_t round_shift(int64_t a, int k)
+{
+    return k == 0 ? a : (a + (INT64_C(1) << (k - 1))) >> k;
+}
+
+static enum row_way row_way(const struct packed_linear *linear, int64_t s)
+{
+    if (s >= INT64_C(1) << (15 + linear->k1))
+        return ROW_RANGE;
+    if (s >> 32)
+        return ROW_SCALAR;
+    int64_t S = round_shift(s * linear->largest_M, linear->k1);
+    int64_t largest = round_shift((int64_t)linear->largest_sum * S, linear->k2) + 1 + (int64_t)linear->largest_bias;
+    return largest < INT64_C(1) << 31 ? ROW_BOUNDED : ROW_CHECKED;
+}
+
+static void mark_range(uint8_t *range)
+{
+    __atomic_store_n(range, 1, __ATOMIC_RELAXED);
+}
+
+static void finish_scalar(const struct linear_call *call, uint32_t row, uint32_t block, enum row_way way,
+                          const int32_t acc[KERNEL_ROWS])
+{
+    const struct packed_linear *linear = call->linear;
+    uint32_t first = block * KERNEL_ROWS;
+    uint32_t count = linear->rows - first < KERNEL_ROWS ? linear->rows - first : KERNEL_ROWS;
+    int32_t *y = call->y + row * call->y_stride + first;
+    int64_t s = call->s[row];
+    if (way == ROW_RANGE) {
+        memset(y, 0, count * sizeof *y);
+        mark_range(&call->range[row]);
+        return;
+    }
+    int bad = 0;
+    for (uint32_t j = 0; j < count; j++) {
+        int64_t S = round_shift(s * linear->M[first + j], linear->k1);
+        int64_t value = round_shift(acc[j] * S, linear->k2) + linear->bias[first + j];
+        y[j] = (int32_t)(uint32_t)(uint64_t)value;
+        bad |= value >= INT64_C(1) << 31 || value <= -(INT64_C(1) << 31);
+    }
+    if (bad)
+        mark_range(&call->range[row]);
+}
+
+#if defined(__AVX512F__)
+
+/* What the epilogue needs of a block and an operation. */
+struct finish {
+    __m512i M_even, M_odd, bias;
+    __m512i half1, half2;
+    __m128i k1, k2;
+    __mmask16 mask;
+};
+
+ALWAYS_INLINE struct finish finish_begin(const struct packed_linear *linear, uint32_t block)
+{
+    struct finish f;
+    uint32_t first = block * KERNEL_ROWS, left = linear->rows - first;
+    f.M_even = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(linear->M + first)));
+    f.M_odd = _mm512_srli_epi64(f.M_even, 32);
+    f.bias = _mm512_loadu_si512(linear->bias + first);
+    f.half1 = _mm512_set1_epi64(linear->k1 ? INT64_C(1) << (linear->k1 - 1) : 0);
+    f.half2 = _mm512_set1_epi64(linear->k2 ? INT64_C(1) << (linear->k2 - 1) : 0);
+    f.k1 = _mm_cvtsi32_si128(linear->k1);
+    f.k2 = _mm_cvtsi32_si128(linear->k2);
+    f.mask = left >= KERNEL_ROWS ? (__mmask16)0xFFFF : (__mmask16)((1u << left) - 1);
+    return f;
+}
+
+ALWAYS_INLINE void finish_row(const struct linear_call *call, const struct finish *f, uint32_t row, uint32_t block,
+                              enum row_way way, __m512i acc)
+{
+    if (way == ROW_RANGE || way == ROW_SCALAR) {
+        int32_t sums[KERNEL_ROWS];
+        _mm512_storeu_si512(sums, acc);
+        finish_scalar(call, row, block, way, sums);
+        return;
+    }
+    __m512i s = _mm512_set1_epi64(call->s[row]);
+    __m512i S_even = _mm512_srl_epi64(_mm512_add_epi64(_mm512_mul_epu32(f->M_even, s), f->half1), f->k1);
+    __m512i S_odd = _mm512_srl_epi64(_mm512_add_epi64(_mm512_mul_epu32(f->M_odd, s), f->half1), f->k1);
+    __m512i even = _mm512_mul_epi32(acc, S_even), odd = _mm512_mul_epi32(_mm512_srli_epi64(acc, 32), S_odd);
+    even = _mm512_sra_epi64(_mm512_add_epi64(even, f->half2), f->k2);
+    odd = _mm512_sra_epi64(_mm512_add_epi64(odd, f->half2), f->k2);
+    if (way == ROW_CHECKED) {
+        const __m512i low = _mm512_set1_epi64(-(INT64_C(1) << 31)), high = _mm512_set1_epi64(INT64_C(1) << 31);
+        even = _mm512_add_epi64(even, _mm512_srai_epi64(_mm512_slli_epi64(f->bias, 32), 32));
+        odd = _mm512_add_epi64(odd, _mm512_srai_epi64(f->bias, 32));
+        __mmask8 bad = _mm512_cmple_epi64_mask(even, low) | _mm512_cmpge_epi64_mask(even, high) |
+                       _mm512_cmple_epi64_mask(odd, low) | _mm512_cmpge_epi64_mask(odd, high);
+        if (bad)
+            mark_range(&call->range[row]);
+    }
+    __m512i y = _mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA);
+    if (way == ROW_BOUNDED)
+        y = _mm512_add_epi32(y, f->bias);
+    _mm512_mask_storeu_epi32(call->y + row * call->y_stride + (size_t)block * KERNEL_ROWS, f->mask, y);
+}
+#endif
+
+#if defined(__AVX512VNNI__)
+
+static void linear_rows(const struct linear_call *call, uint32_t first, uint32_t rows, uint32_t begin, uint32_t end,
+                        uint8_t *prepared)
+{
+    const struct packed_linear *linear = call->linear;
+    uint32_t bytes = linear->groups * 4;
+    enum row_way way[DOT_ROWS];
+    for (uint32_t r = 0; r < rows; r++) {
+        dot_prepare(call->q + (first + r) * call->q_stride, bytes, prepared + (size_t)r * bytes);
+        way[r] = row_way(linear, call->s[first + r]);
+    }
+    for (uint32_t block = begin; block < end;) {
+        int pair = rows > 1 && end - block >= 2 ? 2 : 1;
+        const int8_t *weights[2];
+        __m512i start[2], acc[DOT_ROWS][2];
+        for (int b = 0; b < pair; b++) {
+            weights[b] = linear->weights + (size_t)(block + b) * linear->groups * 64;
+            start[b] = _mm512_loadu_si512(linear->offset + (size_t)(block + b) * KERNEL_ROWS);
+        }
+        dot_rows(weights, start, linear->groups, prepared, bytes, rows, pair, acc);
+        for (int b = 0; b < pair; b++) {
+            struct finish f = finish_begin(linear, block + b);
+            for (uint32_t r = 0; r < rows; r++)
+                finish_row(call, &f, first + r, block + b, way[r], acc[r][b]);
+        }
+        block += pair;
+    }
+}
+
+#else
+
+static void linear_rows(const struct linear_call *call, uint32_t first, uint32_t rows, uint32_t begin, uint32_t end,
+                        uint8_t *prepared)
+{
+    const struct packed_linear *linear = call->linear;
+    uint32_t bytes = linear->groups * 4;
+    enum row_way way[DOT_ROWS];
+    for (uint32_t r = 0; r < rows; r++) {
+        dot_prepare(call->q + (first + r) * call->q_stride, bytes, prepared + (size_t)r * bytes);
+        way[r] = row_way(linear, call->s[first + r]);
+    }
+    for (uint32_t block = begin; block < end; block++) {
+        int32_t acc[DOT_ROWS][KERNEL_ROWS];
+        dot_rows(linear->weights + (size_t)block * linear->groups * 64, linear->groups, prepared, bytes, rows, acc);
+        for (uint32_t r = 0; r < rows; r++)
+            finish_scalar(call, first + r, block, way[r], acc[r]);
+    }
+}
+#endif
+
+#if defined(__AMX_INT8__)
+#include "exec/cpu/kernels_amx.h"
+enum { AMX_FROM_ROWS = 4, TILE_POSITIONS = 2 * AMX_ROWS };
+
+/* Rows [first, first + rows), rows <= 32, for row blocks [begin, end), two at a time. */
+static void linear_tiles(const struct linear_call *call, uint32_t first, uint32_t rows, uint32_t block, int pair)
+{
+    const struct packed_linear *linear = call->linear;
+    _Alignas(64) int32_t acc[TILE_POSITIONS][2 * KERNEL_ROWS];
+    const int8_t *weights = linear->weights + (size_t)block * linear->groups * 64;
+    amx_product(call->q + first * call->q_stride, call->q_stride, rows > AMX_ROWS, weights,
+                pair ? weights + (size_t)linear->groups * 64 : NULL, linear->groups / 16, acc[0]);
+    struct finish f0 = finish_begin(linear, block), f1 = finish_begin(linear, pair ? block + 1 : block);
+    for (uint32_t r = 0; r < rows; r++) {
+        enum row_way way = row_way(linear, call->s[first + r]);
+        finish_row(call, &f0, first + r, block, way, _mm512_load_si512(acc[r]));
+        if (pair)
+            finish_row(call, &f1, first + r, block + 1, way, _mm512_load_si512(acc[r] + KERNEL_ROWS));
+    }
+}
+
+static void linear_amx(const struct linear_call *call, uint32_t begin, uint32_t end)
+{
+    uint32_t whole = call->rows / TILE_POSITIONS * TILE_POSITIONS, rest = call->rows - whole;
+    if (whole) {
+        amx_configure(AMX_ROWS, AMX_ROWS);
+        for (uint32_t block = begin; block < end; block += 2)
+            for (uint32_t first = 0; first < whole; first += TILE_POSITIONS)
+                linear_tiles(call, first, TILE_POSITIONS, block, end - block >= 2);
+    }
+    if (rest) {
+        amx_configure(rest < AMX_ROWS ? rest : AMX_ROWS, rest < AMX_ROWS ? 0 : rest - AMX_ROWS);
+        for (uint32_t block = begin; block < end; block += 2)
+            linear_tiles(call, whole, rest, block, end - block >= 2);
+    }
+    amx_release();
+}
+#endif
+
+void KERNEL(linear)(const struct linear_call *call, uint32_t begin, uint32_t end, void *scratch)
+{
+    if (begin >= end)
+        return;
+#if defined(__AMX_INT8__)
+    if (call->rows >= AMX_FROM_ROWS) {
+        linear_amx(call, begin, end);
+        return;
+    }
+#endif
+    for (uint32_t first = 0; first < call->rows; first += DOT_ROWS) {
+        uint32_t rows = call->rows - first < DOT_ROWS ? call->rows - first : DOT_ROWS;
+        linear_rows(call, first, rows, begin, end, scratch);
+    }
+}

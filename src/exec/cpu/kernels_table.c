@@ -1,0 +1,45 @@
+/* The table of one instruction set. */
+#define _GNU_SOURCE
+#include "exec/cpu/kernels.h"
+
+#if defined(__AMX_INT8__)
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Tile data is a large state that a process must ask for (Linux,
+ * Documentation/arch/x86/xstate.rst). */
+static int prepare(bulla_error *error)
+{
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    if (syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) != 0)
+        return bulla_fail(error, BULLA_E_UNSUPPORTED,
+                          "instruction set amx: the operating system refuses tile registers (arch_prctl)");
+    return BULLA_OK;
+}
+#define DESCRIPTION "AMX int8 tiles, AVX-512 VNNI"
+#else
+static int prepare(bulla_error *error)
+{
+    return BULLA_OK;
+}
+#if defined(__AVX512VNNI__)
+#define DESCRIPTION "AVX-512 VNNI"
+#elif defined(__AVX2__)
+#define DESCRIPTION "AVX2"
+#else
+#define DESCRIPTION "portable C"
+#endif
+#endif
+
+#define TEXT_(name) #name
+#define TEXT(name) TEXT_(name)
+
+extern const struct kernels KERNEL_JOIN(kernels, KERNELS_ISA);
+const struct kernels KERNEL_JOIN(kernels, KERNELS_ISA) = {
+    .name = TEXT(KERNELS_ISA),
+    .description = DESCRIPTION,
+    .prepare = prepare,
+    .linear = KERNEL(linear),
+    .attend_block = KERNEL(attend_block),
+    .attend_combine = KERNEL(attend_combine),
+};

@@ -1,0 +1,88 @@
+#include "exec/cpu/pack.h"
+
+#include <string.h>
+
+void pack_linear_shape(struct packed_linear *linear, uint32_t rows, uint32_t columns, int32_t k1, int32_t k2)
+{
+    *linear = (struct packed_linear){.rows = rows, .columns = columns, .k1 = k1, .k2 = k2};
+    linear->blocks = (uint32_t)(kernel_round_up(rows, KERNEL_ROWS) / KERNEL_ROWS);
+    linear->groups = (uint32_t)(kernel_round_up(columns, KERNEL_COLUMNS) / 4);
+}
+
+static void pack_row(int8_t *block, uint32_t lane, const int8_t *row, uint32_t columns)
+{
+    uint32_t whole = columns / 4;
+    int8_t *to = block + lane * 4;
+    for (uint32_t g = 0; g < whole; g++)
+        memcpy(to + (size_t)g * 64, row + (size_t)g * 4, 4);
+    if (columns % 4)
+        memcpy(to + (size_t)whole * 64, row + (size_t)whole * 4, columns % 4);
+}
+
+static int32_t row_sum(const int8_t *row, uint32_t columns)
+{
+    int32_t sum = 0;
+    for (uint32_t i = 0; i < columns; i++)
+        sum += row[i];
+    return sum;
+}
+
+void pack_linear_blocks(const struct packed_linear *linear, const struct pack_target *target, const int8_t *W,
+                        const uint16_t *M, const int32_t *bias, uint32_t begin, uint32_t end)
+{
+    for (uint32_t b = begin; b < end; b++) {
+        int8_t *block = target->weights + (size_t)b * linear->groups * 64;
+        uint32_t whole = linear->columns / 4;
+        for (uint32_t lane = 0; lane < KERNEL_ROWS; lane++) {
+            uint32_t row = b * KERNEL_ROWS + lane;
+            int there = row < linear->rows;
+            target->M[row] = there ? M[row] : 0;
+            target->bias[row] = there && bias ? bias[row] : 0;
+            target->offset[row] = there ? (int32_t)(-128u * (uint32_t)row_sum(W + (size_t)row * linear->columns, linear->columns)) : 0;
+            for (uint32_t g = there ? whole : 0; g < linear->groups; g++)
+                memset(block + (size_t)g * 64 + lane * 4, 0, 4);
+            if (there)
+                pack_row(block, lane, W + (size_t)row * linear->columns, linear->columns);
+        }
+    }
+}
+
+void pack_linear_bounds(struct packed_linear *linear)
+{
+    linear->largest_sum = linear->largest_M = linear->largest_bias = 0;
+    for (uint32_t b = 0; b < linear->blocks; b++) {
+        uint32_t sums[KERNEL_ROWS] = {0};
+        const int8_t *block = linear->weights + (size_t)b * linear->groups * 64;
+        for (uint32_t g = 0; g < linear->groups; g++, block += 64)
+            for (uint32_t lane = 0; lane < KERNEL_ROWS; lane++)
+                for (uint32_t i = 0; i < 4; i++)
+                    sums[lane] += (uint32_t)(block[lane * 4 + i] < 0 ? -block[lane * 4 + i] : block[lane * 4 + i]);
+        for (uint32_t lane = 0; lane < KERNEL_ROWS; lane++) {
+            uint32_t row = b * KERNEL_ROWS + lane;
+            int32_t bias = linear->bias[row];
+            uint32_t magnitude = bias < 0 ? -(uint32_t)bias : (uint32_t)bias;
+            if (UINT64_C(127) * sums[lane] > linear->largest_sum)
+                linear->largest_sum = UINT64_C(127) * sums[lane];
+            if (linear->M[row] > linear->largest_M)
+                linear->largest_M = linear->M[row];
+            if (magnitude > linear->largest_bias)
+                linear->largest_bias = magnitude;
+        }
+    }
+}
+
+void pack_key(int8_t *k8, int16_t *k_sum, uint32_t slot, const int8_t *key, uint32_t size, uint32_t padded)
+{
+    int8_t *block = k8 + (size_t)(slot / KERNEL_ROWS) * padded * KERNEL_ROWS;
+    for (uint32_t g = size / 4; g < padded / 4; g++)
+        memset(block + (size_t)g * 64 + slot % KERNEL_ROWS * 4, 0, 4);
+    pack_row(block, slot % KERNEL_ROWS, key, size);
+    k_sum[slot] = (int16_t)row_sum(key, size);
+}
+
+void pack_value(int8_t *v8, uint32_t slot, const int8_t *value, uint32_t size)
+{
+    int8_t *to = v8 + slot / 4 * 64 + slot % 4;
+    for (uint32_t i = 0; i < size; i++)
+        to[(size_t)(i / KERNEL_ROWS) * KERNEL_POSITIONS * KERNEL_ROWS + i % KERNEL_ROWS * 4] = value[i];
+}
