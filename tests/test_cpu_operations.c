@@ -1,0 +1,324 @@
+/* Import's fast executor against the reference, operation by operation, on every
+ * instruction set that runs here: random shapes, odd ones, the ends of bounds. */
+#include "test.h"
+
+#include "base/memory.h"
+#include "bulla/engine.h"
+#include "exec/cpu/import_run.h"
+#include "exec/ref/import_run.h"
+#include "model/tables.h"
+
+static uint64_t random_state = 1;
+
+static uint64_t random_u64(void)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state * UINT64_C(0x2545F4914F6CDD1D);
+}
+
+static int64_t random_between(int64_t low, int64_t high)
+{
+    return low + (int64_t)(random_u64() % (uint64_t)(high - low + 1));
+}
+
+/* About `bits` bits, now and then the very ends. */
+static int32_t random_element(int bits)
+{
+    int64_t top = (INT64_C(1) << bits) - 1;
+    uint64_t choice = random_u64() % 64;
+    return (int32_t)(choice == 0 ? top : choice == 1 ? -top : random_between(-top, top));
+}
+
+struct tables {
+    uint32_t exp15[1024], exp24[1024], exp31[1024];
+    int16_t cosine[65536];
+    const void *list[4];
+};
+
+static struct tables tables;
+
+static int make_tables(void **state)
+{
+    tables_exp(15, tables.exp15);
+    tables_exp(24, tables.exp24);
+    tables_exp(31, tables.exp31);
+    tables_cosine(tables.cosine);
+    tables.list[0] = tables.exp15;
+    tables.list[1] = tables.exp24;
+    tables.list[2] = tables.exp31;
+    tables.list[3] = tables.cosine;
+    return 0;
+}
+
+/* A value's memory for `positions`. */
+static struct import_value value_new(uint64_t positions, uint32_t elements, uint32_t heads)
+{
+    struct import_value value = {0};
+    value.vector = memory_alloc(positions * elements, sizeof(int32_t), NULL);
+    value.bytes = memory_alloc(positions * elements, 1, NULL);
+    value.scale = memory_alloc(positions, sizeof(int64_t), NULL);
+    value.head_scale = memory_alloc(positions * (heads ? heads : 1), sizeof(int32_t), NULL);
+    assert_true(value.vector && value.bytes && value.scale && value.head_scale);
+    return value;
+}
+
+static void value_free(struct import_value *value)
+{
+    memory_free(value->vector);
+    memory_free(value->bytes);
+    memory_free(value->scale);
+    memory_free(value->head_scale);
+}
+
+/* Runs the step with the reference and with every instruction set; all must agree. */
+static int compare(struct import_step *step)
+{
+    const bulla_operation *o = step->operation;
+    step->tables = tables.list;
+    struct import_executor reference;
+    bulla_error error = {0};
+    assert_ok(reference_import_executor_open(&reference, &error), error);
+    struct import_value expected = value_new(step->positions, o->outputs, o->heads);
+    step->output = &expected;
+    int code = reference.run(reference.context, step, &error);
+    assert_true(code == BULLA_OK || code == BULLA_E_RANGE);
+    for (const char *const *isa = bulla_engine_isas(); *isa; isa++)
+        for (unsigned threads = 1; threads <= 3; threads += 2) {
+            struct import_executor executor;
+            bulla_error fast_error = {0};
+            assert_ok(cpu_import_executor_open(threads, *isa, &executor, &fast_error), fast_error);
+            struct import_value found = value_new(step->positions, o->outputs, o->heads);
+            step->output = &found;
+            int fast_code = executor.run(executor.context, step, &fast_error);
+            if (fast_code != code || strcmp(error.text, fast_error.text) != 0)
+                fail_msg("%s, %s: %d \"%s\", expected %d \"%s\"", *isa, bulla_operation_kind_name(o->kind), fast_code,
+                         fast_error.text, code, error.text);
+            if (code == BULLA_OK) {
+                uint64_t elements = step->positions * o->outputs;
+                for (uint64_t i = 0; i < elements; i++)
+                    if (found.vector[i] != expected.vector[i])
+                        fail_msg("%s, %s n %u outputs %u: row %llu element %llu is %d, expected %d", *isa,
+                                 bulla_operation_kind_name(o->kind), o->n, o->outputs,
+                                 (unsigned long long)(i / o->outputs), (unsigned long long)(i % o->outputs),
+                                 found.vector[i], expected.vector[i]);
+                assert_memory_equal(found.bytes, expected.bytes, elements);
+                assert_memory_equal(found.scale, expected.scale, step->positions * sizeof *found.scale);
+                assert_memory_equal(found.head_scale, expected.head_scale, step->positions * o->heads * sizeof(int32_t));
+            }
+            value_free(&found);
+            cpu_import_executor_close(&executor);
+        }
+    value_free(&expected);
+    reference_import_executor_close(&reference);
+    return code;
+}
+
+static bulla_operation operation_new(int kind, uint32_t n, uint32_t outputs)
+{
+    bulla_operation o = {.kind = (uint16_t)kind, .n = n, .outputs = outputs, .inputs = {0, -1, -1}};
+    return o;
+}
+
+static uint32_t block_of(uint32_t n)
+{
+    uint32_t block = n & -n;
+    return block > 4096 ? 4096 : block;
+}
+
+static void test_linear(void **state)
+{
+    static const uint32_t columns[] = {1, 3, 4, 17, 63, 64, 65, 128, 130, 576, 640, 1536, 2048};
+    static const uint32_t outputs[] = {1, 5, 15, 16, 17, 31, 32, 33, 48, 64, 100, 192};
+    static const uint32_t positions[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 64, 70};
+    int rounds = 150, ranges = 0;
+    for (int round = 0; round < rounds; round++) {
+        uint32_t n = columns[random_u64() % 13], rows = outputs[random_u64() % 12];
+        uint64_t count = positions[random_u64() % 17];
+        bulla_operation o = operation_new(BULLA_LINEAR, n, rows);
+        int extreme = round % 5 == 0, wide = round % 7 == 0;
+        o.k1 = wide ? (int32_t)random_between(0, 46) : 13;
+        int8_t *W = memory_alloc((uint64_t)rows * n, 1, NULL);
+        uint16_t *M = memory_alloc(rows, 2, NULL);
+        int32_t *bias = memory_alloc(rows, 4, NULL);
+        for (uint64_t i = 0; i < (uint64_t)rows * n; i++)
+            W[i] = (int8_t)(extreme ? (random_u64() & 1 ? 127 : -127) : random_between(-127, 127));
+        for (uint32_t j = 0; j < rows; j++) {
+            M[j] = extreme && j % 2 ? 65535 : (uint16_t)random_between(1, 65535);
+            bias[j] = (int32_t)random_between(-1000000, 1000000);
+        }
+        struct import_value input = value_new(count, n, 0);
+        int64_t bound = INT64_C(1) << (15 + o.k1);
+        for (uint64_t p = 0; p < count; p++) {
+            input.scale[p] = extreme ? bound - 1 : random_between(0, round % 11 == 3 ? bound : bound / 4);
+            for (uint32_t i = 0; i < n; i++)
+                input.bytes[p * n + i] = extreme ? (int8_t)(p % 2 ? 127 : W[i]) : (int8_t)random_between(-127, 127);
+        }
+        /* The largest result near the bound, or well below it. */
+        int bits = 31 + (extreme ? 14 : 12);
+        for (uint32_t i = n; i > 1; i /= 2)
+            bits++;
+        o.k2 = (int32_t)random_between(bits - 34, bits - 20);
+        o.k2 = o.k2 < 0 ? 0 : o.k2;
+        struct import_step step = {.operation = &o, .positions = count, .inputs = {&input},
+            .tensors = {[BULLA_TENSOR_W] = W, [BULLA_TENSOR_M] = M, [BULLA_TENSOR_BIAS] = round % 2 ? bias : NULL},
+            .sequence_starts = (const uint64_t[]){0, count}, .sequences = 1};
+        ranges += compare(&step) == BULLA_E_RANGE;
+        value_free(&input);
+        memory_free(W);
+        memory_free(M);
+        memory_free(bias);
+    }
+    print_message("linear: %d shapes, RANGE in %d\n", rounds, ranges);
+    assert_true(ranges > 5 && ranges < rounds / 2);
+}
+
+static void test_attend(void **state)
+{
+    static const uint32_t sizes[] = {64, 80, 96, 128, 256, 16, 2, 40};
+    static const uint32_t groups[] = {1, 2, 3, 4};
+    int rounds = 60, ranges = 0;
+    for (int round = 0; round < rounds; round++) {
+        uint32_t size = sizes[random_u64() % 8], kv_heads = 1 + (uint32_t)(random_u64() % 3);
+        uint32_t heads = kv_heads * groups[random_u64() % 4];
+        uint64_t first = (uint64_t)random_between(1, 200), second = (uint64_t)random_between(0, 90);
+        uint64_t count = first + second;
+        bulla_operation o = operation_new(BULLA_ATTEND, heads * size, heads * size);
+        o.heads = heads;
+        o.kv_heads = kv_heads;
+        o.head_size = size;
+        o.window = round % 3 == 0 ? (uint32_t)random_between(1, 130) : 0;
+        int32_t cap[1025];
+        for (int i = 0; i <= 1024; i++)
+            cap[i] = (i - 512) * 700;
+        int scale_bits = 20, extreme = round % 6 == 5;
+        o.a2 = extreme ? (int32_t)random_between(16, 20) : 22;
+        struct import_value q = value_new(count, heads * size, heads), k = value_new(count, kv_heads * size, kv_heads),
+                            v = value_new(count, kv_heads * size, kv_heads);
+        for (uint64_t i = 0; i < count * heads * size; i++)
+            q.bytes[i] = (int8_t)(extreme ? 127 : random_between(-127, 127));
+        for (uint64_t i = 0; i < count * kv_heads * size; i++) {
+            k.bytes[i] = (int8_t)(extreme ? (random_u64() & 1 ? 127 : -127) : random_between(-127, 127));
+            v.bytes[i] = (int8_t)random_between(-127, 127);
+        }
+        for (uint64_t i = 0; i < count * heads; i++)
+            q.head_scale[i] = extreme ? INT32_MAX : (int32_t)random_between(0, 1 << scale_bits);
+        for (uint64_t i = 0; i < count * kv_heads; i++) {
+            k.head_scale[i] = (int32_t)random_between(0, extreme ? 1 << 21 : 1 << scale_bits);
+            v.head_scale[i] = (int32_t)(random_u64() % 4 ? random_between(8, 12) : random_between(0, 24));
+        }
+        struct import_step step = {.operation = &o, .positions = count, .inputs = {&q, &k, &v},
+            .tensors = {[BULLA_TENSOR_A] = round % 4 == 1 ? cap : NULL},
+            .sequence_starts = (const uint64_t[]){0, first, count}, .sequences = 2};
+        ranges += compare(&step) == BULLA_E_RANGE;
+        value_free(&q);
+        value_free(&k);
+        value_free(&v);
+    }
+    print_message("attend: %d shapes, RANGE in %d\n", rounds, ranges);
+    assert_true(ranges > 0 && ranges < rounds / 2);
+}
+
+/* quant, norm_quant and the quantising operations a head. */
+static void test_quantising(void **state)
+{
+    static const uint32_t sizes[] = {1, 2, 6, 16, 24, 48, 64, 80, 96, 128, 256, 576, 640, 1000, 1536, 2048, 8192};
+    int rounds = 300, ranges = 0;
+    for (int round = 0; round < rounds; round++) {
+        static const int kinds[] = {BULLA_QUANT, BULLA_NORM_QUANT, BULLA_HEAD_QUANT, BULLA_KEY_QUANT, BULLA_VALUE_QUANT};
+        int kind = kinds[round % 5], per_head = round % 5 >= 2;
+        uint32_t n = sizes[random_u64() % (per_head ? 11 : 17)], heads = per_head ? 1 + (uint32_t)(random_u64() % 5) : 1;
+        uint64_t count = (uint64_t)random_between(1, 6);
+        bulla_operation o = operation_new(kind, n * heads, n * heads);
+        o.heads = per_head ? heads : 0;
+        o.head_size = per_head ? n : 0;
+        o.block = block_of(n);
+        o.c = (int32_t)random_between(-10, 20);
+        o.C = (uint32_t)random_between(1, 65535);
+        o.eps = (uint64_t)random_between(1, 1 << 20);
+        uint8_t e[8192];
+        for (uint32_t i = 0; i < n; i++)
+            e[i] = (uint8_t)(random_u64() % 3 ? 0 : random_between(0, round % 4 == 0 ? 15 : 6));
+        struct import_value x = value_new(count, n * heads, 0);
+        for (uint64_t p = 0; p < count; p++) {
+            int bits = (int)random_between(0, round % 8 == 7 ? 31 : 27);
+            for (uint32_t i = 0; i < n * heads; i++)
+                x.vector[p * n * heads + i] = random_u64() % 16 == 0 ? random_element(bits) : random_element(bits / 2);
+        }
+        struct import_step step = {.operation = &o, .positions = count, .inputs = {&x},
+            .tensors = {[BULLA_TENSOR_E] = kind == BULLA_NORM_QUANT ? e : NULL},
+            .sequence_starts = (const uint64_t[]){0, count}, .sequences = 1};
+        ranges += compare(&step) == BULLA_E_RANGE;
+        value_free(&x);
+    }
+    print_message("quantising operations: %d shapes, RANGE in %d\n", rounds, ranges);
+}
+
+static void test_elementwise(void **state)
+{
+    static const uint32_t sizes[] = {2, 6, 16, 24, 64, 80, 96, 128, 256};
+    int32_t A[1025], cap[1025], *G = memory_alloc(256, 4, NULL);
+    tables_activation(TABLES_SILU, A);
+    for (int i = 0; i <= 1024; i++)
+        cap[i] = (int32_t)random_between(-(1 << 29), 1 << 29);
+    int rounds = 300, ranges = 0;
+    for (int round = 0; round < rounds; round++) {
+        static const int kinds[] = {BULLA_NORM, BULLA_ROPE, BULLA_GATE, BULLA_GATE, BULLA_ADD, BULLA_SOFTCAP};
+        int kind = kinds[round % 6];
+        uint32_t size = sizes[random_u64() % 9], heads = 1 + (uint32_t)(random_u64() % 4), n = size * heads;
+        uint64_t count = (uint64_t)random_between(1, 9);
+        bulla_operation o = operation_new(kind, n, n);
+        o.heads = heads;
+        o.head_size = size;
+        o.eps = (uint64_t)random_between(1, 1 << 20);
+        o.flags = kind == BULLA_GATE ? (round % 6 == 2 ? BULLA_OPERATION_GATED : 0)
+                  : kind == BULLA_ROPE ? (uint32_t)(random_u64() & 1) : 0;
+        o.rotary = 2 * (uint32_t)random_between(1, size / 2);
+        o.k = kind == BULLA_NORM ? (int32_t)random_between(14, 30) : (int32_t)random_between(4, 30);
+        o.F_g = (int32_t)random_between(12, 20);
+        uint64_t turn[128];
+        for (int i = 0; i < 128; i++)
+            turn[i] = random_u64() >> 3;
+        for (uint32_t i = 0; i < size; i++)
+            G[i] = (int32_t)random_between(-(1 << 24) + 1, (1 << 24) - 1);
+        int bits = (int)random_between(1, round % 5 == 0 ? 31 : 24);
+        struct import_value x = value_new(count, n, 0), y = value_new(count, n, 0);
+        for (uint64_t i = 0; i < count * n; i++) {
+            x.vector[i] = random_element(bits);
+            y.vector[i] = random_element(bits);
+        }
+        struct import_step step = {.operation = &o, .positions = count,
+            .inputs = {&x, kind == BULLA_ADD || o.flags & BULLA_OPERATION_GATED ? &y : NULL},
+            .tensors = {[BULLA_TENSOR_G] = G, [BULLA_TENSOR_TURN] = turn,
+                        [BULLA_TENSOR_A] = kind == BULLA_SOFTCAP ? cap : A},
+            .sequence_starts = (const uint64_t[]){0, count / 2, count}, .sequences = 2};
+        ranges += compare(&step) == BULLA_E_RANGE;
+        value_free(&x);
+        value_free(&y);
+    }
+    memory_free(G);
+    print_message("elementwise operations: %d shapes, RANGE in %d\n", rounds, ranges);
+    assert_true(ranges > 5);
+}
+
+static void test_isas(void **state)
+{
+    bulla_error error = {0};
+    struct import_executor executor;
+    assert_int_equal(cpu_import_executor_open(1, "no-such-set", &executor, &error), BULLA_E_UNSUPPORTED);
+    assert_non_null(strstr(error.text, "no-such-set"));
+    print_message("kernels that ran:");
+    for (const char *const *isa = bulla_engine_isas(); *isa; isa++)
+        print_message(" %s", *isa);
+    print_message("\n");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_isas),       cmocka_unit_test(test_linear),      cmocka_unit_test(test_attend),
+        cmocka_unit_test(test_quantising), cmocka_unit_test(test_elementwise),
+    };
+    return cmocka_run_group_tests(tests, make_tables, NULL);
+}
