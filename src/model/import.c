@@ -1,0 +1,416 @@
+#include "model/import.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/memory.h"
+#include "bulla/chat_template.h"
+#include "bulla/tokenizer.h"
+#include "model/calibration.h"
+#include "model/import_state.h"
+#include "model/program_names.h"
+#include "model/tokenizer_build.h"
+
+enum {
+    TEXT_POSITIONS = 12288,      /* at most, of the built-in text */
+    FAST_POSITIONS = 3072,
+    MEASURE_POSITIONS = 1024,    /* of the pass that finds the residual stream's range */
+    RANDOM_SEQUENCES = 4,        /* of random ids, for ranges only */
+    RANDOM_LENGTH = 48,
+    SECTIONS = 64,
+};
+static const uint64_t VALUE_BYTES = UINT64_C(500) << 20; /* activations in memory, about */
+
+int import_tick(void *context, uint64_t weights)
+{
+    struct importing *im = context;
+    im->weights_done += weights;
+    if (!im->options->progress)
+        return 0;
+    double share = im->weights_total ? (double)im->weights_done / (double)im->weights_total : 0;
+    double fraction = im->stage_from + (im->stage_to - im->stage_from) * (share > 1 ? 1 : share);
+    return im->options->progress(im->options->progress_context, im->stage, fraction);
+}
+
+/* --- calibration sequences --- */
+
+/* Positions whose activations fit: the widest moment holds the inner network's
+ * three vectors and the residual's few. */
+static uint64_t positions_limit(const struct importing *im)
+{
+    uint64_t widest = 1;
+    for (uint32_t i = 0; i + 1 < im->list.count; i++) {
+        const bulla_operation *o = &im->list.drafts[i].operation;
+        if (o->kind == BULLA_GATE)
+            widest = 13 * (uint64_t)o->outputs > widest ? 13 * (uint64_t)o->outputs : widest;
+    }
+    uint64_t fits = VALUE_BYTES / (widest + 16 * im->list.drafts[0].operation.outputs);
+    uint64_t wanted = im->options->fast ? FAST_POSITIONS : TEXT_POSITIONS;
+    uint64_t limit = fits < wanted ? fits : wanted;
+    return limit < 256 ? 256 : limit;
+}
+
+/* A simple generator for ids (D. Knuth's MMIX constants); quality is no matter. */
+static uint32_t random_id(uint64_t *state, uint32_t vocabulary)
+{
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)((*state >> 33) % vocabulary);
+}
+
+static int add_sequence(struct importing *im, const uint32_t *ids, uint64_t count)
+{
+    memcpy(im->ids + im->positions, ids, count * sizeof *ids);
+    im->positions += count;
+    im->sequence_starts[++im->sequences] = im->positions;
+    return BULLA_OK;
+}
+
+static int add_section(struct importing *im, const bulla_tokenizer *tokenizer, const char *text, size_t length,
+                       uint64_t most, bulla_error *error)
+{
+    uint32_t *ids;
+    size_t count;
+    int code = bulla_tokenizer_encode(tokenizer, text, length, BULLA_ENCODE_START, SIZE_MAX, &ids, &count, error);
+    if (code != BULLA_OK)
+        return code;
+    if (count > 0)
+        add_sequence(im, ids, count < most ? count : most);
+    bulla_tokens_free(ids);
+    return BULLA_OK;
+}
+
+static int make_sequences(struct importing *im, const bulla_tokenizer *tokenizer, bulla_error *error)
+{
+    uint64_t limit = positions_limit(im), most = limit / 41;
+    if (most > im->list.context)
+        most = im->list.context;
+    im->ids = memory_alloc(limit + SECTIONS * most + RANDOM_SEQUENCES * RANDOM_LENGTH, sizeof *im->ids, error);
+    im->sequence_starts = memory_alloc(SECTIONS + RANDOM_SEQUENCES + 2, sizeof *im->sequence_starts, error);
+    if (!im->ids || !im->sequence_starts)
+        return BULLA_E_MEMORY;
+    const char *text = calibration_text, *end = text + calibration_text_length();
+    while (text < end && im->sequences < SECTIONS) {
+        const char *feed = memchr(text, '\f', (size_t)(end - text));
+        const char *stop = feed ? feed - 1 : end; /* the newline before the form feed */
+        int code = add_section(im, tokenizer, text, (size_t)(stop - text), most, error);
+        if (code != BULLA_OK)
+            return code;
+        text = feed ? feed + 2 : end;
+    }
+    im->text_positions = im->positions;
+    uint64_t state = 1;
+    for (int i = 0; i < RANDOM_SEQUENCES; i++) {
+        uint32_t ids[RANDOM_LENGTH], length = RANDOM_LENGTH < im->list.context ? RANDOM_LENGTH : im->list.context;
+        for (uint32_t j = 0; j < length; j++)
+            ids[j] = random_id(&state, im->list.vocabulary);
+        add_sequence(im, ids, length);
+    }
+    return BULLA_OK;
+}
+
+/* --- passes --- */
+
+static void find_last_uses(struct importing *im)
+{
+    for (uint32_t i = 0; i < im->list.count; i++) {
+        im->last_use[i] = i;
+        for (int j = 0; j < 3; j++)
+            if (im->list.drafts[i].operation.inputs[j] >= 0)
+                im->last_use[im->list.drafts[i].operation.inputs[j]] = i;
+    }
+}
+
+static void clear_values(struct importing *im)
+{
+    for (uint32_t i = 0; im->values && i < im->list.count; i++) {
+        memory_free(im->values[i].vector);
+        memory_free(im->values[i].bytes);
+        memory_free(im->values[i].scale);
+        memory_free(im->values[i].head_scale);
+        memset(&im->values[i], 0, sizeof im->values[i]);
+    }
+}
+
+static int run_pass(struct importing *im, const char *stage, double from, double to, bulla_error *error)
+{
+    im->stage = stage;
+    im->stage_from = from;
+    im->stage_to = to;
+    im->weights_done = 0;
+    im->residual_max = 0;
+    im->factor_input = -1;
+    int code = BULLA_OK;
+    for (uint32_t i = 0; i < im->list.count && code == BULLA_OK; i++)
+        code = import_draft(im, i, error);
+    clear_values(im);
+    return code;
+}
+
+/* The residual stream's range, from a pass over part of the text with rows
+ * rounded to nearest and a format that leaves much room. */
+static int measure_residual(struct importing *im, bulla_error *error)
+{
+    uint64_t positions = im->positions, sequences = im->sequences;
+    int feedback = im->feedback, code = BULLA_E_RANGE;
+    while (im->sequences > 2 && im->sequence_starts[im->sequences - 1] >= MEASURE_POSITIONS)
+        im->sequences--;
+    im->positions = im->sequence_starts[im->sequences];
+    uint64_t text = im->text_positions;
+    im->text_positions = text < im->positions ? text : im->positions;
+    im->feedback = 0;
+    for (int F = 14; code == BULLA_E_RANGE && F >= -20; F -= 5) {
+        bulla_error_clear(error);
+        im->residual_F = F;
+        code = run_pass(im, "measuring", 0, 0.15, error);
+    }
+    im->positions = positions;
+    im->sequences = sequences;
+    im->text_positions = text;
+    im->feedback = feedback;
+    if (code == BULLA_OK) {
+        int exponent = 0;
+        frexp(im->residual_max > 0 ? im->residual_max : 1, &exponent);
+        im->residual_F = 26 - exponent; /* the largest in [2^25, 2^26) */
+    }
+    return code;
+}
+
+static int write_shared(struct importing *im, bulla_error *error)
+{
+    int code = BULLA_OK;
+    int32_t index;
+    for (int i = 0; i < PROGRAM_TABLES && code == BULLA_OK; i++) {
+        const struct program_table *table = &program_tables[i];
+        code = model_writer_begin_tensor(im->writer, table->name, table->dtype, 1, table->elements, &index, error);
+        if (code == BULLA_OK)
+            code = model_writer_append(im->writer, im->tables[i], table->elements * bulla_dtype_size(table->dtype), error);
+    }
+    for (int i = 0; i < 2 && code == BULLA_OK; i++)
+        if (im->activation_used[i]) {
+            code = model_writer_begin_tensor(im->writer, i == TABLES_SILU ? "table.silu" : "table.gelu_tanh", BULLA_I32, 1, 1025,
+                                             &im->activation_tensor[i], error);
+            if (code == BULLA_OK)
+                code = model_writer_append(im->writer, im->activation[i], 1025 * sizeof(int32_t), error);
+        }
+    return code;
+}
+
+static uint32_t count_tensors(struct importing *im)
+{
+    const uint64_t *turns[8] = {0};
+    uint32_t count = PROGRAM_TABLES, distinct = 0, capped = 0;
+    for (uint32_t i = 0; i < im->list.count; i++) {
+        const struct draft *draft = &im->list.drafts[i];
+        int kind = draft->operation.kind;
+        count += (kind == BULLA_EMBED || kind == BULLA_LINEAR) * 2 + (draft->bias.tensor != NULL);
+        count += kind == BULLA_NORM_QUANT || kind == BULLA_NORM || kind == BULLA_SOFTCAP;
+        capped |= kind == BULLA_ATTEND && draft->softcap > 0;
+        if (kind == BULLA_GATE)
+            im->activation_used[draft->activation] = 1;
+        uint32_t slot = 0;
+        while (kind == BULLA_ROPE && slot < distinct && turns[slot] != draft->turn)
+            slot++;
+        if (kind == BULLA_ROPE && slot == distinct && distinct < 8)
+            turns[distinct++] = draft->turn;
+    }
+    return count + distinct + capped + (uint32_t)(im->activation_used[0] + im->activation_used[1]);
+}
+
+static int describe(const struct importing *im, struct buffer *out, bulla_error *error)
+{
+    buffer_append_format(out, "{\"architecture\":\"%s\",\"source\":{\"kind\":\"%s\"},\"import\":{\"error_feedback\":%s,"
+                         "\"calibration_positions\":%llu,\"residual_F\":%d},\"commitments\":[]}", im->list.family,
+                         source_kind(im->source) == SOURCE_GGUF ? "gguf" : "safetensors", im->feedback ? "true" : "false",
+                         (unsigned long long)im->positions, im->residual_F);
+    return out->error.code ? bulla_fail(error, out->error.code, "%s", out->error.text) : BULLA_OK;
+}
+
+static int commit(struct importing *im, uint8_t root[32], bulla_error *error)
+{
+    bulla_operation *operations = memory_alloc(im->list.count, sizeof *operations, error);
+    struct buffer description = {0};
+    uint8_t digest[32];
+    int code = operations ? describe(im, &description, error) : BULLA_E_MEMORY;
+    if (code == BULLA_OK)
+        code = source_digest(im->source, digest, error);
+    if (code == BULLA_OK) {
+        for (uint32_t i = 0; i < im->list.count; i++)
+            operations[i] = im->list.drafts[i].operation;
+        bulla_program program = {.operations = operations, .operation_count = im->list.count,
+                                 .vocabulary = im->list.vocabulary, .context = im->list.context,
+                                 .layers = im->list.layers, .logits_F = operations[im->list.count - 1].F};
+        struct model_writer *writer = im->writer;
+        im->writer = NULL; /* freed by the commit in every case */
+        code = model_writer_commit(writer, &program, digest, (const char *)description.data, description.length, root, error);
+    }
+    buffer_free(&description);
+    memory_free(operations);
+    return code;
+}
+
+/* The final pass; once more with less fraction where the whole text shows more
+ * than 2^28. */
+static int write_model(struct importing *im, const char *path, const struct buffer *tokenizer, const char *chat_template,
+                       size_t template_length, uint8_t root[32], bulla_error *error)
+{
+    uint32_t tensors = count_tensors(im);
+    for (int attempt = 0; attempt < 4; attempt++, im->residual_F -= 2) {
+        im->shared_softcap = -1;
+        memset(im->turns, 0, sizeof im->turns);
+        int code = model_writer_open(path, im->list.count, tensors, tokenizer, chat_template, template_length, &im->writer, error);
+        if (code == BULLA_OK)
+            code = write_shared(im, error);
+        if (code == BULLA_OK)
+            code = run_pass(im, "rounding", 0.15, 1, error);
+        int again = code == BULLA_E_RANGE || (code == BULLA_OK && ldexp(im->residual_max, im->residual_F) > 268435456.0);
+        if (!again)
+            return code ? code : commit(im, root, error);
+        bulla_error_clear(error);
+        model_writer_abandon(im->writer);
+        im->writer = NULL;
+    }
+    return bulla_fail(error, BULLA_E_UNSUPPORTED, "the residual stream's range could not be settled");
+}
+
+/* --- tokenizer and template --- */
+
+static int choose_template(const struct importing *im, const char **text, size_t *length, bulla_error *error)
+{
+    *text = im->options->chat_template;
+    *length = im->options->chat_template_length;
+    if (*text)
+        return BULLA_OK;
+    int gguf = source_kind(im->source) == SOURCE_GGUF;
+    const uint8_t *file;
+    int found = 0;
+    if (gguf)
+        found = source_get_text(im->source, "tokenizer.chat_template", text, length, error);
+    else {
+        int code = source_side_file(im->source, "chat_template.jinja", &file, length, error);
+        if (code != BULLA_OK)
+            return code;
+        *text = (const char *)file;
+        const struct json *entry = json_get(source_json(im->source, "tokenizer_config.json"), "chat_template");
+        if (!file && json_is(entry, JSON_STRING)) {
+            *text = entry->text;
+            *length = entry->length;
+        }
+    }
+    if (found < 0)
+        return error->code;
+    if (!*text && im->list.fallback_template) {
+        *text = im->list.fallback_template;
+        *length = strlen(*text);
+    }
+    if (!*text) {
+        *text = "";
+        *length = 0;
+    }
+    return BULLA_OK;
+}
+
+static int check_template(const char *text, size_t length, bulla_error *error)
+{
+    bulla_chat_template *compiled;
+    if (length == 0)
+        return BULLA_OK;
+    int code = bulla_chat_template_compile(text, length, &compiled, error);
+    if (code == BULLA_OK)
+        bulla_chat_template_free(compiled);
+    return code ? bulla_fail_prefix(error, "the chat template") : BULLA_OK;
+}
+
+/* --- */
+
+static int prepare(struct importing *im, bulla_error *error)
+{
+    static const int bits[3] = {15, 24, 31};
+    for (int i = 0; i < 3; i++) {
+        uint32_t *table = arena_alloc(&im->arena, 1024, sizeof *table, error);
+        if (!table)
+            return BULLA_E_MEMORY;
+        tables_exp(bits[i], table);
+        im->tables[i] = table;
+    }
+    int16_t *cosine = arena_alloc(&im->arena, 65536, sizeof *cosine, error);
+    if (!cosine)
+        return BULLA_E_MEMORY;
+    tables_cosine(cosine);
+    im->tables[3] = cosine;
+    for (int i = 0; i < 2; i++) {
+        int32_t *table = arena_alloc(&im->arena, 1025, sizeof *table, error);
+        if (!table)
+            return BULLA_E_MEMORY;
+        tables_activation((enum tables_activation)i, table);
+        im->activation[i] = table;
+    }
+    im->list.arena = &im->arena;
+    int code = architecture_emit(im->source, im->options->context, &im->list, error);
+    if (code != BULLA_OK)
+        return code;
+    im->values = memory_alloc(im->list.count, sizeof *im->values, error);
+    im->last_use = memory_alloc(im->list.count, sizeof *im->last_use, error);
+    if (!im->values || !im->last_use)
+        return BULLA_E_MEMORY;
+    find_last_uses(im);
+    for (uint32_t i = 0; i < im->list.count; i++) {
+        const bulla_operation *o = &im->list.drafts[i].operation;
+        if (o->kind == BULLA_LINEAR || o->kind == BULLA_EMBED)
+            im->weights_total += (uint64_t)o->outputs * (o->n ? o->n : im->list.vocabulary);
+    }
+    return BULLA_OK;
+}
+
+static int import_source(struct importing *im, const char *path, uint8_t root[32], bulla_error *error)
+{
+    struct buffer block = {0};
+    bulla_tokenizer *tokenizer = NULL;
+    const char *chat_template;
+    size_t template_length;
+    int code = prepare(im, error);
+    if (code == BULLA_OK)
+        code = tokenizer_build(im->source, im->list.vocabulary, &block, error);
+    if (code == BULLA_OK)
+        code = choose_template(im, &chat_template, &template_length, error);
+    if (code == BULLA_OK)
+        code = check_template(chat_template, template_length, error);
+    if (code == BULLA_OK)
+        code = bulla_tokenizer_open(block.data, block.length, &tokenizer, error);
+    if (code == BULLA_OK)
+        code = make_sequences(im, tokenizer, error);
+    if (code == BULLA_OK)
+        code = measure_residual(im, error);
+    if (code == BULLA_OK)
+        code = write_model(im, path, &block, chat_template, template_length, root, error);
+    bulla_tokenizer_close(tokenizer);
+    buffer_free(&block);
+    return code;
+}
+
+int import_model(const char *source, const char *path, const struct import_options *options,
+                 const struct import_executor *executor, uint8_t model_root[32], bulla_error *error)
+{
+    struct importing im = {.options = options, .executor = executor, .feedback = !options->fast, .factor_input = -1};
+    struct source *opened = NULL;
+    int code = source_open(source, &opened, error);
+    im.source = opened;
+    if (code == BULLA_OK)
+        code = thread_team_start(options->threads ? options->threads : thread_cores(), &im.team, error);
+    if (code == BULLA_OK)
+        code = import_source(&im, path, model_root, error);
+    model_writer_abandon(im.writer);
+    clear_values(&im);
+    memory_free(im.values);
+    memory_free(im.last_use);
+    memory_free(im.ids);
+    memory_free(im.sequence_starts);
+    memory_free(im.factor);
+    memory_free(im.rest);
+    memory_free(im.gain);
+    thread_team_stop(im.team);
+    arena_free(&im.arena);
+    source_close(opened);
+    return code;
+}
