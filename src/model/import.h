@@ -11,6 +11,9 @@
 #include "bulla/error.h"
 #include "model/import_executor.h"
 
+/* Raised by every change after which some source imports to other bytes. */
+enum { IMPORT_REVISION = 1 };
+
 struct import_options {
     int fast;          /* rows rounded to nearest: no error feedback */
     uint64_t context;  /* 0: the model's own; less makes a shorter program (LongRoPE: chooses the divisors) */
