@@ -26,6 +26,7 @@ class Model:
     """A model's program and tensors. `command` is the program (and its leading arguments) that has `inspect`."""
 
     def __init__(self, command, path):
+        self.read = {}
         self.command = [command] if isinstance(command, str) else list(command)
         self.path = path
         self.program = json.loads(self._inspect("--program"))
@@ -33,7 +34,6 @@ class Model:
             raise ValueError(f"{path}: program version {self.program['version']}, expected 1")
         self.tensors = {tensor["name"]: tensor for tensor in self.program["tensors"]}
         self.operations = self.program["operations"]
-        self.read = {}
         self.mantissas = [self.tensor(f"table.EXP{bits}").ravel().astype(numpy.int64) for bits in (15, 24, 31)]
         self.cosines = self.tensor("table.COS").ravel()
 
@@ -87,29 +87,33 @@ def first_positions(program_operations, first_sampled):
 
 
 class Run:
-    """A program over tokens. `logits`: a row for each position from first_sampled on. `range`: None or the
-    (position, operation index, what) of the reported RANGE."""
+    """A program over tokens. `range`: None or the (position, operation index, what) of the reported RANGE."""
 
-    def __init__(self, model, tokens, first_sampled):
+    def __init__(self, model, tokens):
         self.model = model
         self.tokens = numpy.array(tokens, numpy.int64)
         if len(tokens) > model.program["context"] or (self.tokens >= model.program["vocabulary"]).any():
             raise ValueError("tokens beyond the context or the vocabulary")
         self.values = {}
         self.range = None
-        first = first_positions(model.operations, first_sampled)
-        last_use = {source: operation["index"] for operation in model.operations for source in operation["inputs"]}
-        for operation in model.operations:
+
+    def logits(self, first_sampled):
+        """Of each position from first_sampled on; only what they need is evaluated."""
+        program_operations = self.model.operations
+        first = first_positions(program_operations, first_sampled)
+        last_use = {source: operation["index"] for operation in program_operations for source in operation["inputs"]}
+        for operation in program_operations:
             index = operation["index"]
             if index not in first:
                 continue
-            self._evaluate(operation, first[index])
-            for source in operation["inputs"]:
+            self.evaluate(operation, first[index])
+            for source in set(operation["inputs"]):
                 if last_use[source] == index:
                     del self.values[source]
-        self.logits = self.values[model.operations[-1]["index"]].arrays[0]
+        return self.values[program_operations[-1]["index"]].arrays[0]
 
-    def _evaluate(self, operation, first):
+    def evaluate(self, operation, first):
+        """The operation at all positions from `first` on."""
         bounds = operations.Bounds(len(self.tokens) - first)
         arrays = getattr(self, "_" + operation["kind"])(operation, first, bounds)
         arrays = arrays if isinstance(arrays, tuple) else (arrays,)
@@ -202,13 +206,14 @@ class Answer:
     def __init__(self, model, prompt, output, settings, finish="length"):
         # After a stop or the greatest length nothing is sampled from the last token; after a RANGE it was tried.
         tried = len(output) + (finish == "range")
-        run = Run(model, (list(prompt) + list(output))[:len(prompt) + tried - 1], len(prompt) - 1)
+        run = Run(model, (list(prompt) + list(output))[:len(prompt) + tried - 1])
+        logits = run.logits(len(prompt) - 1)
         self.range = run.range
         possible = tried if run.range is None else max(0, min(tried, run.range[0] - len(prompt) + 1))
         self.output = []
         for count in range(possible):
             try:
-                token = sampling.sample(run.logits[count], model.program["logits_F"], settings, len(prompt) + count,
+                token = sampling.sample(logits[count], model.program["logits_F"], settings, len(prompt) + count,
                                         model.mantissas[1], prompt, output[:count])
             except sampling.OutOfBounds as error:
                 self.range = (len(prompt) - 1 + count, len(model.operations), str(error))

@@ -10,7 +10,7 @@ SCALE = 1477319722  # log2 units in Q10, by millionths of a temperature
 
 
 class OutOfBounds(Exception):
-    """The numerator of D does not stay below 2^63."""
+    """A changed logit leaves 32 bits, or the numerator of D does not stay below 2^63."""
 
 
 @dataclasses.dataclass
@@ -33,7 +33,8 @@ def divide_half_up(numerator, denominator):
 
 
 def adjusted(logits, fraction_bits, settings, prompt, generated, allowed=None):
-    """The logits as a list of (id, logit) arrays after biases, penalties and the grammar's allowed ids."""
+    """The allowed ids, upwards, and their logits after biases and penalties; docs/notes/ambiguities.md says what is
+    rounded and which bound holds."""
     logits = logits.astype(object) if settings_adjust(settings) else logits.astype(numpy.int64)
 
     def steps(amount):
@@ -52,6 +53,8 @@ def adjusted(logits, fraction_bits, settings, prompt, generated, allowed=None):
         if settings.frequency:
             logits[token] -= steps(settings.frequency * count)
     ids = numpy.arange(len(logits)) if allowed is None else numpy.array(sorted(allowed))
+    if logits.dtype == object and any(abs(logit) >= 1 << 31 for logit in logits[ids]):
+        raise OutOfBounds("changed logit")
     return ids, logits[ids]
 
 
