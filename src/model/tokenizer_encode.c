@@ -1,0 +1,302 @@
+/* Text to ids: added tokens in the text as given, normalization, added tokens
+ * in the normalised text, words, byte-pair encoding. */
+#include "model/tokenizer.h"
+
+#include "base/memory.h"
+#include "base/utf8.h"
+#include "model/unicode.h"
+
+struct encoder {
+    const struct bulla_tokenizer *tokenizer;
+    unsigned flags;
+    struct tokenizer_ids ids;
+    struct tokenizer_bpe bpe;
+    struct buffer normalised;
+    struct buffer spare;
+    bulla_error *error;
+};
+
+int tokenizer_ids_add(struct tokenizer_ids *ids, uint32_t id, bulla_error *error)
+{
+    if (ids->count == ids->limit)
+        return bulla_fail(error, BULLA_E_LIMIT, "the text is longer than %zu tokens", ids->limit);
+    if (ids->count == ids->capacity) {
+        size_t capacity = ids->capacity ? 2 * ids->capacity : 64;
+        uint32_t *grown = memory_resize(ids->items, capacity, sizeof *grown, error);
+        if (!grown)
+            return error->code;
+        ids->items = grown;
+        ids->capacity = capacity;
+    }
+    ids->items[ids->count++] = id;
+    return BULLA_OK;
+}
+
+/* An occurrence of an added token. */
+struct occurrence {
+    size_t begin, end; /* with the white space it takes */
+    size_t next;       /* where the search goes on */
+    uint32_t id;
+    int declined; /* its spelling stays text */
+};
+
+static const uint8_t *added_spelling(const struct bulla_tokenizer *tokenizer, const struct tokenizer_added_list *list,
+                                     uint32_t index, uint32_t *length)
+{
+    const uint8_t *entry = list->entries + (size_t)TOKENIZER_ADDED_BYTES * index;
+    *length = tokenizer_word(entry, 3);
+    return tokenizer->pool + tokenizer_word(entry, 2);
+}
+
+/* The entries of [low, high) whose spelling has `byte` at `depth`; all of them agree on the bytes before. */
+static void narrow(const struct bulla_tokenizer *tokenizer, const struct tokenizer_added_list *list, size_t depth,
+                   uint8_t byte, uint32_t *low, uint32_t *high)
+{
+    uint32_t bounds[2];
+    for (int side = 0; side < 2; side++) {
+        uint32_t first = *low, last = *high;
+        while (first < last) {
+            uint32_t middle = first + (last - first) / 2, length;
+            const uint8_t *spelling = added_spelling(tokenizer, list, middle, &length);
+            if (length <= depth || spelling[depth] < byte || (side == 1 && spelling[depth] == byte))
+                first = middle + 1;
+            else
+                last = middle;
+        }
+        bounds[side] = first;
+    }
+    *low = bounds[0];
+    *high = bounds[1];
+}
+
+/* The longest added token spelled at `offset`: its index + 1, or 0. */
+static uint32_t longest_added(const struct bulla_tokenizer *tokenizer, const struct tokenizer_added_list *list,
+                              const char *text, size_t length, size_t offset, size_t *end)
+{
+    const uint8_t *bytes = (const uint8_t *)text;
+    uint32_t low = list->first[bytes[offset]], high = list->first[bytes[offset] + 1], found = 0;
+    for (size_t depth = 1; low < high; depth++) {
+        uint32_t spelled;
+        added_spelling(tokenizer, list, low, &spelled);
+        if (spelled == depth) { /* the first in order is the one that ends here */
+            found = low + 1;
+            *end = offset + depth;
+        }
+        if (offset + depth >= length)
+            break;
+        narrow(tokenizer, list, depth, bytes[offset + depth], &low, &high);
+    }
+    return found;
+}
+
+static enum unicode_class class_before(const char *text, size_t offset, size_t *start)
+{
+    uint32_t code_point;
+    size_t at = offset - 1;
+    while (at > 0 && ((unsigned char)text[at] & 0xC0) == 0x80)
+        at--;
+    *start = at;
+    unicode_next(text, offset, at, &code_point);
+    return unicode_class_of(code_point);
+}
+
+static enum unicode_class class_after(const char *text, size_t length, size_t offset, size_t *next)
+{
+    uint32_t code_point;
+    *next = unicode_next(text, length, offset, &code_point);
+    return unicode_class_of(code_point);
+}
+
+/* Of a regular expression's \w; of numbers, only decimal digits and letter numbers count there, which no added
+ * token that asks for single words meets in practice. */
+static int is_word(enum unicode_class class)
+{
+    return class != UNICODE_OTHER && class != UNICODE_SPACE;
+}
+
+static void apply_flags(struct occurrence *found, uint32_t flags, const char *text, size_t length, size_t floor)
+{
+    size_t next;
+    if (flags & ADDED_SINGLE_WORD) {
+        if ((found->begin > 0 && is_word(class_before(text, found->begin, &next))) ||
+            (found->end < length && is_word(class_after(text, length, found->end, &next)))) {
+            found->declined = 1;
+            return;
+        }
+    }
+    while (flags & ADDED_LEFT_STRIP && found->begin > floor &&
+           class_before(text, found->begin, &next) == UNICODE_SPACE && next >= floor)
+        found->begin = next;
+    while (flags & ADDED_RIGHT_STRIP && found->end < length &&
+           class_after(text, length, found->end, &next) == UNICODE_SPACE)
+        found->end = next;
+}
+
+/* The next added token that begins at or after `offset`; 0 when there is none. `floor`: where the text not yet used
+ * begins. */
+static int find_added(const struct encoder *encoder, const struct tokenizer_added_list *list, const char *text,
+                      size_t length, size_t offset, size_t floor, struct occurrence *found)
+{
+    for (; list->count > 0 && offset < length; offset++) {
+        uint8_t byte = (uint8_t)text[offset];
+        if (list->first[byte] == list->first[byte + 1])
+            continue;
+        uint32_t index = longest_added(encoder->tokenizer, list, text, length, offset, &found->end);
+        if (index == 0)
+            continue;
+        const uint8_t *entry = list->entries + (size_t)TOKENIZER_ADDED_BYTES * (index - 1);
+        uint32_t flags = tokenizer_word(entry, 1);
+        found->begin = offset;
+        found->next = found->end;
+        found->id = tokenizer_word(entry, 0);
+        found->declined = flags & ADDED_SPECIAL && !(encoder->flags & BULLA_ENCODE_SPECIAL);
+        if (!found->declined)
+            apply_flags(found, flags, text, length, floor);
+        return 1;
+    }
+    return 0;
+}
+
+typedef int encode_piece(struct encoder *encoder, const char *text, size_t length, int is_first);
+
+/* Gives each stretch between added tokens to `encode`, and adds the tokens. */
+static int encode_around_added(struct encoder *encoder, const struct tokenizer_added_list *list, const char *text,
+                               size_t length, int is_first, encode_piece *encode)
+{
+    size_t used = 0, search = 0;
+    struct occurrence found;
+    while (find_added(encoder, list, text, length, search, used, &found)) {
+        search = found.next;
+        if (found.declined)
+            continue;
+        if (found.begin > used && encode(encoder, text + used, found.begin - used, is_first && used == 0))
+            return encoder->error->code;
+        if (tokenizer_ids_add(&encoder->ids, found.id, encoder->error))
+            return encoder->error->code;
+        used = found.end;
+        search = used > search ? used : search;
+    }
+    return used < length ? encode(encoder, text + used, length - used, is_first && used == 0) : BULLA_OK;
+}
+
+static int encode_words(struct encoder *encoder, const char *text, size_t length, int is_first)
+{
+    (void)is_first;
+    size_t segment = 0;
+    for (size_t offset = 0; offset < length;) {
+        size_t end = tokenizer_next_word(encoder->tokenizer->split, text, length, offset, &segment);
+        if (tokenizer_bpe_encode(&encoder->bpe, encoder->tokenizer, text + offset, end - offset, &encoder->ids,
+                                 encoder->error))
+            return encoder->error->code;
+        offset = end;
+    }
+    return BULLA_OK;
+}
+
+/* SentencePiece's meta symbol U+2581 stands for a space; spellings in the block have the space. */
+static void append_spaces(struct buffer *out, const char *text, size_t length)
+{
+    static const char meta[3] = "\xE2\x96\x81";
+    size_t kept = 0;
+    for (size_t at = 0; at + 3 <= length;) {
+        const char *lead = memchr(text + at, meta[0], length - 2 - at);
+        if (!lead)
+            break;
+        at = (size_t)(lead - text);
+        if (memcmp(lead, meta, 3) == 0) {
+            buffer_append(out, text + kept, at - kept);
+            buffer_append_byte(out, ' ');
+            kept = at + 3;
+        }
+        at += 3;
+    }
+    buffer_append(out, text + kept, length - kept);
+}
+
+static int wants_prefix(const struct bulla_tokenizer *tokenizer, const char *text, size_t length, int is_first)
+{
+    if (!(tokenizer->flags & TOKENIZER_PREFIX) || (tokenizer->flags & TOKENIZER_PREFIX_FIRST && !is_first))
+        return 0;
+    int begins = text[0] == ' ' || (length >= 3 && memcmp(text, "\xE2\x96\x81", 3) == 0);
+    return !(tokenizer->flags & TOKENIZER_PREFIX_UNLESS && begins);
+}
+
+/* One stretch between the added tokens of the text as given (length > 0). */
+static int encode_normalised(struct encoder *encoder, const char *text, size_t length, int is_first)
+{
+    const struct bulla_tokenizer *tokenizer = encoder->tokenizer;
+    if (tokenizer->flags & TOKENIZER_NFC) {
+        buffer_clear(&encoder->spare);
+        unicode_append_nfc(&encoder->spare, text, length);
+        text = (const char *)encoder->spare.data;
+        length = encoder->spare.length;
+        if (encoder->spare.error.code)
+            return bulla_fail(encoder->error, encoder->spare.error.code, "%s", encoder->spare.error.text);
+    }
+    if (tokenizer->algorithm == TOKENIZER_SENTENCEPIECE) {
+        buffer_clear(&encoder->normalised);
+        if (wants_prefix(tokenizer, text, length, is_first))
+            buffer_append_byte(&encoder->normalised, ' ');
+        append_spaces(&encoder->normalised, text, length);
+        if (encoder->normalised.error.code)
+            return bulla_fail(encoder->error, encoder->normalised.error.code, "%s", encoder->normalised.error.text);
+        text = (const char *)encoder->normalised.data;
+        length = encoder->normalised.length;
+    }
+    return encode_around_added(encoder, &tokenizer->added[1], text, length, is_first, encode_words);
+}
+
+static int encode_text(struct encoder *encoder, const char *text, size_t length)
+{
+    const struct bulla_tokenizer *tokenizer = encoder->tokenizer;
+    int frame = encoder->flags & BULLA_ENCODE_START;
+    if (frame && tokenizer->flags & TOKENIZER_ADD_START && tokenizer->start != TOKENIZER_NONE &&
+        tokenizer_ids_add(&encoder->ids, tokenizer->start, encoder->error))
+        return encoder->error->code;
+    if (encode_around_added(encoder, &tokenizer->added[0], text, length, 1, encode_normalised))
+        return encoder->error->code;
+    if (frame && tokenizer->flags & TOKENIZER_ADD_END && tokenizer->end != TOKENIZER_NONE)
+        return tokenizer_ids_add(&encoder->ids, tokenizer->end, encoder->error);
+    return BULLA_OK;
+}
+
+int bulla_tokenizer_encode(const bulla_tokenizer *tokenizer, const char *text, size_t length, unsigned flags,
+                           size_t limit, uint32_t **ids, size_t *count, bulla_error *error)
+{
+    bulla_error local = {0};
+    struct encoder encoder = {.tokenizer = tokenizer, .flags = flags, .error = error ? error : &local};
+    struct buffer repaired = {0};
+    encoder.ids.limit = limit;
+    *ids = NULL;
+    *count = 0;
+    int code = BULLA_OK;
+    if (length > 0 && utf8_check(text, length) != length) {
+        unicode_append_well_formed(&repaired, text, length);
+        text = (const char *)repaired.data;
+        length = repaired.length;
+        if (repaired.error.code)
+            code = bulla_fail(encoder.error, repaired.error.code, "%s", repaired.error.text);
+    }
+    if (code == BULLA_OK)
+        code = encode_text(&encoder, text, length);
+    if (code == BULLA_OK && !encoder.ids.items) { /* nothing to encode: still an array to free */
+        encoder.ids.items = memory_alloc(1, sizeof *encoder.ids.items, encoder.error);
+        code = encoder.ids.items ? BULLA_OK : encoder.error->code;
+    }
+    if (code == BULLA_OK) {
+        *ids = encoder.ids.items;
+        *count = encoder.ids.count;
+    } else {
+        memory_free(encoder.ids.items);
+    }
+    tokenizer_bpe_free(&encoder.bpe);
+    buffer_free(&encoder.normalised);
+    buffer_free(&encoder.spare);
+    buffer_free(&repaired);
+    return code;
+}
+
+void bulla_tokens_free(uint32_t *ids)
+{
+    memory_free(ids);
+}

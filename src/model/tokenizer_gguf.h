@@ -1,0 +1,12 @@
+/* Reads a tokenizer from a GGUF's metadata. */
+#ifndef MODEL_TOKENIZER_GGUF_H
+#define MODEL_TOKENIZER_GGUF_H
+
+#include "model/source.h"
+#include "model/tokenizer_compile.h"
+
+/* Starts `compile` and fills it; the caller ends it with compile_free, also after an error. */
+int tokenizer_compile_gguf(const struct source *source, uint32_t vocabulary, struct compile *compile,
+                           bulla_error *error);
+
+#endif
