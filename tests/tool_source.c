@@ -6,6 +6,8 @@
  *   tool_source get PATH KIND KEY       KIND: integer, real, bool, text, array, array_integer, array_real,
  *                                       array_text (every element, one a line)
  *   tool_source probe PATH...           reads all there is; a line each: "ok", or the error's code and sentence
+ *   tool_source cuts PATH STEP          opens a GGUF file cut at every multiple of STEP bytes; how many cuts
+ *                                       there are, and how many opened all the same
  *
  * Exits 0; 1 with the sentence on standard error; 3 where a setting is absent. */
 #include <inttypes.h>
@@ -14,7 +16,8 @@
 #include <string.h>
 
 #include "base/buffer.h"
-#include "model/source.h"
+#include "base/file.h"
+#include "model/source_format.h"
 
 static int report(const bulla_error *error)
 {
@@ -66,6 +69,23 @@ static void probe(const char *path)
         printf("ok\n");
     else
         printf("%s: %s\n", bulla_code_name(error.code), error.text);
+}
+
+static int cut(const char *path, size_t step, bulla_error *error)
+{
+    struct file_map map;
+    size_t cuts = 0, opened = 0;
+    if (file_map_open(path, &map, error) != BULLA_OK)
+        return report(error);
+    for (size_t length = 0; length < map.length; length += step, cuts++) {
+        bulla_error own = {0};
+        struct source *source;
+        opened += source_open_bytes(SOURCE_GGUF, map.data, length, NULL, 0, &source, &own) == BULLA_OK;
+        source_close(source);
+    }
+    file_map_close(&map);
+    printf("%zu %zu\n", cuts, opened);
+    return 0;
 }
 
 static int print_element(const struct source *source, const char *kind, const char *key, uint64_t index,
@@ -148,6 +168,8 @@ int main(int argc, char **argv)
         probe(argv[i]);
     if (strcmp(argv[1], "probe") == 0)
         return 0;
+    if (strcmp(argv[1], "cuts") == 0 && argc == 4 && strtoull(argv[3], NULL, 10) > 0)
+        return cut(argv[2], (size_t)strtoull(argv[3], NULL, 10), &error);
     if (source_open(argv[2], &source, &error) != BULLA_OK)
         return report(&error);
     int status = 2;

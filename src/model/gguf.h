@@ -1,8 +1,8 @@
 /* GGUF version 2 and 3, little-endian (the specification in ggml's docs/gguf.md).
  *
  * Opening reads the header only, and keeps of it what the file's own bytes
- * justify: at most GGUF_MAX_HEADER_BYTES are looked at, GGUF_MAX_KEYS and
- * GGUF_MAX_TENSORS accepted. */
+ * justify: at most GGUF_MAX_HEADER_BYTES are looked at (ten times what the largest
+ * vocabularies need), GGUF_MAX_KEYS and GGUF_MAX_TENSORS accepted. */
 #ifndef MODEL_GGUF_H
 #define MODEL_GGUF_H
 
@@ -10,7 +10,7 @@
 #include "model/source_format.h"
 
 enum {
-    GGUF_MAX_HEADER_BYTES = 512 << 20,
+    GGUF_MAX_HEADER_BYTES = 128 << 20,
     GGUF_MAX_KEYS = 1 << 16,
     GGUF_MAX_TENSORS = 1 << 20,
     GGUF_MAX_NAME_BYTES = 1024,

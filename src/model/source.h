@@ -35,7 +35,9 @@ struct source_tensor {
 
 /* Opens `path`: a GGUF file, a .safetensors file, a folder holding
  * model.safetensors or model.safetensors.index.json, or that index file.
- * The files are mapped read-only. */
+ * The files are mapped read-only. A GGUF file with a tensor in a number format
+ * that is not read is refused here; safetensors may hold such tensors (masks,
+ * counters), whose reading is refused. */
 int source_open(const char *path, struct source **source, bulla_error *error);
 void source_close(struct source *source); /* NULL is fine */
 

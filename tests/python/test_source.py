@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import shutil
 import struct
 import subprocess
@@ -541,6 +542,15 @@ def check_gguf_sentences(checks, folder, content, fields):
     sentence({"offset 2": 1}, "tensor t2: its offset 1 is no multiple of the alignment 64")
     sentence({"offset 2": 1 << 63}, "tensor t2: its 68 bytes at offset 9223372036854775808 go beyond the")
     sentence({"offset 1": 0}, "tensors t0 and t1 overlap")
+    with open(path, "wb") as file:
+        file.write(content.replace(b"numbers", b"llama.x", 1).replace(b"llama.block_count", b"llama.x" + b"." * 10, 1))
+    checks.equal(tool("list", path)[0], 0, "other names")
+    with open(path, "wb") as file:
+        file.write(content.replace(b"tokenizer.ggml.tokens", b"general.architecture\x01", 1))
+    checks.contains(tool("list", path)[2], "a key has a control character (0x01) at byte 20", "a control character")
+    with open(path, "wb") as file:
+        file.write(content.replace(b"llama.block_count", b"general.alignment", 1))
+    checks.contains(tool("list", path)[2], "key general.alignment is there twice", "two keys of one name")
     twice = content.replace(b"t1", b"t0", 1)
     with open(path, "wb") as file:
         file.write(twice)
@@ -563,12 +573,13 @@ def check_cuts_of_larger_file(checks, folder):
 
 
 def check_cut_model(checks, folder, model):
-    """A copy that gets shorter: the same file cut at every 4 KiB (reduced: at 60 of them)."""
+    """Full counts: opened in memory, cut at every 4 KiB. Always: a copy that gets shorter, cut at 60 of them."""
+    ends = range(0, os.path.getsize(model), 4096)
+    if FULL:
+        checks.equal(tool("cuts", model, "4096")[1].decode(), f"{len(ends)} 0\n", f"{model} cut at every 4 KiB")
     path = os.path.join(folder, "cut.gguf")
     shutil.copyfile(model, path)
-    ends = list(range(0, os.path.getsize(model), 4096))
-    if not FULL:
-        ends = sorted(random.Random(3).sample(ends, 60))
+    ends = sorted(random.Random(3).sample(ends, 60))
     loaded = []
     for end in reversed(ends):
         os.truncate(path, end)
@@ -644,6 +655,45 @@ def check_hostile_safetensors(checks, folder):
     probe(checks, write_all(os.path.join(folder, "st-mutants"), mutants, ".safetensors"), "changed bytes")
 
 
+# Memory
+
+def check_bounded_memory(checks, folder):
+    """Headers whose numbers the file's size justifies, but that would take more memory than a model's header may."""
+    def limited():
+        resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+
+    def sentence(path, words):
+        result = subprocess.run([TOOL, "list", path], capture_output=True, preexec_fn=limited)
+        checks.equal(result.returncode, 1, words)
+        checks.contains(result.stderr.decode(), words, words)
+
+    def start(key, kind):
+        return b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, len(key)) + key + struct.pack("<I", kind)
+
+    path = os.path.join(folder, "sparse.gguf")
+    for head, words in ((start(b"k", 8) + struct.pack("<Q", 1 << 29), "the header goes on beyond 134217728 bytes"),
+                        (start(b"k", 9) + struct.pack("<IQ", 8, 1 << 26), "the header goes on beyond 134217728 bytes"),
+                        (start(b"k", 9) + struct.pack("<IQ", 4, 1 << 27), "the header goes on beyond 134217728 bytes"),
+                        (b"GGUF" + struct.pack("<IQQ", 3, 0, 70000), "up to 65536 keys are read"),
+                        (b"GGUF" + struct.pack("<IQQ", 3, 2000000, 0), "up to 1048576 tensors are read")):
+        with open(path, "wb") as file:
+            file.write(head)
+            file.truncate(1 << 30)
+        sentence(path, words)
+    with open(path, "wb") as file:  # 16 million empty strings, as many as fit
+        file.write(start(b"k", 9) + struct.pack("<IQ", 8, (1 << 24) - 16))
+        file.truncate(1 << 27)
+    result = subprocess.run([TOOL, "get", path, "array", "k"], capture_output=True, preexec_fn=limited)
+    checks.equal(result.stdout, b"16777200\n", f"16 million strings: {result.stderr.decode()}")
+    os.remove(path)
+    path = os.path.join(folder, "large.safetensors")
+    for text in (b'{"a":[' + b"0," * 40000000 + b"0]}", b"{" + b",".join(b'"%x":0' % i for i in range(4000000)) + b"}"):
+        with open(path, "wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+        sentence(path, "268435456 bytes would be needed")
+    os.remove(path)
+
+
 def main():
     checks = Checks()
     if not os.path.exists(TOOL):
@@ -660,6 +710,7 @@ def main():
         check_hostile_gguf(checks, folder)
         check_cuts_of_larger_file(checks, folder)
         check_hostile_safetensors(checks, folder)
+        check_bounded_memory(checks, folder)
     finally:
         shutil.rmtree(folder)
     checks.finish()
