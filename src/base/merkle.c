@@ -115,7 +115,7 @@ int merkle_path(const uint8_t *hashes, uint64_t count, uint64_t index, uint8_t p
 }
 
 int merkle_path_verify(const uint8_t leaf[MERKLE_HASH], uint64_t index, uint64_t count,
-                       const uint8_t path[][MERKLE_HASH], unsigned length, const uint8_t root[MERKLE_HASH],
+                       const uint8_t *path, unsigned length, const uint8_t root[MERKLE_HASH],
                        bulla_error *error)
 {
     if (index >= count)
@@ -127,13 +127,13 @@ int merkle_path_verify(const uint8_t leaf[MERKLE_HASH], uint64_t index, uint64_t
     memcpy(node, leaf, MERKLE_HASH);
     unsigned used = 0;
     int good = 1;
-    for (; good && count > 1; index /= 2, count = (count + 1) / 2) {
+    for (; good && count > 1; index /= 2, count = count / 2 + (count & 1)) {
         if ((index ^ 1) >= count)
             continue;
         good = used < length;
         if (!good)
             break;
-        const uint8_t *sibling = path[used++];
+        const uint8_t *sibling = path + used++ * MERKLE_HASH;
         const uint8_t *left = index & 1 ? sibling : node, *right = index & 1 ? node : sibling;
         good = hash_node(stream, left, right, node, error) == BULLA_OK;
     }

@@ -26,10 +26,11 @@ int merkle_root(uint8_t *hashes, uint64_t count, uint8_t root[MERKLE_HASH], bull
  * hashes: at most 64 hashes into `path`, their number into *length. */
 int merkle_path(const uint8_t *hashes, uint64_t count, uint64_t index, uint8_t path[64][MERKLE_HASH],
                 unsigned *length, bulla_error *error);
-/* 1 where the path leads from the leaf hash to the root, 0 where it doesn't (or
- * on a failure of the hash, recorded in `error`). */
+/* 1 where the path (`length` hashes, one after another) leads from the leaf hash
+ * to the root, 0 where it doesn't (or on a failure of the hash, recorded in
+ * `error`). */
 int merkle_path_verify(const uint8_t leaf[MERKLE_HASH], uint64_t index, uint64_t count,
-                       const uint8_t path[][MERKLE_HASH], unsigned length, const uint8_t root[MERKLE_HASH],
+                       const uint8_t *path, unsigned length, const uint8_t root[MERKLE_HASH],
                        bulla_error *error);
 
 #endif
