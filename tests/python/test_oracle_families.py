@@ -1,0 +1,43 @@
+#!/usr/bin/env python3
+"""A tiny random model of each family, imported: its answers, recomputed bit for bit by the oracle, with prompts
+beyond its sliding window."""
+import os
+import random
+import tempfile
+
+import tiny_gguf
+from checks import Checks
+from oracle_answers import check_answer, check_tables, import_model, skip_without_verbs
+
+FULL = os.environ.get("BULLA_TEST_COUNTS") == "full"
+SEEDS = 10 if FULL else 1
+OPTIONS = [
+    "--max-tokens 30",
+    "--max-tokens 40 --temperature 1 --seed 5",
+    "--max-tokens 40 --temperature 2 --top-k 100 --top-p 0.9 --min-p 0.01 --seed 6 --repetition-penalty 1.2",
+    "--max-tokens 100 --temperature 1.3 --seed 7 --presence-penalty 0.3 --frequency-penalty 0.1",
+]
+
+
+def main():
+    checks = Checks()
+    skip_without_verbs()
+    chance = random.Random(5)
+    total = 0
+    for family in tiny_gguf.FAMILIES:
+        for seed in range(1, SEEDS + 1):
+            with tempfile.TemporaryDirectory() as folder:
+                source = os.path.join(folder, f"{family}-{seed}.gguf")
+                tiny_gguf.write(source, family, seed)
+                model = import_model(source, folder)
+                check_tables(checks, model)
+                for length, options in zip((1, 10, 70, 150), OPTIONS):
+                    question = "".join(chance.choice("abcdefghijklmnopqrstuvwxyz é€") for _ in range(length))
+                    printed = check_answer(checks, model, question, ["--raw", *options.split()])
+                    total += len(printed["output"])
+    print(f"{total} tokens of {len(tiny_gguf.FAMILIES) * SEEDS} models")
+    checks.finish()
+
+
+if __name__ == "__main__":
+    main()
