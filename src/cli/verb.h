@@ -28,6 +28,12 @@ struct verb {
  * they are argv[0..*others) afterwards. */
 int verb_parse(const struct verb *verb, int argc, char **argv, void *values, int *others, bulla_error *error);
 
+extern const struct verb verb_bench;
+extern const struct verb verb_detokenize;
 extern const struct verb verb_doctor;
+extern const struct verb verb_import;
+extern const struct verb verb_inspect;
+extern const struct verb verb_run;
+extern const struct verb verb_tokenize;
 
 #endif

@@ -19,6 +19,8 @@ struct generate_request {
     /* Each token as it is drawn, with the text that it completes (whole
      * characters; may be empty). Non-zero cancels. May be NULL. */
     int (*on_token)(void *context, uint32_t token, const char *text, size_t length);
+    /* Asked between parts of the prompt and before each token; non-zero cancels. May be NULL. */
+    int (*is_cancelled)(void *context);
     void *context;
 };
 
@@ -27,15 +29,22 @@ struct generate_result {
     size_t token_count;
     enum generate_finish finish;
     uint64_t range_position; /* with GENERATE_RANGE */
-    uint32_t range_operation;
+    uint32_t range_operation; /* the number of operations where the sampler's own bound was left */
+    char rest[4];            /* text of tokens that on_token did not get: U+FFFD for a character that the */
+    size_t rest_length;      /*   answer's end cut, else empty */
+    uint64_t prefill_tokens; /* positions computed for the prompt (fewer where `sequence` held some) */
     double prefill_seconds, decode_seconds; /* wall time; informative */
 };
 
-/* A prompt longer than the context is BULLA_E_LIMIT naming both numbers. `sequence`
- * may be NULL; a sequence that was opened by the caller for this prompt and already
- * holds its first tokens is continued (chat reuses the common prefix) and left open. */
+/* The prompt and the answer together fill the context at most; a prompt longer
+ * than the context is BULLA_E_LIMIT naming both numbers, and one of just its
+ * length gives an empty answer that finishes by length. `sequence` may be NULL; a
+ * sequence that the caller opened, that was never in RANGE and whose positions
+ * are the prompt's first tokens is continued and left open. */
 int generate(bulla_engine *engine, const bulla_model *model, bulla_sequence *sequence,
              const struct generate_request *request, struct generate_result *result, bulla_error *error);
-void generate_result_free(struct generate_result *result);
+void generate_result_free(struct generate_result *result); /* a zeroed result is fine */
+
+const char *generate_finish_name(enum generate_finish finish); /* "stop", "length", "range", "cancelled" */
 
 #endif
