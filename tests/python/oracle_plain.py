@@ -263,3 +263,29 @@ class Plain:
     def softcap(self, operation, position):
         x = self.source(operation, position)
         return x and [self.cap(self.tensor(operation, "A"), value) for value in x]
+
+
+def sample(logits, fraction_bits, settings, position, exp24, draw_number):
+    """The section "Sampling" without penalties, in the order of its sentences."""
+    ids = range(len(logits))
+    largest = max(logits)
+    if settings.temperature == 0:
+        return logits.index(largest)
+    weights = [Plain.exponential(exp24, (largest - logit) * 1477319722 // (settings.temperature << fraction_bits))
+               for logit in logits]
+    ranked = sorted(ids, key=lambda token: (-weights[token], token))
+    ranked = ranked[:settings.top_k or len(ranked)]
+    whole, part, prefix = sum(weights[token] for token in ranked), 0, []
+    for token in ranked:
+        prefix.append(token)
+        part += weights[token]
+        if 10 ** 6 * part >= settings.top_p * whole:
+            break
+    kept = [token for token in prefix if weights[token] * 10 ** 6 >= settings.min_p * weights[prefix[0]]]
+    draw = draw_number(settings.seed, position) * sum(weights[token] for token in kept) >> 64
+    running = 0
+    for token in sorted(kept):
+        running += weights[token]
+        if running > draw:
+            return token
+    raise AssertionError("the draw is below the total")

@@ -65,6 +65,43 @@ def check_answers(checks, model, what, chance):
             checks.true(not answer.agrees_with(changed, finish), f"{what}: a changed token is noticed")
 
 
+def check_sampling(checks, model, chance):
+    """Against the plain sampler, on logits with ties and on flat and steep ones."""
+    exp24 = model.mantissas[1]
+    for number in range(3000 if FULL else 600):
+        fraction_bits = chance.choice([8, 12, 16])
+        spread = chance.choice([3, 1 << fraction_bits, 20 << fraction_bits, (1 << 31) - 1])
+        logits = [chance.randint(-spread, spread) for _ in range(chance.choice([1, 2, 5, 60]))]
+        settings = sampling.Settings(
+            temperature=chance.choice([1, 500000, 1000000, 2500000, 100000000]), seed=chance.getrandbits(64),
+            top_k=chance.choice([0, 0, 1, 3, 1000]), top_p=chance.choice([0, 1, 300000, 999999, 1000000]),
+            min_p=chance.choice([0, 1, 100000, 1000000]))
+        position = chance.randrange(1 << 20)
+        expected = oracle_plain.sample(logits, fraction_bits, settings, position, exp24.tolist(),
+                                       sampling.draw_number)
+        checks.equal(sampling.sample(logits, fraction_bits, settings, position, exp24), expected,
+                     f"sample {number}: {settings}")
+
+
+def check_penalties(checks, exp24):
+    """The order of the adjustments and what each one rounds, by cases worked out on paper."""
+    def token(logits, generated=(), prompt=(), **changes):
+        return sampling.sample(logits, 0, sampling.Settings(**changes), 9, exp24, prompt, generated)
+    checks.equal(token([10, 9], biases={1: 1500000}), 1, "a bias of 1.5 at F = 0 is 2")
+    checks.equal(token([10, 9], biases={1: 1499999}), 0, "a bias of 1.499999 is 1, and ties go to the lowest id")
+    checks.equal(token([10, 8], biases={0: -1500000}), 0, "a bias of -1.5 is -1")
+    checks.equal(token([10, 8], biases={0: -2500001}), 1, "a bias of -2.500001 is -3")
+    checks.equal(token([10, 6], prompt=[0, 0, 0], repetition=2000000), 1, "10 / 2 once is 5")
+    checks.equal(token([10, 4], prompt=[0], generated=[0], repetition=2000000), 0, "and not 2")
+    checks.equal(token([-3, -4], generated=[0], repetition=1500000), 0, "-3 * 1.5 is -4")
+    checks.equal(token([-3, -5], generated=[0], repetition=2000000), 1, "-3 * 2 is -6")
+    checks.equal(token([10, 5], biases={0: 1000000}, generated=[0], repetition=2000000), 0, "(10 + 1) / 2 is 6")
+    checks.equal(token([10, 9], prompt=[0], presence=50000000), 0, "presence does not count the prompt")
+    checks.equal(token([10, 8], generated=[0, 0], presence=2000000), 0, "presence counts once: 8")
+    checks.equal(token([10, 7], generated=[0, 0], frequency=2000000), 1, "frequency counts twice: 6")
+    checks.equal(token([10, 8], generated=[0, 0, 0], frequency=500000), 0, "0.5 * 3 is 2: 8")
+
+
 def main():
     checks = Checks()
     chance = random.Random(11)
@@ -84,6 +121,8 @@ def main():
                     found = check_pass(checks, model, f"{name} {seed} tight {tight}", tokens, first)
                     ranges[tight] += found is not None
                 check_answers(checks, model, f"{name} {seed} tight {tight}", chance)
+    check_sampling(checks, model, chance)
+    check_penalties(checks, model.mantissas[1])
     print(f"passes with RANGE, by what was tight: {ranges}")
     checks.true(sum(count > 0 for count in ranges.values()) >= 3, f"RANGE was raised: {ranges}")
     checks.finish()
