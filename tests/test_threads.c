@@ -125,7 +125,7 @@ static void work_unevenly(void *context, unsigned thread)
     for (int round = 0; round < 20; round++) {
         volatile uint64_t sink = 0;
         for (unsigned i = 0; i < (thread + (unsigned)round) % 3 * 20000; i++)
-            sink += i;
+            sink = sink + i;
         relay->numbers[0][thread]++;
         thread_team_barrier(relay->team);
         for (unsigned i = 0; i < thread_team_size(relay->team); i++)
