@@ -373,7 +373,7 @@ static struct json *close_container(struct parser *parser, enum json_type type, 
     struct json *value = new_value(parser, type);
     if (!value)
         return NULL;
-    const struct member *members = parser->open + first;
+    const struct member *members = parser->open ? parser->open + first : NULL; /* NULL while nothing was ever open */
     size_t count = parser->open_count - first;
     value->length = count;
     value->items = arena_alloc(parser->arena, count, sizeof *value->items, parser->error);
