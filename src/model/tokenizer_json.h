@@ -9,4 +9,16 @@
 int tokenizer_compile_json(const struct source *source, uint32_t vocabulary, struct compile *compile,
                            bulla_error *error);
 
+/* Sets algorithm, split and flags from the members normalizer, pre_tokenizer and decoder of `root`. */
+int tokenizer_json_pipeline(const struct json *root, struct compile *compile, bulla_error *error);
+/* Sets what is added around a text from post_processor: ids and TOKENIZER_ADD_START, TOKENIZER_ADD_END. */
+int tokenizer_json_frame(const struct json *root, struct compile *compile, bulla_error *error);
+
+/* Whether `value` is that string. */
+int tokenizer_json_is_text(const struct json *value, const char *text);
+/* `object`.`key` as a string, "" where it is missing or another type. */
+const char *tokenizer_json_text(const struct json *object, const char *key);
+/* `object`.`key` as a boolean, `otherwise` where it is missing or another type. */
+int tokenizer_json_flag(const struct json *object, const char *key, int otherwise);
+
 #endif
