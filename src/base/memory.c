@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static atomic_uint_least64_t allocations;
 static atomic_uint_least64_t fail_at;
@@ -73,6 +74,37 @@ char *memory_copy_text(const char *text, size_t length, bulla_error *error)
 void memory_free(void *block)
 {
     free(block);
+}
+
+enum { HUGE_PAGE = 2 << 20 };
+
+static size_t whole_pages(size_t bytes)
+{
+    return (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+}
+
+void *memory_map(size_t bytes, bulla_error *error)
+{
+    if (bytes > SIZE_MAX / 2 || injected())
+        return short_of_memory(1, bytes, error);
+    size_t length = whole_pages(bytes ? bytes : 1);
+    /* One huge page more, then what sticks out on both sides goes back. */
+    uint8_t *start = mmap(NULL, length + HUGE_PAGE, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (start == MAP_FAILED)
+        return short_of_memory(1, bytes, error);
+    size_t before = (HUGE_PAGE - (uintptr_t)start % HUGE_PAGE) % HUGE_PAGE;
+    if (before)
+        munmap(start, before);
+    munmap(start + before + length, HUGE_PAGE - before);
+    madvise(start + before, length, MADV_HUGEPAGE);
+    return start + before;
+}
+
+void memory_unmap(void *block, size_t bytes)
+{
+    if (block)
+        munmap(block, whole_pages(bytes ? bytes : 1));
 }
 
 void memory_wipe(void *block, size_t bytes)

@@ -25,6 +25,12 @@ char *memory_copy_text(const char *text, size_t length, bulla_error *error);
 
 void memory_free(void *block); /* NULL is fine */
 
+/* Whole pages of zeroed memory, 2 MiB aligned, in huge pages where the operating
+ * system gives them; what is never touched takes no memory. Give back with
+ * memory_unmap and the same number of bytes. */
+void *memory_map(size_t bytes, bulla_error *error);
+void memory_unmap(void *block, size_t bytes); /* NULL is fine */
+
 /* Overwrites a secret so that the compiler cannot drop the writes. */
 void memory_wipe(void *block, size_t bytes);
 

@@ -19,7 +19,7 @@ struct cpu_import {
 struct job {
     const struct cpu_import *import;
     const struct import_step *step;
-    uint8_t *range;   /* [positions] */
+    uint32_t *range;  /* [positions], as kernel_mark_range */
     uint8_t *scratch; /* [threads][scratch_bytes] */
     size_t scratch_bytes;
     /* linear */
@@ -43,7 +43,8 @@ static void rows_work(void *context, unsigned thread)
     uint64_t begin, end;
     thread_share(job->step->positions, 1, thread, thread_team_size(job->import->team), &begin, &end);
     for (uint64_t row = begin; row < end; row++)
-        job->range[row] = (uint8_t)reference_import_row(job->step, row, job->scratch + thread * job->scratch_bytes);
+        if (reference_import_row(job->step, row, job->scratch + thread * job->scratch_bytes))
+            kernel_mark_range(&job->range[row], 0);
 }
 
 static int run_rows(struct job *job, bulla_error *error)
@@ -69,9 +70,6 @@ static void linear_work(void *context, unsigned thread)
     thread_share(job->linear.blocks, 2, thread, thread_team_size(team), &begin, &end);
     pack_linear_blocks(&job->linear, &job->target, step->tensors[BULLA_TENSOR_W], step->tensors[BULLA_TENSOR_M],
                        step->tensors[BULLA_TENSOR_BIAS], (uint32_t)begin, (uint32_t)end);
-    thread_team_barrier(team);
-    if (thread == 0)
-        pack_linear_bounds(&job->linear);
     thread_team_barrier(team);
     /* A few thousand positions at a time: `rows` is 32 bits. */
     for (uint64_t first = 0; first < step->positions; first += 4096) {
@@ -137,11 +135,13 @@ static void attend_tile(const struct job *job, uint32_t head, uint64_t first, ui
     scratch.partial = (void *)(scratch.O + KERNEL_ROWS * job->blocks * shape->padded);
     int32_t s_q[KERNEL_ROWS];
     uint8_t begin[KERNEL_ROWS], end[KERNEL_ROWS];
+    uint32_t *range[KERNEL_ROWS];
     for (uint32_t r = 0; r < rows; r++) {
         uint64_t scale = (job->start + first + r) * o->heads + head;
         memset(scratch.q8 + (size_t)r * shape->padded, 0, shape->padded);
         memcpy(scratch.q8 + (size_t)r * shape->padded, queries->bytes + scale * o->head_size, o->head_size);
         s_q[r] = queries->head_scale[scale];
+        range[r] = &job->range[job->start + first + r];
     }
     uint64_t last_block = (first + rows - 1) / KERNEL_POSITIONS;
     uint64_t first_seen = o->window && first + 1 > o->window ? first + 1 - o->window : 0;
@@ -158,7 +158,7 @@ static void attend_tile(const struct job *job, uint32_t head, uint64_t first, ui
                                   job->k_sum + b * KERNEL_POSITIONS, job->k_v + b * KERNEL_POSITIONS};
         struct attend_block_call call = {.shape = shape, .block = &block, .q8 = scratch.q8, .s_q = s_q,
             .begin = begin, .end = end, .partial = scratch.partial + (b - first_block),
-            .O = scratch.O + (b - first_block) * shape->padded, .range = job->range + job->start + first,
+            .O = scratch.O + (b - first_block) * shape->padded, .range = range,
             .q_stride = shape->padded, .partial_stride = job->blocks, .O_stride = job->blocks * shape->padded,
             .rows = rows};
         job->import->kernels->attend_block(&call);
@@ -169,7 +169,7 @@ static void attend_tile(const struct job *job, uint32_t head, uint64_t first, ui
             .O = scratch.O + r * job->blocks * shape->padded, .blocks = last_block - first_block + 1,
             .o = job->step->output->vector + (row * o->heads + head) * o->head_size};
         if (job->import->kernels->attend_combine(&call))
-            __atomic_store_n(&job->range[row], 1, __ATOMIC_RELAXED);
+            kernel_mark_range(&job->range[row], 0);
     }
 }
 
@@ -247,9 +247,14 @@ static int run(void *context, const struct import_step *step, bulla_error *error
     if (step->positions == 0)
         return BULLA_OK;
     struct job job = {.import = context, .step = step};
-    job.range = memory_alloc(step->positions, 1, error);
-    if (!job.range)
+    uint8_t *left = memory_alloc(step->positions, 1, error);
+    job.range = memory_alloc(step->positions, sizeof *job.range, error);
+    if (!left || !job.range) {
+        memory_free(left);
+        memory_free(job.range);
         return BULLA_E_MEMORY;
+    }
+    memset(job.range, 0xFF, step->positions * sizeof *job.range);
     int code;
     if (step->operation->kind == BULLA_LINEAR)
         code = run_linear(&job, error);
@@ -257,10 +262,13 @@ static int run(void *context, const struct import_step *step, bulla_error *error
         code = run_attend(&job, error);
     else
         code = run_rows(&job, error);
+    for (uint64_t row = 0; row < step->positions; row++)
+        left[row] = job.range[row] != UINT32_MAX;
     if (code == BULLA_OK)
-        code = import_step_range(step, job.range, error);
+        code = import_step_range(step, left, error);
     memory_free(job.scratch);
     memory_free(job.range);
+    memory_free(left);
     return code;
 }
 

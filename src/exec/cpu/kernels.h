@@ -41,20 +41,34 @@ struct packed_linear {
     uint32_t rows, columns;  /* of the matrix itself */
     uint32_t blocks, groups; /* groups: padded columns / 4, a multiple of 16 */
     int32_t k1, k2;
-    uint64_t largest_sum;    /* most that |acc| can be: 127 * the largest sum of |W_ji| */
+    uint32_t largest_magnitude; /* largest sum of a row's |W_ji|; |acc| is at most 127 times that */
     uint32_t largest_M;
     uint32_t largest_bias;   /* largest |bias_j| */
 };
 
-/* y = linear(q, s) at some positions ("rows" of the activations). */
+/* Where RANGE goes: the lowest index of an operation that raised it, a row
+ * (UINT32_MAX: none yet). Several threads may mark the same row. */
+static inline void kernel_mark_range(uint32_t *range, uint32_t operation)
+{
+    uint32_t now = __atomic_load_n(range, __ATOMIC_RELAXED);
+    while (operation < now &&
+           !__atomic_compare_exchange_n(range, &now, operation, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+}
+
+/* y = linear(q, s) at some positions ("rows" of the activations). Row r of q
+ * belongs to row index[r] (r where index is NULL) of s, y and range. */
 struct linear_call {
     const struct packed_linear *linear;
     const int8_t *q;         /* [rows][q_stride] */
-    const int64_t *s;        /* [rows] */
-    int32_t *y;              /* [rows][y_stride] */
-    uint8_t *range;          /* [rows]: set to 1 (atomically) where a bound is left */
+    const uint32_t *index;   /* [rows] or NULL */
+    const int64_t *s;
+    int32_t *y;              /* y_stride apart, unless y_rows is there */
+    int32_t *const *y_rows;
+    uint32_t *range;
     size_t q_stride, y_stride;
     uint32_t rows;
+    uint32_t operation;      /* for range */
 };
 
 /* 64 positions of one kv head's cache. */
@@ -90,9 +104,10 @@ struct attend_block_call {
     const uint8_t *begin, *end; /* [rows]: visible are positions begin <= p < end of the block */
     struct attend_partial *partial; /* [rows], partial_stride apart */
     int32_t *O;              /* [rows][size padded to 64], O_stride elements apart */
-    uint8_t *range;          /* [rows] */
+    uint32_t *const *range;  /* [rows]: where each query's RANGE goes */
     size_t q_stride, partial_stride, O_stride;
     uint32_t rows;
+    uint32_t operation;
 };
 
 /* One query's blocks -> o[size]. */

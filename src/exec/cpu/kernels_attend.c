@@ -227,7 +227,7 @@ void KERNEL(attend_block)(const struct attend_block_call *call)
             memset(low[r], 0, POSITIONS);
             memset(high[r], 0, POSITIONS);
         } else if (weigh(call->shape, call->block, acc[r], call->s_q[r], visible, partial, low[r], high[r]))
-            __atomic_store_n(&call->range[r], 1, __ATOMIC_RELAXED);
+            kernel_mark_range(call->range[r], call->operation);
     }
     weighted_values(call, low, high);
 }

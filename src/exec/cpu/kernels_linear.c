@@ -23,13 +23,20 @@ static enum row_way row_way(const struct packed_linear *linear, int64_t s)
     if (s >> 32)
         return ROW_SCALAR;
     int64_t S = round_shift(s * linear->largest_M, linear->k1);
-    int64_t largest = round_shift((int64_t)linear->largest_sum * S, linear->k2) + 1 + (int64_t)linear->largest_bias;
+    int64_t largest = round_shift(INT64_C(127) * linear->largest_magnitude * S, linear->k2) + 1 + (int64_t)linear->largest_bias;
     return largest < INT64_C(1) << 31 ? ROW_BOUNDED : ROW_CHECKED;
 }
 
-static void mark_range(uint8_t *range)
+static inline uint32_t row_of(const struct linear_call *call, uint32_t r)
 {
-    __atomic_store_n(range, 1, __ATOMIC_RELAXED);
+    return call->index ? call->index[r] : r;
+}
+
+/* Where row `row` of y starts at `block`. */
+static inline int32_t *result_of(const struct linear_call *call, uint32_t row, uint32_t block)
+{
+    int32_t *y = call->y_rows ? call->y_rows[row] : call->y + row * call->y_stride;
+    return y + (size_t)block * KERNEL_ROWS;
 }
 
 static void finish_scalar(const struct linear_call *call, uint32_t row, uint32_t block, enum row_way way,
@@ -38,11 +45,11 @@ static void finish_scalar(const struct linear_call *call, uint32_t row, uint32_t
     const struct packed_linear *linear = call->linear;
     uint32_t first = block * KERNEL_ROWS;
     uint32_t count = linear->rows - first < KERNEL_ROWS ? linear->rows - first : KERNEL_ROWS;
-    int32_t *y = call->y + row * call->y_stride + first;
+    int32_t *y = result_of(call, row, block);
     int64_t s = call->s[row];
     if (way == ROW_RANGE) {
         memset(y, 0, count * sizeof *y);
-        mark_range(&call->range[row]);
+        kernel_mark_range(&call->range[row], call->operation);
         return;
     }
     int bad = 0;
@@ -53,7 +60,7 @@ static void finish_scalar(const struct linear_call *call, uint32_t row, uint32_t
         bad |= value >= INT64_C(1) << 31 || value <= -(INT64_C(1) << 31);
     }
     if (bad)
-        mark_range(&call->range[row]);
+        kernel_mark_range(&call->range[row], call->operation);
 }
 
 #if defined(__AVX512F__)
@@ -103,12 +110,12 @@ ALWAYS_INLINE void finish_row(const struct linear_call *call, const struct finis
         __mmask8 bad = _mm512_cmple_epi64_mask(even, low) | _mm512_cmpge_epi64_mask(even, high) |
                        _mm512_cmple_epi64_mask(odd, low) | _mm512_cmpge_epi64_mask(odd, high);
         if (bad)
-            mark_range(&call->range[row]);
+            kernel_mark_range(&call->range[row], call->operation);
     }
     __m512i y = _mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA);
     if (way == ROW_BOUNDED)
         y = _mm512_add_epi32(y, f->bias);
-    _mm512_mask_storeu_epi32(call->y + row * call->y_stride + (size_t)block * KERNEL_ROWS, f->mask, y);
+    _mm512_mask_storeu_epi32(result_of(call, row, block), f->mask, y);
 }
 #endif
 
@@ -122,7 +129,7 @@ static void linear_rows(const struct linear_call *call, uint32_t first, uint32_t
     enum row_way way[DOT_ROWS];
     for (uint32_t r = 0; r < rows; r++) {
         dot_prepare(call->q + (first + r) * call->q_stride, bytes, prepared + (size_t)r * bytes);
-        way[r] = row_way(linear, call->s[first + r]);
+        way[r] = row_way(linear, call->s[row_of(call, first + r)]);
     }
     for (uint32_t block = begin; block < end;) {
         int pair = rows > 1 && end - block >= 2 ? 2 : 1;
@@ -136,7 +143,7 @@ static void linear_rows(const struct linear_call *call, uint32_t first, uint32_t
         for (int b = 0; b < pair; b++) {
             struct finish f = finish_begin(linear, block + b);
             for (uint32_t r = 0; r < rows; r++)
-                finish_row(call, &f, first + r, block + b, way[r], acc[r][b]);
+                finish_row(call, &f, row_of(call, first + r), block + b, way[r], acc[r][b]);
         }
         block += pair;
     }
@@ -152,13 +159,13 @@ static void linear_rows(const struct linear_call *call, uint32_t first, uint32_t
     enum row_way way[DOT_ROWS];
     for (uint32_t r = 0; r < rows; r++) {
         dot_prepare(call->q + (first + r) * call->q_stride, bytes, prepared + (size_t)r * bytes);
-        way[r] = row_way(linear, call->s[first + r]);
+        way[r] = row_way(linear, call->s[row_of(call, first + r)]);
     }
     for (uint32_t block = begin; block < end; block++) {
         int32_t acc[DOT_ROWS][KERNEL_ROWS];
         dot_rows(linear->weights + (size_t)block * linear->groups * 64, linear->groups, prepared, bytes, rows, acc);
         for (uint32_t r = 0; r < rows; r++)
-            finish_scalar(call, first + r, block, way[r], acc[r]);
+            finish_scalar(call, row_of(call, first + r), block, way[r], acc[r]);
     }
 }
 #endif
@@ -177,10 +184,11 @@ static void linear_tiles(const struct linear_call *call, uint32_t first, uint32_
                 pair ? weights + (size_t)linear->groups * 64 : NULL, linear->groups / 16, acc[0]);
     struct finish f0 = finish_begin(linear, block), f1 = finish_begin(linear, pair ? block + 1 : block);
     for (uint32_t r = 0; r < rows; r++) {
-        enum row_way way = row_way(linear, call->s[first + r]);
-        finish_row(call, &f0, first + r, block, way, _mm512_load_si512(acc[r]));
+        uint32_t row = row_of(call, first + r);
+        enum row_way way = row_way(linear, call->s[row]);
+        finish_row(call, &f0, row, block, way, _mm512_load_si512(acc[r]));
         if (pair)
-            finish_row(call, &f1, first + r, block + 1, way, _mm512_load_si512(acc[r] + KERNEL_ROWS));
+            finish_row(call, &f1, row, block + 1, way, _mm512_load_si512(acc[r] + KERNEL_ROWS));
     }
 }
 

@@ -27,48 +27,49 @@ static int32_t row_sum(const int8_t *row, uint32_t columns)
     return sum;
 }
 
-void pack_linear_blocks(const struct packed_linear *linear, const struct pack_target *target, const int8_t *W,
-                        const uint16_t *M, const int32_t *bias, uint32_t begin, uint32_t end)
+static uint32_t row_magnitude(const int8_t *row, uint32_t columns)
 {
-    for (uint32_t b = begin; b < end; b++) {
-        int8_t *block = target->weights + (size_t)b * linear->groups * 64;
-        uint32_t whole = linear->columns / 4;
-        for (uint32_t lane = 0; lane < KERNEL_ROWS; lane++) {
-            uint32_t row = b * KERNEL_ROWS + lane;
-            int there = row < linear->rows;
-            target->M[row] = there ? M[row] : 0;
-            target->bias[row] = there && bias ? bias[row] : 0;
-            target->offset[row] = there ? (int32_t)(-128u * (uint32_t)row_sum(W + (size_t)row * linear->columns, linear->columns)) : 0;
-            for (uint32_t g = there ? whole : 0; g < linear->groups; g++)
-                memset(block + (size_t)g * 64 + lane * 4, 0, 4);
-            if (there)
-                pack_row(block, lane, W + (size_t)row * linear->columns, linear->columns);
-        }
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < columns; i++)
+        sum += (uint32_t)(row[i] < 0 ? -row[i] : row[i]);
+    return sum;
+}
+
+static void raise_bound(uint32_t *bound, uint32_t value)
+{
+    uint32_t now = __atomic_load_n(bound, __ATOMIC_RELAXED);
+    while (value > now && !__atomic_compare_exchange_n(bound, &now, value, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
     }
 }
 
-void pack_linear_bounds(struct packed_linear *linear)
+void pack_linear_blocks(struct packed_linear *linear, const struct pack_target *target, const int8_t *W,
+                        const uint16_t *M, const int32_t *bias, uint32_t begin, uint32_t end)
 {
-    linear->largest_sum = linear->largest_M = linear->largest_bias = 0;
-    for (uint32_t b = 0; b < linear->blocks; b++) {
-        uint32_t sums[KERNEL_ROWS] = {0};
-        const int8_t *block = linear->weights + (size_t)b * linear->groups * 64;
-        for (uint32_t g = 0; g < linear->groups; g++, block += 64)
-            for (uint32_t lane = 0; lane < KERNEL_ROWS; lane++)
-                for (uint32_t i = 0; i < 4; i++)
-                    sums[lane] += (uint32_t)(block[lane * 4 + i] < 0 ? -block[lane * 4 + i] : block[lane * 4 + i]);
+    uint32_t whole = linear->columns / 4, magnitude = 0, largest_M = 0, largest_bias = 0;
+    for (uint32_t b = begin; b < end; b++) {
+        int8_t *block = target->weights + (size_t)b * linear->groups * 64;
         for (uint32_t lane = 0; lane < KERNEL_ROWS; lane++) {
             uint32_t row = b * KERNEL_ROWS + lane;
-            int32_t bias = linear->bias[row];
-            uint32_t magnitude = bias < 0 ? -(uint32_t)bias : (uint32_t)bias;
-            if (UINT64_C(127) * sums[lane] > linear->largest_sum)
-                linear->largest_sum = UINT64_C(127) * sums[lane];
-            if (linear->M[row] > linear->largest_M)
-                linear->largest_M = linear->M[row];
-            if (magnitude > linear->largest_bias)
-                linear->largest_bias = magnitude;
+            int there = row < linear->rows;
+            const int8_t *from = W + (size_t)row * linear->columns;
+            target->M[row] = there ? M[row] : 0;
+            target->bias[row] = there && bias ? bias[row] : 0;
+            target->offset[row] = there ? (int32_t)(-128u * (uint32_t)row_sum(from, linear->columns)) : 0;
+            for (uint32_t g = there ? whole : 0; g < linear->groups; g++)
+                memset(block + (size_t)g * 64 + lane * 4, 0, 4);
+            if (!there)
+                continue;
+            pack_row(block, lane, from, linear->columns);
+            uint32_t sum = row_magnitude(from, linear->columns);
+            uint32_t bias_magnitude = target->bias[row] < 0 ? -(uint32_t)target->bias[row] : (uint32_t)target->bias[row];
+            magnitude = sum > magnitude ? sum : magnitude;
+            largest_M = M[row] > largest_M ? M[row] : largest_M;
+            largest_bias = bias_magnitude > largest_bias ? bias_magnitude : largest_bias;
         }
     }
+    raise_bound(&linear->largest_magnitude, magnitude);
+    raise_bound(&linear->largest_M, largest_M);
+    raise_bound(&linear->largest_bias, largest_bias);
 }
 
 void pack_key(int8_t *k8, int16_t *k_sum, uint32_t slot, const int8_t *key, uint32_t size, uint32_t padded)

@@ -20,11 +20,11 @@ struct pack_target {
     int32_t *offset, *bias;
     uint16_t *M;
 };
-/* Row blocks [begin, end): W[rows][columns], M[rows], bias[rows] or NULL. */
-void pack_linear_blocks(const struct packed_linear *linear, const struct pack_target *target, const int8_t *W,
+/* Row blocks [begin, end): W[rows][columns], M[rows], bias[rows] or NULL. Raises
+ * linear's bounds (largest_magnitude and so on) as needed; several threads may pack
+ * different blocks at once. */
+void pack_linear_blocks(struct packed_linear *linear, const struct pack_target *target, const int8_t *W,
                         const uint16_t *M, const int32_t *bias, uint32_t begin, uint32_t end);
-/* Sets the bounds from the packed arrays, to which linear points by now. */
-void pack_linear_bounds(struct packed_linear *linear);
 
 /* One position's key or value into its block. `size` elements, `padded` dimensions. */
 void pack_key(int8_t *k8, int16_t *k_sum, uint32_t slot, const int8_t *key, uint32_t size, uint32_t padded);
