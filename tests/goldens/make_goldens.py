@@ -10,7 +10,7 @@ Each NAME/ gets
   config.json          as the family's publishers write it
   model.safetensors    the weights, float16, bfloat16 or float32 (or packed to 4 bits)
   golden.safetensors   ids [tokens] and logits [POSITIONS, vocabulary], those of the last positions
-  golden.json          what is tested, and the ablations: edits of config.json or of weights that switch one feature
+  golden.json          what is tested, options for `bulla import`, and the ablations: edits of config.json or of weights that switch one feature
                        off, each with the relative change of the logits that it makes in transformers
 
 and tokenizer.json, one for all, lies beside them. A relative error is ||a - golden|| / ||golden - mean||, the mean
@@ -73,6 +73,7 @@ def weight_ablation(pattern, value):
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 LONGROPE = {"type": "longrope", "short_factor": [1.0 + 0.05 * i for i in range(12)],
             "long_factor": [1.0 + 0.6 * i for i in range(12)]}
+LONGROPE_SHORT = {**LONGROPE, "short_factor": [1.0 + 0.3 * i for i in range(12)]}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 64}
 
@@ -171,6 +172,13 @@ MODELS = {
         ablations=[config_ablation("rope_scaling", None),
                    config_ablation("rope_scaling.long_factor", LONGROPE["short_factor"]),
                    config_ablation("original_max_position_embeddings", 511)]),
+    "phi3_longrope_short": dict(
+        about="the same kind of model, made for its original context: the short factors, scores still enlarged",
+        config=of(PHI3, "phi3", "Phi3ForCausalLM", num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+                  partial_rotary_factor=0.75, rope_scaling=LONGROPE_SHORT, original_max_position_embeddings=64),
+        dtype="float16", tokens=64, import_options=["--context", "64"],
+        ablations=[config_ablation("rope_scaling", None),
+                   config_ablation("rope_scaling.short_factor", LONGROPE["long_factor"])]),
 }
 # Layouts of 4-bit weights, of a model above: golden logits are those of what the packed integers say.
 PACKED = {
@@ -436,13 +444,14 @@ def pack(name):
     return {**config, "quantization_config": spec["settings"]}, packed, dense, ids
 
 
-def write(name, about, config, tensors, ids, golden, ablations):
+def write(name, about, config, tensors, ids, golden, ablations, import_options=()):
     folder = os.path.join(HERE, name)
     os.makedirs(folder, exist_ok=True)
     safetensors.torch.save_file(tensors, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
     safetensors.numpy.save_file({"ids": ids.astype(numpy.int32), "logits": golden.astype(numpy.float32)},
                                 os.path.join(folder, "golden.safetensors"))
-    for file_name, value in (("config.json", config), ("golden.json", {"about": about, "ablations": ablations})):
+    for file_name, value in (("config.json", config), ("golden.json", {
+            "about": about, "import_options": list(import_options), "ablations": ablations})):
         with open(os.path.join(folder, file_name), "w", encoding="utf-8") as file:
             json.dump(value, file, indent=1)
             file.write("\n")
@@ -458,7 +467,7 @@ def main(names):
             continue
         config, tensors, ids = make(name)
         golden, ablations, found = judge(name, config, tensors, ids, spec["ablations"])
-        write(name, spec["about"], config, tensors, ids, golden, ablations)
+        write(name, spec["about"], config, tensors, ids, golden, ablations, spec.get("import_options", ()))
         problems += found
     for name, spec in PACKED.items():
         if names and name not in names:
