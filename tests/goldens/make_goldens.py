@@ -10,8 +10,9 @@ Each NAME/ gets
   config.json          as the family's publishers write it
   model.safetensors    the weights, float16, bfloat16 or float32 (or packed to 4 bits)
   golden.safetensors   ids [tokens] and logits [POSITIONS, vocabulary], those of the last positions
-  golden.json          what is tested, options for `bulla import`, and the ablations: edits of config.json or of weights that switch one feature
-                       off, each with the relative change of the logits that it makes in transformers
+  golden.json          what is tested, options for `bulla import`, and the ablations: edits of config.json or of
+                       weights that switch one feature off, each with the relative change of the logits that it
+                       makes in transformers
 
 and tokenizer.json, one for all, lies beside them. A relative error is ||a - golden|| / ||golden - mean||, the mean
 of each position's logits. An ablation must change the logits by ABLATION at least, or the golden tests nothing.
@@ -80,7 +81,8 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_fr
 MODELS = {
     "llama2": dict(
         about="Llama 2: as many key as query heads, own head, float32",
-        config=of(BASE, "llama", "LlamaForCausalLM", num_key_value_heads=4, num_hidden_layers=2),
+        config=of(BASE, "llama", "LlamaForCausalLM", num_key_value_heads=4, num_hidden_layers=2,
+                  intermediate_size=96),
         dtype="float32", tokens=120, ablations=[config_ablation("rope_theta", 1000000.0)]),
     "llama3": dict(
         about="Llama 3.1: grouped heads, llama3 rope scaling beyond the original context, tied head",
@@ -134,7 +136,7 @@ MODELS = {
     "gemma2": dict(
         about="Gemma 2: softcaps, post-norms, every other layer with a window, own score scale",
         config=of(GEMMA, "gemma2", "Gemma2ForCausalLM", num_hidden_layers=4, sliding_window=24,
-                  query_pre_attn_scalar=8, attn_logit_softcapping=1.2, final_logit_softcapping=4.0),
+                  intermediate_size=96, query_pre_attn_scalar=8, attn_logit_softcapping=1.2, final_logit_softcapping=4.0),
         dtype="bfloat16", tokens=160, scores=1.2, branch=0.16,
         ablations=[config_ablation("attn_logit_softcapping", None), config_ablation("final_logit_softcapping", None),
                    config_ablation("query_pre_attn_scalar", 32), config_ablation("sliding_window", 512),
