@@ -136,8 +136,9 @@ MODELS = {
     "gemma2": dict(
         about="Gemma 2: softcaps, post-norms, every other layer with a window, own score scale",
         config=of(GEMMA, "gemma2", "Gemma2ForCausalLM", num_hidden_layers=4, sliding_window=24,
-                  intermediate_size=96, query_pre_attn_scalar=8, attn_logit_softcapping=1.2, final_logit_softcapping=4.0),
-        dtype="bfloat16", tokens=160, scores=1.2, branch=0.16,
+                  intermediate_size=96, query_pre_attn_scalar=8,
+                  attn_logit_softcapping=1.2, final_logit_softcapping=4.0),
+        dtype="bfloat16", tokens=160, scores=1.2, branch=0.13,
         ablations=[config_ablation("attn_logit_softcapping", None), config_ablation("final_logit_softcapping", None),
                    config_ablation("query_pre_attn_scalar", 32), config_ablation("sliding_window", 512),
                    weight_ablation(r"post_attention_layernorm\.weight", 0),
