@@ -364,7 +364,7 @@ FILTER(items_filter)
 {
     (void)arguments;
     (void)slots;
-    struct list *pairs;
+    struct list *pairs = NULL;
     if (self.type == VALUE_UNDEFINED)
         return list_new(render, 0, &pairs) && value_iterator(render, pairs, result);
     return pairs_of(render, self, &pairs) && value_iterator(render, pairs, result);
@@ -373,7 +373,7 @@ FILTER(items_filter)
 FILTER(dictsort)
 {
     (void)arguments;
-    struct list *pairs;
+    struct list *pairs = NULL;
     int by_value = slots[1].type == VALUE_TEXT && text_equals(slots[1].text, "value");
     if (is_given(slots[1]) && !by_value && !(slots[1].type == VALUE_TEXT && text_equals(slots[1].text, "key")))
         return template_fail(render, BULLA_E_INPUT, "You can only sort by either \"key\" or \"value\"");

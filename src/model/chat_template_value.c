@@ -144,7 +144,7 @@ static int hash_value(struct render *render, struct value value, uint32_t *hash)
     }
     case VALUE_TUPLE:
         for (size_t i = 0; i < value.list->count; i++) {
-            uint32_t part;
+            uint32_t part = 0;
             if (++render->depth > TEMPLATE_MAX_DEPTH)
                 return template_fail(render, BULLA_E_LIMIT, "values are nested more than %d deep",
                                      TEMPLATE_MAX_DEPTH);
@@ -205,8 +205,8 @@ static int dict_locate(struct render *render, const struct dict *dict, struct va
 
 int dict_get(struct render *render, const struct dict *dict, struct value key, struct value *value)
 {
-    uint32_t hash;
-    size_t entry;
+    uint32_t hash = 0;
+    size_t entry = 0;
     if (!hash_value(render, key, &hash) || !dict_locate(render, dict, key, hash, &entry))
         return 0;
     *value = entry < dict->count ? dict->entries[entry].value : (struct value){0};
@@ -252,8 +252,8 @@ static int dict_grow(struct render *render, struct dict *dict)
 
 int dict_set(struct render *render, struct dict *dict, struct value key, struct value value)
 {
-    uint32_t hash;
-    size_t entry;
+    uint32_t hash = 0;
+    size_t entry = 0;
     if (!hash_value(render, key, &hash) || !dict_locate(render, dict, key, hash, &entry))
         return 0;
     if (entry == dict->count) {
