@@ -29,6 +29,7 @@ struct verb {
 int verb_parse(const struct verb *verb, int argc, char **argv, void *values, int *others, bulla_error *error);
 
 extern const struct verb verb_bench;
+extern const struct verb verb_chat;
 extern const struct verb verb_detokenize;
 extern const struct verb verb_doctor;
 extern const struct verb verb_import;
