@@ -13,7 +13,7 @@ import unicodedata2 as unicode
 
 assert unicode.unidata_version == "16.0.0", unicode.unidata_version
 
-OTHER, UPPER, LOWER, LETTER, MARK, NUMBER, SPACE, WORD = range(8)
+OTHER, UPPER, LOWER, LETTER, MARK, NUMBER, SPACE, WORD, OTHER_NUMBER = range(9)
 SPACES = {0x9, 0xA, 0xB, 0xC, 0xD, 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F,
           0x3000}
 # Other_Alphabetic outside L, M and N, and Join_Control (PropList.txt): word characters of a regular expression's \w.
@@ -52,7 +52,7 @@ def word_class(code):
     if category.startswith("M"):
         return MARK
     if category.startswith("N"):
-        return NUMBER
+        return OTHER_NUMBER if category == "No" else NUMBER
     return WORD if category == "Pc" or code in WORD_EXTRA else OTHER
 
 

@@ -107,11 +107,10 @@ static enum unicode_class class_after(const char *text, size_t length, size_t of
     return unicode_class_of(code_point);
 }
 
-/* Of a regular expression's \w; of numbers, only decimal digits and letter numbers count there, which no added
- * token that asks for single words meets in practice. */
+/* A regular expression's \w. */
 static int is_word(enum unicode_class class)
 {
-    return class != UNICODE_OTHER && class != UNICODE_SPACE;
+    return class != UNICODE_OTHER && class != UNICODE_SPACE && class != UNICODE_OTHER_NUMBER;
 }
 
 static void apply_flags(struct occurrence *found, uint32_t flags, const char *text, size_t length, size_t floor)

@@ -35,7 +35,7 @@ enum {
     LOWER = 1 << UNICODE_LOWER,
     LETTER = 1 << UNICODE_LETTER,
     MARK = 1 << UNICODE_MARK,
-    NUMBER = 1 << UNICODE_NUMBER,
+    NUMBER = 1 << UNICODE_NUMBER | 1 << UNICODE_OTHER_NUMBER, /* \p{N} */
     SPACE = 1 << UNICODE_SPACE,
     ANY_LETTER = UPPER | LOWER | LETTER,    /* \p{L} */
     UPPER_PART = UPPER | LETTER | MARK,     /* [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}] */

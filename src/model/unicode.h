@@ -15,9 +15,10 @@ enum unicode_class {
     UNICODE_LOWER,  /* Ll */
     UNICODE_LETTER, /* Lm, Lo */
     UNICODE_MARK,   /* M */
-    UNICODE_NUMBER, /* N */
+    UNICODE_NUMBER, /* Nd, Nl */
     UNICODE_SPACE,  /* White_Space */
-    UNICODE_WORD    /* other characters that \w matches: Pc, Join_Control, the rest of Alphabetic */
+    UNICODE_WORD,   /* other characters that \w matches: Pc, Join_Control, the rest of Alphabetic */
+    UNICODE_OTHER_NUMBER /* No: a number, but not of \w */
 };
 
 enum unicode_class unicode_class_of(uint32_t code_point);
@@ -41,7 +42,7 @@ void unicode_append_nfc(struct buffer *out, const char *text, size_t length);
 
 /* The tables (unicode_tables.c, generated). */
 enum {
-    UNICODE_CLASS_STARTS = 3212,
+    UNICODE_CLASS_STARTS = 3223,
     UNICODE_COMBINING = 333,
     UNICODE_DECOMPOSITIONS = 2060,
     UNICODE_COMPOSITIONS = 940
