@@ -4,7 +4,17 @@
 
 #include "base/buffer.h"
 #include "base/hash.h"
+#include "model/name_table.h"
 #include "model/program_names.h"
+
+/* Sizes, with what they keep small. */
+enum {
+    MOST_OPERATIONS = 1 << 16,
+    MOST_TENSORS = 1 << 18,
+    MOST_IDS = 1 << 24,
+    MOST_POSITIONS = 1 << 24, /* attend: 2^18 blocks of |RS(O * f, 15)| < 2^44 */
+    MOST_ELEMENTS = 133144    /* linear: acc in 31 bits */
+};
 
 #define ROLE(name) (1u << BULLA_TENSOR_##name)
 
@@ -139,10 +149,36 @@ static int check_links(const struct check *check, const struct program_kind *kin
     return BULLA_OK;
 }
 
+/* A parameter that a kind does not have is 0, so that a program has one spelling. */
+static int check_unused(const struct check *check, uint32_t with)
+{
+    const bulla_operation *o = check->operation;
+    const struct {
+        uint32_t parameter;
+        const char *name;
+        int64_t value;
+    } list[] = {
+        {PARAMETER_HEADS, "heads", o->heads},       {PARAMETER_HEADS, "head_size", o->head_size},
+        {PARAMETER_KV_HEADS, "kv_heads", o->kv_heads}, {PARAMETER_BLOCK, "block", o->block},
+        {PARAMETER_WINDOW, "window", o->window},    {PARAMETER_ROTARY, "rotary", o->rotary},
+        {PARAMETER_C, "C", o->C},                   {PARAMETER_F_G, "F_g", o->F_g},
+        {PARAMETER_K, "k", o->k},                   {PARAMETER_K1, "k1", o->k1},
+        {PARAMETER_K2, "k2", o->k2},                {PARAMETER_KE, "ke", o->ke},
+        {PARAMETER_C_SHIFT, "c", o->c},             {PARAMETER_A2, "a2", o->a2},
+        {PARAMETER_EPS, "eps", (int64_t)o->eps},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
+        if (!(with & list[i].parameter) && list[i].value != 0)
+            return wrong(check, list[i].name, list[i].value, "0, as this kind has none");
+    if (o->layer != BULLA_NO_LAYER && o->layer >= check->program->layers)
+        return wrong(check, "layer", o->layer, "a layer of the program");
+    return BULLA_OK;
+}
+
 static int check_heads(const struct check *check)
 {
     const bulla_operation *o = check->operation;
-    if (check_range(check, "heads", o->heads, 1, 4096) || check_range(check, "head_size", o->head_size, 1, 133144))
+    if (check_range(check, "heads", o->heads, 1, 4096) || check_range(check, "head_size", o->head_size, 1, MOST_ELEMENTS))
         return BULLA_E_INPUT;
     if ((uint64_t)o->heads * o->head_size != o->outputs)
         return wrong(check, "outputs", o->outputs, "heads x head_size");
@@ -179,11 +215,13 @@ static int check_parameters(const struct check *check, const struct program_kind
     uint32_t n = o->n, with = kind->parameters;
     if (o->kind != BULLA_EMBED && n != check->program->operations[o->inputs[0]].outputs)
         return wrong(check, "n", n, "the elements of its input");
-    if (check_range(check, "outputs", o->outputs, 1, o->kind == BULLA_LINEAR || o->kind == BULLA_SOFTCAP ? 1 << 24 : 133144) ||
-        check_range(check, "n", n, o->kind == BULLA_EMBED ? 0 : 1, o->kind == BULLA_SOFTCAP ? 1 << 24 : 133144))
+    int long_result = o->kind == BULLA_LINEAR || o->kind == BULLA_SOFTCAP;
+    if (check_range(check, "outputs", o->outputs, 1, long_result ? MOST_IDS : MOST_ELEMENTS) ||
+        check_range(check, "n", n, o->kind != BULLA_EMBED,
+                    o->kind == BULLA_EMBED ? 0 : o->kind == BULLA_SOFTCAP ? MOST_IDS : MOST_ELEMENTS))
         return BULLA_E_INPUT;
-    int code = BULLA_OK;
-    if (o->kind != BULLA_EMBED && o->kind != BULLA_LINEAR && o->outputs != n)
+    int code = check_unused(check, with);
+    if (!code && o->kind != BULLA_EMBED && o->kind != BULLA_LINEAR && o->outputs != n)
         code = wrong(check, "outputs", o->outputs, "n");
     if (!code && (with & PARAMETER_HEADS))
         code = check_heads(check);
@@ -193,8 +231,8 @@ static int check_parameters(const struct check *check, const struct program_kind
         code = wrong(check, "eps", (int64_t)o->eps, "1 to 2^62");
     if (!code && (with & PARAMETER_K))
         code = check_range(check, "k", o->k, 0, 61);
-    if (!code && (with & PARAMETER_K1))
-        code = check_range(check, "k1", o->k1, 0, 46);
+    if (!code && (with & PARAMETER_K1)) /* s * M < 2^(15 + k1) * 2^16 */
+        code = check_range(check, "k1", o->k1, 0, 31);
     if (!code && (with & PARAMETER_K2))
         code = check_range(check, "k2", o->k2, 0, 61);
     if (!code && (with & PARAMETER_KE))
@@ -242,23 +280,84 @@ static int check_shapes(const struct check *check)
     }
 }
 
+static int has_minus_128(const int8_t *values, uint64_t count)
+{
+    uint8_t found = 0;
+    for (uint64_t i = 0; i < count; i++)
+        found |= values[i] == -128;
+    return found;
+}
+
+static uint8_t largest_byte(const uint8_t *values, uint64_t count)
+{
+    uint8_t largest = 0;
+    for (uint64_t i = 0; i < count; i++)
+        largest = values[i] > largest ? values[i] : largest;
+    return largest;
+}
+
+/* Bytes are weights (E8, W) or gains' powers of two (e): each tensor is looked
+ * through once, however many operations use it. */
+static int check_bytes(const bulla_tensor *tensor, const void *data, bulla_error *error)
+{
+    if (tensor->dtype == BULLA_I8 && has_minus_128(data, tensor->bytes))
+        return bulla_fail(error, BULLA_E_INPUT, "tensor %s: an element is -128, expected at least -127", tensor->name);
+    if (tensor->dtype == BULLA_U8 && largest_byte(data, tensor->bytes) > 15)
+        return bulla_fail(error, BULLA_E_INPUT, "tensor %s: an element is %u, expected at most 15", tensor->name,
+                          largest_byte(data, tensor->bytes));
+    return BULLA_OK;
+}
+
+/* Printable, ended, zeros after it. */
+static int is_name(const char name[72])
+{
+    size_t length = strnlen(name, 72), i;
+    if (length == 0 || length == 72)
+        return 0;
+    for (i = 0; i < length; i++)
+        if (name[i] <= ' ' || name[i] > '~')
+            return 0;
+    for (; i < 72; i++)
+        if (name[i])
+            return 0;
+    return 1;
+}
+
+static int check_tensor_record(const bulla_tensor *tensor, uint32_t index, bulla_error *error)
+{
+    uint32_t size = bulla_dtype_size(tensor->dtype);
+    uint64_t bytes;
+    if (!is_name(tensor->name))
+        return bulla_fail(error, BULLA_E_INPUT, "tensor %u: the name is empty, not ended or not printable", index);
+    if (size == 0 || tensor->rows == 0 || tensor->columns == 0 ||
+        __builtin_mul_overflow((uint64_t)tensor->rows * tensor->columns, (uint64_t)size, &bytes) ||
+        tensor->bytes != bytes)
+        return bulla_fail(error, BULLA_E_INPUT, "tensor %s: %llu bytes do not fit %s [%u, %u]", tensor->name,
+                          (unsigned long long)tensor->bytes, bulla_dtype_name(tensor->dtype), tensor->rows,
+                          tensor->columns);
+    for (size_t j = 0; j < 24; j++)
+        if (tensor->reserved_end[j] || (j < 7 && tensor->reserved[j]))
+            return bulla_fail(error, BULLA_E_INPUT, "tensor %s: a reserved byte is not zero", tensor->name);
+    return BULLA_OK;
+}
+
 static int check_tensors(const bulla_program *program, bulla_error *error)
 {
-    for (uint32_t i = 0; i < program->tensor_count; i++) {
+    struct name_table names = {0};
+    int code = BULLA_OK;
+    for (uint32_t i = 0; i < program->tensor_count && code == BULLA_OK; i++) {
         const bulla_tensor *tensor = &program->tensors[i];
-        uint32_t size = bulla_dtype_size(tensor->dtype);
-        if (!memchr(tensor->name, 0, sizeof tensor->name) || !tensor->name[0])
-            return bulla_fail(error, BULLA_E_INPUT, "tensor %u: the name is empty or not ended", i);
-        if (size == 0 || tensor->rows == 0 || tensor->columns == 0 ||
-            tensor->bytes != (uint64_t)tensor->rows * tensor->columns * size)
-            return bulla_fail(error, BULLA_E_INPUT, "tensor %s: %llu bytes do not fit %s [%u, %u]", tensor->name,
-                              (unsigned long long)tensor->bytes, bulla_dtype_name(tensor->dtype), tensor->rows,
-                              tensor->columns);
-        for (size_t j = 0; j < 24; j++)
-            if (tensor->reserved_end[j] || (j < 7 && tensor->reserved[j]))
-                return bulla_fail(error, BULLA_E_INPUT, "tensor %s: a reserved byte is not zero", tensor->name);
+        size_t length = strnlen(tensor->name, sizeof tensor->name), other;
+        code = check_tensor_record(tensor, i, error);
+        if (code == BULLA_OK && name_table_find(&names, tensor->name, length, &other))
+            code = bulla_fail(error, BULLA_E_INPUT, "tensors %zu and %u have the same name, %s", other, i, tensor->name);
+        if (code == BULLA_OK)
+            code = name_table_add(&names, tensor->name, length, i, error);
+        if (code == BULLA_OK && program->data)
+            code = check_bytes(tensor, program->data[i], error);
     }
-    return BULLA_OK;
+    name_table_free(&names);
+    return code;
 }
 
 static int check_table(const bulla_program *program, int index, bulla_error *error)
@@ -283,31 +382,11 @@ static int check_table(const bulla_program *program, int index, bulla_error *err
     return BULLA_OK;
 }
 
-static int has_minus_128(const int8_t *values, uint64_t count)
-{
-    int found = 0;
-    for (uint64_t i = 0; i < count; i++)
-        found |= values[i] == -128;
-    return found;
-}
-
-/* Values with bounds that executors rely on. */
+/* Small tensors' values with bounds that executors rely on. */
 static int check_values(const struct check *check)
 {
     const bulla_operation *o = check->operation;
     const bulla_program *program = check->program;
-    static const int weights[] = {BULLA_TENSOR_W, BULLA_TENSOR_E8};
-    for (int i = 0; i < 2; i++) {
-        int32_t tensor = o->tensors[weights[i]];
-        if (tensor >= 0 && has_minus_128(program->data[tensor], program->tensors[tensor].bytes))
-            return wrong(check, program->tensors[tensor].name, -128, "elements of at least -127");
-    }
-    if (o->tensors[BULLA_TENSOR_E] >= 0) {
-        const uint8_t *e = program->data[o->tensors[BULLA_TENSOR_E]];
-        for (uint32_t i = 0; i < o->n; i++)
-            if (e[i] > 15)
-                return wrong(check, "e", e[i], "at most 15");
-    }
     if (o->tensors[BULLA_TENSOR_G] >= 0) {
         const int32_t *G = program->data[o->tensors[BULLA_TENSOR_G]];
         for (uint32_t i = 0; i < o->head_size; i++)
@@ -325,10 +404,14 @@ static int check_values(const struct check *check)
 
 int bulla_program_check(const bulla_program *program, bulla_error *error)
 {
-    if (program->operation_count == 0 || program->tensor_count < PROGRAM_TABLES || program->vocabulary == 0 ||
-        program->vocabulary > 1 << 24 || program->context == 0 || program->context > 1 << 30)
-        return bulla_fail(error, BULLA_E_INPUT, "a program of %u operations, %u tensors, vocabulary %u, context %u",
-                          program->operation_count, program->tensor_count, program->vocabulary, program->context);
+    if (program->operation_count == 0 || program->operation_count > MOST_OPERATIONS ||
+        program->tensor_count < PROGRAM_TABLES || program->tensor_count > MOST_TENSORS || program->vocabulary == 0 ||
+        program->vocabulary > MOST_IDS || program->context == 0 || program->context > MOST_POSITIONS ||
+        program->layers >= BULLA_NO_LAYER)
+        return bulla_fail(error, BULLA_E_INPUT, "a program of %u operations, %u tensors, vocabulary %u, context %u, "
+                          "%u layers; expected 1 to %d, %d to %d, 1 to %d, 1 to %d, 0 to %d", program->operation_count,
+                          program->tensor_count, program->vocabulary, program->context, program->layers,
+                          MOST_OPERATIONS, PROGRAM_TABLES, MOST_TENSORS, MOST_IDS, MOST_POSITIONS, BULLA_NO_LAYER - 1);
     int code = check_tensors(program, error);
     for (int i = 0; i < PROGRAM_TABLES && code == BULLA_OK; i++)
         code = check_table(program, i, error);
