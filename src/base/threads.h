@@ -31,7 +31,7 @@ void thread_share(uint64_t count, uint64_t grain, unsigned thread, unsigned thre
 void thread_team_each(struct thread_team *team, uint64_t count, void (*work)(void *context, uint64_t index),
                       void *context);
 
-/* Cores this process may run on, at least 1. */
+/* Cores this process may run on: at least 1, at most what a team may have. */
 unsigned thread_cores(void);
 
 #endif

@@ -19,6 +19,14 @@ struct bulla_model {
     bulla_tokenizer *tokenizer;
 };
 
+static int is_zero(const uint8_t *bytes, uint64_t length)
+{
+    uint8_t any = 0;
+    for (uint64_t i = 0; i < length; i++)
+        any |= bytes[i];
+    return any == 0;
+}
+
 static int check_header(bulla_model *model, bulla_error *error)
 {
     uint64_t length = model->map.length;
@@ -33,6 +41,8 @@ static int check_header(bulla_model *model, bulla_error *error)
         return bulla_fail(error, BULLA_E_UNSUPPORTED, "file version %u with program version %u; this build reads %d and "
                           "%d: import the source again", header->file_version, header->program_version,
                           MODEL_FILE_VERSION, BULLA_PROGRAM_VERSION);
+    if (!is_zero(header->reserved, sizeof header->reserved))
+        return bulla_fail(error, BULLA_E_INPUT, "a reserved byte of the header is not zero");
     uint64_t rest = length - MODEL_FILE_HEADER;
     if (header->region_offset != MODEL_FILE_HEADER || header->region_length < MODEL_REGION_HEADER ||
         header->region_length > rest || header->description_offset != MODEL_FILE_HEADER + header->region_length ||
@@ -74,50 +84,90 @@ static int check_root(const bulla_model *model, unsigned threads, bulla_error *e
     return code;
 }
 
-/* A part of the region: aligned, inside, of the size it must have. */
-static const void *find_part(const bulla_model *model, const char *name, uint64_t offset, uint64_t length,
-                             bulla_error *error)
+/* The region's parts follow one another, each at the next multiple of its
+ * alignment, zeros between: one program has one file. */
+struct layout {
+    const uint8_t *region;
+    uint64_t length;
+    uint64_t at; /* end of the part before */
+};
+
+static const void *take_part(struct layout *layout, const char *name, uint64_t alignment, uint64_t offset,
+                             uint64_t length, bulla_error *error)
 {
-    uint64_t region = model->header->region_length;
-    if (offset % MODEL_ALIGNMENT == 0 && offset <= region && length <= region - offset)
-        return model->region + offset;
-    bulla_fail(error, BULLA_E_INPUT, "%s: bytes %llu + %llu lie outside the region of %llu or are not aligned to %d", name,
-               (unsigned long long)offset, (unsigned long long)length, (unsigned long long)region, MODEL_ALIGNMENT);
-    return NULL;
+    uint64_t expected = (layout->at + alignment - 1) / alignment * alignment;
+    if (offset != expected || offset > layout->length || length > layout->length - offset) {
+        bulla_fail(error, BULLA_E_INPUT, "%s: %llu bytes at %llu of the region's %llu, expected them at %llu", name,
+                   (unsigned long long)length, (unsigned long long)offset, (unsigned long long)layout->length,
+                   (unsigned long long)expected);
+        return NULL;
+    }
+    if (!is_zero(layout->region + layout->at, offset - layout->at)) {
+        bulla_fail(error, BULLA_E_INPUT, "%s: the bytes before it are not zero", name);
+        return NULL;
+    }
+    layout->at = offset + length;
+    return layout->region + offset;
+}
+
+static int check_region_header(const struct model_region_header *header, bulla_error *error)
+{
+    if (memcmp(header->magic, MODEL_REGION_MAGIC, 16) != 0 || header->version != BULLA_PROGRAM_VERSION)
+        return bulla_fail(error, BULLA_E_INPUT, "the rooted region does not start with a program of version %d",
+                          BULLA_PROGRAM_VERSION);
+    if (header->reserved_word || !is_zero(header->reserved, sizeof header->reserved))
+        return bulla_fail(error, BULLA_E_INPUT, "a reserved byte of the region's header is not zero");
+    if (header->operation_count > 1 << 20 || header->tensor_count > 1 << 20)
+        return bulla_fail(error, BULLA_E_INPUT, "%u operations and %u tensors are more than a program has",
+                          header->operation_count, header->tensor_count);
+    return BULLA_OK;
+}
+
+static int find_tensors(bulla_model *model, struct layout *layout, bulla_error *error)
+{
+    bulla_program *program = &model->program;
+    model->data = memory_alloc(program->tensor_count, sizeof *model->data, error);
+    if (!model->data)
+        return BULLA_E_MEMORY;
+    program->data = model->data;
+    for (uint32_t i = 0; i < program->tensor_count; i++) {
+        const bulla_tensor *tensor = &program->tensors[i];
+        model->data[i] = take_part(layout, "a tensor", MODEL_ALIGNMENT, tensor->offset, tensor->bytes, error);
+        if (!model->data[i]) {
+            bulla_fail_prefix(error, "tensor %u", i);
+            return BULLA_E_INPUT;
+        }
+    }
+    if (layout->at != layout->length)
+        return bulla_fail(error, BULLA_E_INPUT, "the tensors end at %llu of the region's %llu bytes",
+                          (unsigned long long)layout->at, (unsigned long long)layout->length);
+    return BULLA_OK;
 }
 
 static int read_region(bulla_model *model, bulla_error *error)
 {
     const struct model_region_header *header = (const void *)model->region;
+    int code = check_region_header(header, error);
+    if (code)
+        return code;
     model->region_header = header;
-    if (memcmp(header->magic, MODEL_REGION_MAGIC, 16) != 0 || header->version != BULLA_PROGRAM_VERSION)
-        return bulla_fail(error, BULLA_E_INPUT, "the rooted region does not start with a program of version %d",
-                          BULLA_PROGRAM_VERSION);
-    if (header->operation_count > 1 << 20 || header->tensor_count > 1 << 20)
-        return bulla_fail(error, BULLA_E_INPUT, "%u operations and %u tensors are more than a program has",
-                          header->operation_count, header->tensor_count);
     bulla_program *program = &model->program;
     *program = (bulla_program){.operation_count = header->operation_count, .tensor_count = header->tensor_count,
                                .vocabulary = header->vocabulary, .context = header->context,
                                .layers = header->layers, .logits_F = header->logits_F};
-    program->operations = find_part(model, "operations", header->operations_offset,
+    struct layout layout = {model->region, model->header->region_length, sizeof *header};
+    program->operations = take_part(&layout, "operations", MODEL_ALIGNMENT, header->operations_offset,
                                     header->operation_count * sizeof(bulla_operation), error);
-    program->tensors = find_part(model, "tensors", header->tensors_offset, header->tensor_count * sizeof(bulla_tensor), error);
-    if (!program->operations || !program->tensors ||
-        !find_part(model, "tokenizer", header->tokenizer_offset, header->tokenizer_length, error) ||
-        !find_part(model, "chat template", header->template_offset, header->template_length, error))
+    if (program->operations)
+        program->tensors = take_part(&layout, "tensor records", MODEL_ALIGNMENT, header->tensors_offset,
+                                     header->tensor_count * sizeof(bulla_tensor), error);
+    if (!program->tensors ||
+        !take_part(&layout, "tokenizer", MODEL_ALIGNMENT, header->tokenizer_offset, header->tokenizer_length, error) ||
+        !take_part(&layout, "chat template", MODEL_ALIGNMENT, header->template_offset, header->template_length, error) ||
+        !take_part(&layout, "tensors", MERKLE_LEAF, header->data_offset, 0, error))
         return BULLA_E_INPUT;
-    model->data = memory_alloc(header->tensor_count, sizeof *model->data, error);
-    if (!model->data)
-        return BULLA_E_MEMORY;
-    program->data = model->data;
-    for (uint32_t i = 0; i < header->tensor_count; i++) {
-        const bulla_tensor *tensor = &program->tensors[i];
-        model->data[i] = find_part(model, "a tensor", tensor->offset, tensor->bytes, error);
-        if (!model->data[i])
-            return bulla_fail_prefix(error, "tensor %u", i);
-    }
-    return bulla_program_check(program, error);
+    code = find_tensors(model, &layout, error);
+    return code ? code : bulla_program_check(program, error);
 }
 
 int bulla_model_open(const char *path, unsigned threads, bulla_model **result, bulla_error *error)
@@ -141,7 +191,8 @@ int bulla_model_open(const char *path, unsigned threads, bulla_model **result, b
                           bulla_tokenizer_vocabulary(model->tokenizer), model->program.vocabulary);
     if (code != BULLA_OK) {
         bulla_model_close(model);
-        return bulla_fail_prefix(error, "%s", path);
+        bulla_fail_prefix(error, "%s", path);
+        return code;
     }
     *result = model;
     return BULLA_OK;
