@@ -72,8 +72,8 @@ class Writer:
     def add(self, name, values):
         self.file.add_tensor(name + ".weight", values.astype(numpy.float32))
 
-    def matrix(self, name, outputs, inputs):
-        values = self.numbers.standard_normal((outputs, inputs)) / numpy.sqrt(inputs)
+    def matrix(self, name, outputs, inputs, scale=1.0):
+        values = scale * self.numbers.standard_normal((outputs, inputs)) / numpy.sqrt(inputs)
         values[:, self.numbers.integers(inputs)] *= 6
         self.add(name, values)
 
@@ -85,7 +85,8 @@ class Writer:
     def tensors(self):
         shape, count = self.shape, len(self.tokens)
         hidden, size = shape["hidden"], shape["size"]
-        self.matrix("token_embd", count, hidden)
+        # As in trained models, the residual outgrows the embedding; Gemma multiplies that by the root of its size.
+        self.matrix("token_embd", count, hidden, 0.125 if "post_ffw_norm" in shape.get("norms", ()) else 1)
         self.gains("output_norm", hidden)
         if shape.get("own_head"):
             self.matrix("output", count, hidden)
