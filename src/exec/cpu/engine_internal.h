@@ -1,0 +1,158 @@
+/* What the engine's files share. */
+#ifndef EXEC_CPU_ENGINE_INTERNAL_H
+#define EXEC_CPU_ENGINE_INTERNAL_H
+
+#include "base/threads.h"
+#include "bulla/engine.h"
+#include "exec/cpu/kernels.h"
+#include "exec/cpu/plan.h"
+
+/* Packed weights of all linear operations (weights.c). */
+struct weights {
+    struct packed_linear *linears; /* [operation_count], empty for other kinds */
+    uint8_t *memory;
+    size_t bytes;
+};
+int weights_pack(const bulla_program *program, const bulla_model *model, struct thread_team *team,
+                 struct weights *weights, bulla_error *error);
+void weights_free(struct weights *weights);
+
+/* The pool of KV pages (cache.c). */
+struct pool {
+    uint8_t *memory;
+    size_t bytes, page_bytes;
+    uint32_t *free_pages; /* a stack */
+    uint64_t free_count, total;
+};
+int pool_open(struct pool *pool, uint64_t pages, size_t page_bytes, int shuffle, bulla_error *error);
+void pool_close(struct pool *pool);
+
+struct bulla_sequence {
+    bulla_engine *engine;
+    bulla_sequence *next, *previous;
+    uint64_t length;
+    uint64_t first_sampled;
+    uint64_t *lowest;     /* [operation_count]: plan_lowest */
+    uint32_t *pages;      /* [page_capacity], page_count in use */
+    uint64_t page_count, page_capacity;
+    int has_range;
+    int in_step;
+};
+/* Pages for positions below `length`; the caller has counted that they are there. */
+int sequence_grow(bulla_sequence *sequence, uint64_t length, bulla_error *error);
+
+/* Rows at which an operation is evaluated in this batch. */
+struct active {
+    uint32_t count;
+    const uint32_t *index; /* [count], NULL: all rows */
+};
+
+/* One row of the batch: one position of one piece. */
+struct row {
+    bulla_sequence *sequence;
+    uint64_t position;
+    uint32_t id;
+    int32_t *logits;       /* [vocabulary]; a spare row where nobody wants them */
+};
+
+/* Successive rows of one sequence. */
+struct run {
+    uint32_t first, count;
+    bulla_piece *piece;
+};
+
+/* A tile of queries of one kv head: successive rows times the heads that share it. */
+struct attend_item {
+    uint32_t first_row, rows; /* rows * group queries, at most KERNEL_ROWS */
+    uint32_t kv_head;
+};
+
+struct batch {
+    struct row *rows;        /* [batch_rows] */
+    uint32_t *range;         /* [batch_rows], as kernel_mark_range */
+    uint32_t count;
+    struct run *runs;        /* [batch_rows] */
+    uint32_t run_count;
+    struct active *active;   /* [operation_count] */
+    uint32_t *indices;       /* [operation_count][batch_rows], where active.index points */
+    uint32_t *next_item;     /* [stage_count]: next attention item, atomic */
+    int32_t **logits;        /* [batch_rows]: rows[].logits */
+};
+
+struct bulla_engine {
+    const bulla_program *program;
+    const struct kernels *kernels;
+    struct thread_team *team;
+    unsigned threads;
+    struct plan plan;
+    struct weights weights;
+    struct pool pool;
+    struct batch batch;
+    uint8_t *activations;    /* plan.activation_bytes */
+    int8_t *gathered;        /* [batch_rows][largest_columns]: rows of a linear operation that are not all */
+    int32_t *spare_logits;   /* [batch_rows][vocabulary], touched only where evaluated logits are unwanted */
+    size_t spare_bytes;
+    uint8_t *scratch;        /* [threads][scratch_bytes] */
+    size_t scratch_bytes;
+    uint8_t *attend_scratch; /* [attend_areas][attend_bytes] */
+    size_t attend_bytes, attend_total;
+    uint32_t attend_areas;
+    uint64_t attend_blocks;  /* blocks that an area has room for */
+    bulla_sequence *sequences;
+    uint64_t *stage_nanoseconds; /* [stage_count] where profiling, else NULL */
+};
+
+/* As bulla_engine_open for a program in memory that was checked; `model` (may be
+ * NULL) has its pages released as they are packed. */
+int bulla_engine_open_program(const bulla_program *program, const bulla_model *model,
+                              const bulla_engine_options *options, bulla_engine **engine, bulla_error *error);
+
+/* Runs the batch that is set up. */
+void batch_run(bulla_engine *engine);
+
+static inline const void *engine_tensor(const bulla_engine *engine, const bulla_operation *operation, int role)
+{
+    int32_t tensor = operation->tensors[role];
+    return tensor < 0 ? NULL : engine->program->data[tensor];
+}
+
+/* The i32 row of an operation's result. */
+static inline int32_t *engine_vector(const bulla_engine *engine, uint32_t operation, uint32_t row)
+{
+    const struct place *place = &engine->plan.places[operation];
+    if (place->is_logits)
+        return engine->batch.rows[row].logits;
+    return (int32_t *)(void *)(engine->activations + place->offset) + row * place->stride;
+}
+
+static inline int8_t *engine_bytes(const bulla_engine *engine, uint32_t operation, uint32_t row)
+{
+    const struct place *place = &engine->plan.places[operation];
+    return (int8_t *)engine->activations + place->offset + row * place->stride;
+}
+
+static inline int64_t *engine_scales(const bulla_engine *engine, uint32_t operation)
+{
+    return (int64_t *)(void *)(engine->activations + engine->plan.places[operation].scales);
+}
+
+static inline int32_t *engine_head_scales(const bulla_engine *engine, uint32_t operation)
+{
+    return (int32_t *)(void *)(engine->activations + engine->plan.places[operation].scales);
+}
+
+/* A head's part of the page that holds block `block` of a sequence. */
+static inline uint8_t *engine_head_page(const bulla_engine *engine, const bulla_sequence *sequence, uint32_t operation,
+                                        uint64_t block, uint32_t head)
+{
+    const struct place *place = &engine->plan.places[operation];
+    return engine->pool.memory + sequence->pages[block] * engine->pool.page_bytes + place->page_offset +
+           head * place->head_bytes;
+}
+
+/* Row operations of a stage at one row (rows.c); attention of a stage (attend.c). */
+void rows_run(bulla_engine *engine, const struct stage *stage, uint32_t row, void *scratch);
+void attend_run(bulla_engine *engine, uint32_t stage, unsigned thread);
+size_t attend_area_bytes(const struct plan *plan, uint64_t blocks);
+
+#endif

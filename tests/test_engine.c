@@ -1,0 +1,336 @@
+/* The engine against the reference run, on random programs of every family: every
+ * instruction set that runs here, 1 to 4 threads, batches of 1, 7, 64 and 512
+ * rows, alone and beside others, pages in any order. */
+#include "test.h"
+
+#include "base/memory.h"
+#include "bulla/engine.h"
+#include "exec/cpu/engine_internal.h"
+#include "exec/ref/run.h"
+#include "random_program.h"
+
+enum { SEQUENCES = 3 };
+
+/* A sequence and what the reference says about it. */
+struct expected {
+    uint32_t length, first_sampled;
+    uint32_t *ids;
+    int32_t *logits; /* [length - first_sampled][vocabulary] */
+    int code;
+    uint64_t range_position;
+    uint32_t range_operation;
+};
+
+static uint64_t random_state = 88172645463325252;
+
+static uint32_t random_below(uint32_t n)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return (uint32_t)((random_state * UINT64_C(0x2545F4914F6CDD1D)) >> 33) % n;
+}
+
+static void expect(const bulla_program *program, uint32_t length, uint32_t first_sampled, struct expected *expected)
+{
+    bulla_error error = {0};
+    *expected = (struct expected){.length = length, .first_sampled = first_sampled};
+    expected->ids = memory_alloc(length, sizeof *expected->ids, &error);
+    expected->logits = memory_alloc((size_t)(length - first_sampled) * program->vocabulary, sizeof(int32_t), &error);
+    assert_non_null(expected->logits);
+    for (uint32_t i = 0; i < length; i++)
+        expected->ids[i] = random_below(program->vocabulary);
+    struct reference_run *run;
+    assert_ok(reference_run_open(program, first_sampled, &run, &error), error);
+    expected->code = reference_run_append(run, expected->ids, length, expected->logits, &error);
+    assert_true(expected->code == BULLA_OK || expected->code == BULLA_E_RANGE);
+    reference_run_range(run, &expected->range_position, &expected->range_operation);
+    reference_run_close(run);
+}
+
+static void expected_free(struct expected *expected)
+{
+    memory_free(expected->ids);
+    memory_free(expected->logits);
+}
+
+static const char *context_of_failure = "";
+
+static void compare_logits(const struct expected *expected, uint32_t vocabulary, uint64_t position, const int32_t *logits)
+{
+    const int32_t *right = expected->logits + (position - expected->first_sampled) * vocabulary;
+    for (uint32_t i = 0; i < vocabulary; i++)
+        if (logits[i] != right[i])
+            fail_msg("%s: position %llu, logit %u is %d, expected %d", context_of_failure, (unsigned long long)position,
+                     i, logits[i], right[i]);
+}
+
+/* A piece of `count` ids from the sequence's end on, logits where they are sampled. */
+static bulla_piece piece_of(bulla_sequence *sequence, const struct expected *expected, uint32_t count, int32_t *logits)
+{
+    uint64_t length = bulla_sequence_length(sequence);
+    uint32_t from = length >= expected->first_sampled ? 0 : (uint32_t)(expected->first_sampled - length);
+    return (bulla_piece){.sequence = sequence, .ids = expected->ids + length, .count = count,
+                         .logits_from = from < count ? from : count, .logits = logits};
+}
+
+/* Runs `sequences` side by side to their ends in pieces of random size (the first
+ * `whole` ids of each in one piece) and compares. */
+static void run_and_compare(bulla_engine *engine, const bulla_program *program, const struct expected *expected,
+                            uint32_t sequences, uint32_t whole)
+{
+    bulla_error error = {0};
+    bulla_sequence *open[SEQUENCES] = {0};
+    int32_t *logits[SEQUENCES];
+    for (uint32_t s = 0; s < sequences; s++) {
+        assert_ok(bulla_sequence_open(engine, expected[s].first_sampled, &open[s], &error), error);
+        logits[s] = memory_alloc((size_t)expected[s].length * program->vocabulary, sizeof(int32_t), &error);
+        assert_non_null(logits[s]);
+    }
+    for (int busy = 1; busy;) {
+        bulla_piece pieces[SEQUENCES];
+        uint32_t count = 0, of[SEQUENCES];
+        for (uint32_t s = 0; s < sequences; s++) {
+            uint64_t length = open[s] ? bulla_sequence_length(open[s]) : expected[s].length;
+            if (length >= expected[s].length)
+                continue;
+            uint32_t left = expected[s].length - (uint32_t)length;
+            uint32_t size = length == 0 ? whole : random_below(3) ? 1 : 1 + random_below(20);
+            of[count] = s;
+            pieces[count++] = piece_of(open[s], &expected[s], size < left ? size : left, logits[s]);
+        }
+        busy = count > 0;
+        if (!busy)
+            break;
+        assert_ok(bulla_engine_step(engine, pieces, count, &error), error);
+        for (uint32_t i = 0; i < count; i++) {
+            const struct expected *right = &expected[of[i]];
+            uint64_t before = (uint64_t)(pieces[i].ids - right->ids), end = before + pieces[i].count;
+            if (pieces[i].code == BULLA_E_RANGE) {
+                if (right->code != BULLA_E_RANGE || right->range_position != pieces[i].range_position ||
+                    right->range_operation != pieces[i].range_operation)
+                    fail_msg("%s: RANGE at position %llu, operation %u; expected %s at %llu, %u", context_of_failure,
+                             (unsigned long long)pieces[i].range_position, pieces[i].range_operation,
+                             right->code ? "it" : "none", (unsigned long long)right->range_position,
+                             right->range_operation);
+                bulla_sequence_close(open[of[i]]);
+                open[of[i]] = NULL;
+                end = pieces[i].range_position;
+            } else if (right->code == BULLA_E_RANGE && right->range_position < end)
+                fail_msg("%s: no RANGE, expected it at %llu, %u", context_of_failure,
+                         (unsigned long long)right->range_position, right->range_operation);
+            for (uint64_t p = before + pieces[i].logits_from; p < end; p++)
+                compare_logits(right, program->vocabulary, p,
+                               pieces[i].logits + (p - before - pieces[i].logits_from) * program->vocabulary);
+        }
+    }
+    for (uint32_t s = 0; s < sequences; s++) {
+        bulla_sequence_close(open[s]);
+        memory_free(logits[s]);
+    }
+    assert_int_equal(bulla_engine_pages_free(engine), bulla_engine_pages_total(engine));
+}
+
+static bulla_engine *open_engine(const bulla_program *program, const char *isa, unsigned threads, uint32_t batch_rows,
+                                 int shuffle)
+{
+    bulla_error error = {0};
+    bulla_engine_options options = {.threads = threads, .isa = isa, .batch_rows = batch_rows, .shuffle_pages = shuffle,
+                                    .pages = 40};
+    bulla_engine *engine;
+    assert_ok(bulla_engine_open_program(program, NULL, &options, &engine, &error), error);
+    assert_string_equal(bulla_engine_isa(engine), isa);
+    return engine;
+}
+
+static void check_family(int family, uint64_t seed, int strain, int *ranges)
+{
+    static const uint32_t batches[] = {1, 7, 64, 512};
+    static const unsigned threads[] = {1, 2, 3, 4};
+    bulla_error error = {0};
+    bulla_program *program;
+    assert_ok(random_program_new(seed, family, strain, &program, &error), error);
+    struct expected expected[SEQUENCES];
+    expect(program, 150, 0, &expected[0]);
+    expect(program, 100, 90, &expected[1]);
+    expect(program, 33, 32, &expected[2]);
+    for (uint32_t s = 0; s < SEQUENCES; s++)
+        *ranges += expected[s].code == BULLA_E_RANGE;
+    char text[100];
+    for (const char *const *isa = bulla_engine_isas(); *isa; isa++)
+        for (int i = 0; i < 4; i++) {
+            snprintf(text, sizeof text, "%s, %s, %u threads, batches of %u", random_family_name(family), *isa,
+                     threads[i], batches[(i + family) % 4]);
+            context_of_failure = text;
+            bulla_engine *engine = open_engine(program, *isa, threads[i], batches[(i + family) % 4], i % 2);
+            run_and_compare(engine, program, &expected[1], 1, 80 + random_below(15));
+            run_and_compare(engine, program, expected, SEQUENCES, 1 + random_below(120));
+            bulla_engine_close(engine);
+        }
+    for (uint32_t s = 0; s < SEQUENCES; s++)
+        expected_free(&expected[s]);
+    random_program_free(program);
+}
+
+static void test_families(void **state)
+{
+    int ranges = 0;
+    for (int family = 0; family < RANDOM_FAMILIES; family++)
+        check_family(family, 11, 0, &ranges);
+    assert_int_equal(ranges, 0);
+}
+
+static void test_range(void **state)
+{
+    int ranges = 0, programs = 0;
+    for (int family = 0; family < RANDOM_FAMILIES; family++)
+        for (uint64_t seed = 1; seed <= 3; seed++, programs++)
+            check_family(family, seed, 1, &ranges);
+    print_message("RANGE in %d of %d sequences\n", ranges, programs * SEQUENCES);
+    assert_true(ranges > programs / 2);
+}
+
+/* Long enough for one sequence's blocks to be shared out among threads. */
+static void test_long(void **state)
+{
+    bulla_error error = {0};
+    bulla_program *program;
+    assert_ok(random_program_new(5, RANDOM_LLAMA, 0, &program, &error), error);
+    struct expected expected;
+    expect(program, 640, 600, &expected);
+    for (const char *const *isa = bulla_engine_isas(); *isa; isa++)
+        for (unsigned threads = 1; threads <= 4; threads++) {
+            context_of_failure = *isa;
+            bulla_engine *engine = open_engine(program, *isa, threads, 512, 1);
+            run_and_compare(engine, program, &expected, 1, 590);
+            bulla_engine_close(engine);
+        }
+    expected_free(&expected);
+    random_program_free(program);
+}
+
+static void test_truncate(void **state)
+{
+    bulla_error error = {0};
+    bulla_program *program;
+    assert_ok(random_program_new(6, RANDOM_GEMMA3, 0, &program, &error), error);
+    struct expected expected;
+    expect(program, 140, 20, &expected);
+    bulla_engine *engine = open_engine(program, *bulla_engine_isas(), 2, 64, 0);
+    context_of_failure = "truncate";
+    bulla_sequence *sequence;
+    assert_ok(bulla_sequence_open(engine, 20, &sequence, &error), error);
+    int32_t *logits = memory_alloc((size_t)140 * program->vocabulary, sizeof *logits, &error);
+    for (int round = 0; round < 20; round++) {
+        uint32_t to = random_below((uint32_t)bulla_sequence_length(sequence) + 1);
+        bulla_sequence_truncate(sequence, to);
+        assert_int_equal(bulla_sequence_length(sequence), to);
+        bulla_piece piece = piece_of(sequence, &expected, 1 + random_below(140 - to), logits);
+        assert_ok(bulla_engine_step(engine, &piece, 1, &error), error);
+        assert_int_equal(piece.code, BULLA_OK);
+        for (uint32_t i = piece.logits_from; i < piece.count; i++)
+            compare_logits(&expected, program->vocabulary, to + i, logits + (size_t)(i - piece.logits_from) * program->vocabulary);
+    }
+    bulla_engine_close(engine); /* with its sequence */
+    memory_free(logits);
+    expected_free(&expected);
+    random_program_free(program);
+}
+
+static void test_limits(void **state)
+{
+    bulla_error error = {0};
+    bulla_program *program;
+    assert_ok(random_program_new(6, RANDOM_ODD, 0, &program, &error), error);
+    bulla_engine_options options = {.threads = 1, .pages = 2};
+    bulla_engine *engine;
+    assert_ok(bulla_engine_open_program(program, NULL, &options, &engine, &error), error);
+    bulla_sequence *a, *b;
+    assert_ok(bulla_sequence_open(engine, 10, &a, &error), error);
+    assert_ok(bulla_sequence_open(engine, 0, &b, &error), error);
+    uint32_t ids[400] = {0};
+    int32_t logits[64];
+    bulla_piece piece = {.sequence = a, .ids = ids, .count = 129, .logits_from = 129};
+    assert_int_equal(bulla_engine_step(engine, &piece, 1, &error), BULLA_E_LIMIT); /* pages */
+    assert_int_equal(bulla_engine_pages_free(engine), 2);
+    bulla_error_clear(&error);
+    piece.count = piece.logits_from = 301;
+    assert_int_equal(bulla_engine_step(engine, &piece, 1, &error), BULLA_E_LIMIT); /* context */
+    bulla_error_clear(&error);
+    piece = (bulla_piece){.sequence = a, .ids = ids, .count = 5, .logits_from = 4, .logits = logits};
+    assert_int_equal(bulla_engine_step(engine, &piece, 1, &error), BULLA_E_USAGE); /* logits before first_sampled */
+    bulla_error_clear(&error);
+    ids[3] = program->vocabulary;
+    piece = (bulla_piece){.sequence = a, .ids = ids, .count = 5, .logits_from = 5};
+    assert_int_equal(bulla_engine_step(engine, &piece, 1, &error), BULLA_E_USAGE);
+    assert_non_null(strstr(error.text, "vocabulary"));
+    bulla_error_clear(&error);
+    ids[3] = 0;
+    bulla_piece twice[2] = {piece, piece};
+    assert_int_equal(bulla_engine_step(engine, twice, 2, &error), BULLA_E_USAGE);
+    bulla_error_clear(&error);
+    bulla_piece two[2] = {piece, {.sequence = b, .ids = ids, .count = 70, .logits_from = 70}};
+    assert_int_equal(bulla_engine_step(engine, two, 2, &error), BULLA_E_LIMIT);
+    assert_int_equal(bulla_sequence_length(a), 0);
+    assert_int_equal(bulla_engine_pages_free(engine), 2);
+    bulla_error_clear(&error);
+    assert_ok(bulla_engine_step(engine, &piece, 1, &error), error);
+    assert_int_equal(bulla_engine_pages_free(engine), 1);
+    bulla_engine_close(engine);
+    options.isa = "nonsense";
+    assert_int_equal(bulla_engine_open_program(program, NULL, &options, &engine, &error), BULLA_E_UNSUPPORTED);
+    random_program_free(program);
+}
+
+/* Every allocation of opening, stepping and closing fails once. */
+static void test_allocation_failures(void **state)
+{
+    bulla_error error = {0};
+    bulla_program *program;
+    assert_ok(random_program_new(6, RANDOM_ODD, 0, &program, &error), error);
+    int done = 0;
+    for (uint64_t n = 1; !done; n++) {
+        bulla_error_clear(&error);
+        memory_inject_failure(n, 0);
+        bulla_engine_options options = {.threads = 2, .pages = 2};
+        bulla_engine *engine;
+        bulla_sequence *sequence = NULL;
+        int code = bulla_engine_open_program(program, NULL, &options, &engine, &error);
+        if (code == BULLA_OK)
+            code = bulla_sequence_open(engine, 0, &sequence, &error);
+        uint32_t ids[3] = {1, 2, 3};
+        bulla_piece piece = {.sequence = sequence, .ids = ids, .count = 3, .logits_from = 3};
+        if (code == BULLA_OK)
+            code = bulla_engine_step(engine, &piece, 1, &error);
+        done = code == BULLA_OK;
+        assert_true(done || code == BULLA_E_MEMORY);
+        memory_inject_failure(0, 0);
+        bulla_engine_close(engine);
+        assert_true(n < 200);
+    }
+    random_program_free(program);
+}
+
+static void test_isas(void **state)
+{
+    char reason[200];
+    assert_false(bulla_engine_isa_available("neon9", reason, sizeof reason));
+    assert_non_null(strstr(reason, "neon9"));
+    print_message("kernels that run here:");
+    for (const char *const *isa = bulla_engine_isas(); *isa; isa++) {
+        assert_true(bulla_engine_isa_available(*isa, reason, sizeof reason));
+        assert_string_equal(reason, "");
+        print_message(" %s", *isa);
+    }
+    print_message("\n");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_isas),   cmocka_unit_test(test_families), cmocka_unit_test(test_range),
+        cmocka_unit_test(test_long),   cmocka_unit_test(test_truncate), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_allocation_failures),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
