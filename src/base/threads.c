@@ -13,7 +13,9 @@
 
 #include "base/memory.h"
 
-enum { SPINS = 4000, MAX_THREADS = 256, CACHE_LINE = 64 };
+/* Waiting spins for some 30 microseconds before it sleeps, hardly at all where
+ * threads share cores. */
+enum { SPINS = 600, SPINS_CROWDED = 20, MAX_THREADS = 256, CACHE_LINE = 64 };
 
 /* A word that is waited on: `value` changes, `sleepers` says whether to wake. */
 struct gate {
@@ -33,6 +35,7 @@ struct thread_team {
     struct gate pass;   /* rises when a barrier opens */
     _Alignas(CACHE_LINE) atomic_uint waiting; /* threads at the barrier */
     unsigned threads;
+    int spins;
     int stopping;
     void (*work)(void *context, unsigned thread);
     void *context;
@@ -49,10 +52,10 @@ static void relax(void)
 }
 
 /* Returns once the gate's value differs from `old`. */
-static unsigned gate_wait(struct gate *gate, unsigned old)
+static unsigned gate_wait(struct gate *gate, unsigned old, int spins)
 {
     unsigned now;
-    for (int i = 0; i < SPINS; i++) {
+    for (int i = 0; i < spins; i++) {
         now = atomic_load_explicit(&gate->value, memory_order_acquire);
         if (now != old)
             return now;
@@ -77,7 +80,7 @@ static void *worker_main(void *argument)
     struct thread_team *team = worker->team;
     unsigned seen = 0;
     for (;;) {
-        seen = gate_wait(&team->start, seen);
+        seen = gate_wait(&team->start, seen, team->spins);
         if (team->stopping)
             return NULL;
         team->work(team->context, worker->thread);
@@ -94,6 +97,7 @@ int thread_team_start(unsigned threads, struct thread_team **result, bulla_error
     struct thread_team *team = memory_alloc_aligned(CACHE_LINE, sizeof *team, error);
     if (!team)
         return BULLA_E_MEMORY;
+    team->spins = threads > thread_cores() ? SPINS_CROWDED : SPINS;
     team->workers = memory_alloc(threads, sizeof *team->workers, error);
     if (!team->workers) {
         memory_free(team);
@@ -143,7 +147,7 @@ void thread_team_run(struct thread_team *team, void (*work)(void *context, unsig
     gate_wake(&team->start);
     work(context, 0);
     for (unsigned left; (left = atomic_load_explicit(&team->done.value, memory_order_acquire)) != 0;)
-        gate_wait(&team->done, left);
+        gate_wait(&team->done, left, team->spins);
 }
 
 void thread_team_barrier(struct thread_team *team)
@@ -156,7 +160,7 @@ void thread_team_barrier(struct thread_team *team)
         atomic_fetch_add(&team->pass.value, 1);
         gate_wake(&team->pass);
     } else
-        gate_wait(&team->pass, pass);
+        gate_wait(&team->pass, pass, team->spins);
 }
 
 void thread_share(uint64_t count, uint64_t grain, unsigned thread, unsigned threads, uint64_t *begin, uint64_t *end)
