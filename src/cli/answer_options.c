@@ -4,7 +4,8 @@ void answer_options_defaults(struct answer_options *options)
 {
     bulla_sampling sampling;
     bulla_sampling_defaults(&sampling);
-    *options = (struct answer_options){.temperature = sampling.temperature,
+    *options = (struct answer_options){.max_tokens = ANSWER_MAX_TOKENS,
+                                       .temperature = sampling.temperature,
                                        .top_p = sampling.top_p,
                                        .top_k = sampling.top_k,
                                        .min_p = sampling.min_p,

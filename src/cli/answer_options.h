@@ -14,9 +14,11 @@ struct answer_options {
     const char *system;
 };
 
-/* The documented defaults, which are bulla_sampling_defaults'. */
+/* The documented defaults: ANSWER_MAX_TOKENS and bulla_sampling_defaults'. */
 void answer_options_defaults(struct answer_options *options);
 void answer_options_sampling(const struct answer_options *options, bulla_sampling *sampling);
+
+enum { ANSWER_MAX_TOKENS = 1024 };
 
 /* Highest temperature, in millionths. */
 #define ANSWER_TEMPERATURE_MAX UINT64_C(100000000)
@@ -25,7 +27,7 @@ void answer_options_sampling(const struct answer_options *options, bulla_samplin
 #define ANSWER_AT(owner, member, field) (offsetof(owner, member) + offsetof(struct answer_options, field))
 #define ANSWER_OPTIONS(owner, member)                                                                                \
     {"max-tokens", 'n', OPTION_INTEGER, ANSWER_AT(owner, member, max_tokens), "N",                                   \
-     "end an answer after N tokens; default 0: as many as the context holds", 0, UINT32_MAX},                        \
+     "end an answer after N tokens; default 1024; 0: as many as the context holds", 0, UINT32_MAX},                  \
     {"temperature", 't', OPTION_DECIMAL, ANSWER_AT(owner, member, temperature), "T",                                 \
      "0 takes the likeliest token each time, more draws at random; default 0", 0, ANSWER_TEMPERATURE_MAX},           \
     {"top-p", 0, OPTION_DECIMAL, ANSWER_AT(owner, member, top_p), "P",                                               \

@@ -324,9 +324,9 @@ const struct verb verb_chat = {
     .name = "chat",
     .summary = "talk with a model",
     .arguments = "FILE",
-    .details = "FILE as for `bulla run`. On a terminal with a line editor: arrows, history, pasted texts of many lines;\n"
-               "/help lists commands. Where standard input is no terminal each of its lines is a turn, and only the\n"
-               "answers go to standard output.",
+    .details = "FILE as for `bulla run`. On a terminal with a line editor: arrows, history, pasted texts of many\n"
+               "lines; /help lists commands. Where standard input is no terminal each of its lines is a turn, and\n"
+               "only the answers go to standard output.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .minimum_arguments = 1,

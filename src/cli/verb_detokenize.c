@@ -81,8 +81,8 @@ const struct verb verb_detokenize = {
     .name = "detokenize",
     .summary = "turn a model's token ids into text",
     .arguments = "FILE",
-    .details = "Reads ids from standard input, separated by blanks, newlines or commas; brackets are passed over, so\n"
-               "that what `bulla tokenize --json` prints can be given back.",
+    .details = "Reads ids from standard input, separated by blanks, newlines or commas; brackets are passed over,\n"
+               "so that what `bulla tokenize --json` prints can be given back.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .minimum_arguments = 1,

@@ -188,8 +188,8 @@ const struct verb verb_inspect = {
     .name = "inspect",
     .summary = "say what a model file holds",
     .arguments = "FILE",
-    .details = "Checks the whole file first: its model root is recomputed. A GGUF file or safetensors folder is imported\n"
-               "and kept as `bulla run` does.",
+    .details = "Checks the whole file first: its model root is recomputed. A GGUF file or safetensors folder is\n"
+               "imported and kept as `bulla run` does.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .minimum_arguments = 1,

@@ -149,9 +149,9 @@ const struct verb verb_run = {
     .name = "run",
     .summary = "ask a model one question",
     .arguments = "FILE [QUESTION]",
-    .details = "FILE is a model file that `bulla import` wrote, or a GGUF file or safetensors folder, which is imported\n"
-               "once and kept (in $BULLA_CACHE, by default ~/.cache/bulla). The answer alone goes to standard output, as\n"
-               "it comes. Without QUESTION, or where it is -, standard input is the question.\n"
+    .details = "FILE is a model file that `bulla import` wrote, or a GGUF file or safetensors folder, which is\n"
+               "imported once and kept (in $BULLA_CACHE, by default ~/.cache/bulla). The answer alone goes to\n"
+               "standard output, as it comes. Without QUESTION, or where it is -, standard input is the question.\n"
                "The same model, prompt and options give the same answer on every machine.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
