@@ -17,10 +17,10 @@ Each NAME/ gets
 and tokenizer.json, one for all, lies beside them. A relative error is ||a - golden|| / ||golden - mean||, the mean
 of each position's logits. An ablation must change the logits by ABLATION at least, or the golden tests nothing.
 
-The weights have outlier channels, as trained models do: two channels of the residual stream are 30 (tied: 8)
-times the others, two gains of each norm 20 times. Rounding activations and weights of every linear layer to int8 as
-they come, gains in the weights, costs NAIVE at least, the limit of the test; after the gain and in a rotated basis
-ROTATED at most: both are checked.
+The weights have outlier channels, as trained models do: two channels of the residual stream are 30 times the others
+from the first layer on, which writes them, and one gain of each norm is 20 times the others. Rounding activations and
+weights of every linear layer to int8 as they come, gains in the weights, costs NAIVE at least, the limit of the test;
+after the gain and in a rotated basis ROTATED at most: both are checked.
 """
 import copy
 import json
@@ -43,7 +43,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 VOCABULARY, POSITIONS = 320, 32
 ABLATION, NAIVE, ROTATED = 0.10, 0.03, 0.023
 OUTLIER, TIED_OUTLIER = 30, 8  # a tied head has the embedding's outliers in its weights too
-BRANCH, SCORES = 0.3, 0.7  # usual sizes of what a layer adds to the residual stream, of scores before softmax
+BRANCH, SCORES = 0.4, 1.0  # usual sizes of what a layer adds to the residual stream, of scores before softmax
+OUTLIERS, LARGE_GAIN, OUTLIER = (5, 38), 17, 30
+FIRST_BRANCH = "model.layers.0.post_attention_layernorm.weight"
+BRANCH, SCORES = 0.4, 1.0  # usual sizes of what a layer adds to the residual stream, of scores before softmax
 OUTLIERS, LARGE_GAINS = (5, 38), (17, 50)
 
 # A model is: base configuration, tokens of the sequence, what to scale, ablations.
@@ -87,7 +90,7 @@ MODELS = {
     "llama3": dict(
         about="Llama 3.1: grouped heads, llama3 rope scaling beyond the original context, tied head",
         config=of(BASE, "llama", "LlamaForCausalLM", head_dim=32, tie_word_embeddings=True, rope_scaling=LLAMA3),
-        dtype="bfloat16", tokens=240, ablations=[config_ablation("rope_scaling", None)]),
+        dtype="bfloat16", tokens=240, branch=0.35, ablations=[config_ablation("rope_scaling", None)]),
     "llama_linear": dict(
         about="llama with linear rope scaling under its old name",
         config=of(BASE, "llama", "LlamaForCausalLM", num_hidden_layers=2,
@@ -96,11 +99,11 @@ MODELS = {
     "llama_yarn": dict(
         about="llama with yarn rope scaling, its attention factor worked out from the factor",
         config=of(BASE, "llama", "LlamaForCausalLM", num_hidden_layers=2, head_dim=32, rope_scaling=YARN),
-        dtype="float16", tokens=240,
+        dtype="float16", tokens=240, scores=1.3,
         ablations=[config_ablation("rope_scaling", None), config_ablation("rope_scaling.attention_factor", 1.0)]),
     "llama_bias": dict(
         about="llama with biases of the attention, and an epsilon that matters",
-        config=of(BASE, "llama", "LlamaForCausalLM", num_hidden_layers=2, attention_bias=True, rms_norm_eps=5.0),
+        config=of(BASE, "llama", "LlamaForCausalLM", num_hidden_layers=2, attention_bias=True, rms_norm_eps=0.5),
         dtype="float16", tokens=120,
         ablations=[weight_ablation(r"self_attn\.[qk]_proj\.bias", 0), weight_ablation(r"self_attn\.v_proj\.bias", 0),
                    weight_ablation(r"self_attn\.o_proj\.bias", 0), config_ablation("rms_norm_eps", 1e-6)]),
@@ -112,12 +115,12 @@ MODELS = {
     "mistral": dict(
         about="Mistral: a sequence beyond its sliding window",
         config=of(BASE, "mistral", "MistralForCausalLM", sliding_window=24),
-        dtype="bfloat16", tokens=160, ablations=[config_ablation("sliding_window", None)]),
+        dtype="bfloat16", tokens=160, branch=0.35, ablations=[config_ablation("sliding_window", None)]),
     "qwen2": dict(
         about="Qwen2: biases of q, k and v; a sliding window that is switched off",
         config=of(BASE, "qwen2", "Qwen2ForCausalLM", use_sliding_window=False, sliding_window=16,
                   max_window_layers=1, rope_theta=1000000.0, tie_word_embeddings=True),
-        dtype="bfloat16", tokens=160,
+        dtype="bfloat16", tokens=160, branch=0.3,
         ablations=[weight_ablation(r"self_attn\.[qk]_proj\.bias", 0), weight_ablation(r"self_attn\.v_proj\.bias", 0),
                    config_ablation("use_sliding_window", True)]),
     "qwen2_yarn": dict(
@@ -130,15 +133,15 @@ MODELS = {
         about="Qwen3: norms of q and k, heads wider than hidden size / heads",
         config=of(BASE, "qwen3", "Qwen3ForCausalLM", head_dim=32, attention_bias=False, use_sliding_window=False,
                   sliding_window=None, max_window_layers=3, rope_theta=1000000.0),
-        dtype="bfloat16", tokens=160,
+        dtype="bfloat16", tokens=160, scores=1.5,
         ablations=[weight_ablation(r"self_attn\.q_norm\.weight", 1), weight_ablation(r"self_attn\.k_norm\.weight", 1),
                    config_ablation("rope_theta", 10000.0)]),
     "gemma2": dict(
         about="Gemma 2: softcaps, post-norms, every other layer with a window, own score scale",
         config=of(GEMMA, "gemma2", "Gemma2ForCausalLM", num_hidden_layers=4, sliding_window=24,
-                  intermediate_size=96, query_pre_attn_scalar=8,
+                  intermediate_size=96, query_pre_attn_scalar=4,
                   attn_logit_softcapping=1.2, final_logit_softcapping=4.0),
-        dtype="bfloat16", tokens=160, scores=1.2, branch=0.13,
+        dtype="bfloat16", tokens=160, scores=1.0, branch=0.35,
         ablations=[config_ablation("attn_logit_softcapping", None), config_ablation("final_logit_softcapping", None),
                    config_ablation("query_pre_attn_scalar", 32), config_ablation("sliding_window", 512),
                    weight_ablation(r"post_attention_layernorm\.weight", 0),
@@ -147,12 +150,12 @@ MODELS = {
         about="Gemma 3: local and global layers with rope bases of their own, linear scaling of the global ones",
         config=of(GEMMA, "gemma3_text", "Gemma3ForCausalLM", num_hidden_layers=4, num_key_value_heads=1,
                   intermediate_size=96, sliding_window=24, sliding_window_pattern=2, query_pre_attn_scalar=16,
-                  rope_theta=1000000.0, rope_local_base_freq=10000.0,
+                  rope_theta=100.0, rope_local_base_freq=100000.0,
                   rope_scaling={"rope_type": "linear", "factor": 8.0},
                   attn_logit_softcapping=None, final_logit_softcapping=None),
-        dtype="bfloat16", tokens=200, branch=0.17, scores=0.9,
-        ablations=[config_ablation("rope_scaling", None), config_ablation("rope_theta", 10000.0),
-                   config_ablation("rope_local_base_freq", 1000000.0), config_ablation("sliding_window", 512),
+        dtype="bfloat16", tokens=200, scores=1.2, branch=0.35,
+        ablations=[config_ablation("rope_scaling", None), config_ablation("rope_theta", 100000.0),
+                   config_ablation("rope_local_base_freq", 500.0), config_ablation("sliding_window", 512),
                    config_ablation("query_pre_attn_scalar", 64),
                    config_ablation("sliding_window_pattern", 3),
                    weight_ablation(r"self_attn\.q_norm\.weight", 0),
@@ -166,7 +169,8 @@ MODELS = {
         about="Phi-4-mini: a quarter of each head without rotation, grouped heads, tied head",
         config=of(PHI3, "phi3", "Phi3ForCausalLM", num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
                   partial_rotary_factor=0.75, tie_word_embeddings=True),
-        dtype="float16", tokens=120, ablations=[config_ablation("partial_rotary_factor", 1.0)]),
+        dtype="float16", tokens=130, scores=1.2, branch=0.25,
+        ablations=[config_ablation("partial_rotary_factor", 1.0)]),
     "phi3_longrope": dict(
         about="Phi-4-mini: longrope beyond the original context",
         config=of(PHI3, "phi3", "Phi3ForCausalLM", num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
@@ -174,7 +178,7 @@ MODELS = {
         dtype="float16", tokens=240,
         ablations=[config_ablation("rope_scaling", None),
                    config_ablation("rope_scaling.long_factor", LONGROPE["short_factor"]),
-                   config_ablation("original_max_position_embeddings", 511)]),
+                   config_ablation("rope_scaling.attention_factor", 1.0)]),
     "phi3_longrope_short": dict(
         about="the same kind of model, made for its original context: the short factors, scores still enlarged",
         config=of(PHI3, "phi3", "Phi3ForCausalLM", num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
@@ -247,34 +251,33 @@ def initial_weights(model, spec, random):
     config = spec["config"]
     gemma, tied, hidden = config["model_type"].startswith("gemma"), config["tie_word_embeddings"], config["hidden_size"]
     scale, head = score_scale(config)
-    outliers, large = list(OUTLIERS), list(LARGE_GAINS)
-    outlier = TIED_OUTLIER if tied else OUTLIER
+    outliers = list(OUTLIERS)
     tensors = {}
     for name, value in model.state_dict().items():
         if name == "lm_head.weight" and tied:
             continue
         draw = random.standard_normal(tuple(value.shape))
         if "embed_tokens" in name:
-            draw[:, outliers] = outlier * numpy.sign(draw[:, outliers]) * (1 + 0.1 * numpy.abs(draw[:, outliers]))
-            draw[:, large] /= 5
+            draw[:, outliers] = 2 + 0.1 * draw[:, outliers]  # what the first layer makes large
+            draw[:, LARGE_GAIN] /= 3
             draw /= hidden ** 0.5 if gemma else 1
+        elif "q_norm" in name or "k_norm" in name:
+            draw = (1 + 0.4 * draw) * (spec.get("scores", SCORES) / (head ** 0.5 * scale)) ** 0.5 - gemma
+        elif gemma and "post_" in name:
+            draw = spec.get("branch", BRANCH) * (1 + 0.2 * draw)
+            draw[outliers] *= OUTLIER / spec.get("branch", BRANCH) if name == FIRST_BRANCH else 1
+            draw -= 1
+        elif "norm" in name and name.startswith("model.layers.0.input"):
+            draw = 1 + 0.2 * draw - gemma
         elif "norm" in name:
-            is_score = "q_norm" in name or "k_norm" in name
-            draw = 1 + (0.4 if is_score else 0.2) * draw
-            if is_score:
-                draw *= (spec.get("scores", SCORES) / (head ** 0.5 * scale)) ** 0.5
-            elif gemma and "post_" in name:
-                draw *= spec.get("branch", BRANCH)
-                draw[outliers] *= 6
-            else:
-                draw *= 4
-                draw[outliers] /= outlier / 5 * (outlier if tied and name == "model.norm.weight" else 1)
-                draw[large] *= 20
+            draw = 4 * (1 + 0.2 * draw)
+            draw[outliers] /= 6
+            draw[LARGE_GAIN] *= 20
             draw -= gemma
         elif name.endswith("bias"):
             draw *= 0.3 if "o_proj" in name else 0.5 if "v_proj" in name else 1.2
         elif not name.endswith(("o_proj.weight", "down_proj.weight")):
-            draw[:, large] /= 2
+            draw[:, LARGE_GAIN] /= 2
         tensors[name] = torch.tensor(draw, dtype=torch.float32)
     return tensors
 
@@ -294,8 +297,21 @@ def rows_and_sizes(name, layer, spec):
     if name.endswith(("o_proj", "down_proj")):
         rest = [row for row in range(rows) if row not in OUTLIERS]
         branch = spec.get("branch", BRANCH)
-        return [(rest, branch), (list(OUTLIERS), 6 * branch)]
+        return [(rest, branch), (list(OUTLIERS), branch)]
     return [(everything, 2.5 if name == "lm_head" else 1.2)]
+
+
+def make_outliers(layer, inputs, spec):
+    """The first layer's attention writes the outliers: rows along the mean of what they see, so that each token gets
+    about the same large value there, as in trained models (Sun et al. 2024, massive activations)."""
+    gemma = spec["config"]["model_type"].startswith("gemma")
+    branch = spec.get("branch", BRANCH)
+    rest = [row for row in range(layer.weight.shape[0]) if row not in OUTLIERS]
+    plain = torch.nn.functional.linear(inputs, layer.weight)
+    layer.weight[rest] *= (1.0 if gemma else branch) / plain[..., rest].square().mean().sqrt()
+    mean = inputs.mean(dim=(0, 1))
+    for sign, row in zip((1, -1), OUTLIERS):
+        layer.weight[row] = sign * (1.0 if gemma else OUTLIER) * mean / mean.square().sum()
 
 
 def settle_sizes(model, spec, ids):
@@ -304,6 +320,9 @@ def settle_sizes(model, spec, ids):
     for name, layer in model.named_modules():
         if isinstance(layer, torch.nn.Linear) and not (name == "lm_head" and spec["config"]["tie_word_embeddings"]):
             def scale(layer, inputs, output, name=name):
+                if name == "model.layers.0.self_attn.o_proj":
+                    make_outliers(layer, inputs[0], spec)
+                    return torch.nn.functional.linear(inputs[0], layer.weight, layer.bias)
                 plain = torch.nn.functional.linear(inputs[0], layer.weight)
                 for rows, size in rows_and_sizes(name, layer, spec):
                     factor = size / plain[..., rows].square().mean().sqrt()
