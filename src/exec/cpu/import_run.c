@@ -37,13 +37,73 @@ struct job {
     uint32_t kv_head;
 };
 
+/* Operations on each head by itself. */
+static int run_heads(const struct job *job, uint64_t row, void *scratch)
+{
+    const struct import_step *step = job->step;
+    const bulla_operation *o = step->operation;
+    const struct kernels *kernels = job->import->kernels;
+    const struct import_value *out = step->output;
+    int bad = 0;
+    for (uint32_t head = 0; head < o->heads; head++) {
+        uint64_t scale = row * o->heads + head, element = scale * o->head_size;
+        const int32_t *x = step->inputs[0]->vector + element;
+        if (o->kind == BULLA_NORM)
+            bad |= kernels->norm(x, step->tensors[BULLA_TENSOR_G], o->head_size, o->eps, o->k, out->vector + element);
+        else if (o->kind == BULLA_VALUE_QUANT)
+            bad |= kernels->value_quant(x, o->head_size, out->bytes + element, &out->head_scale[scale]);
+        else {
+            int32_t *s = &out->head_scale[scale];
+            int is_out = kernels->head_quant(x, o->head_size, o->block, scratch, out->bytes + element, s);
+            if (o->kind == BULLA_KEY_QUANT)
+                *s = is_out ? 0 : (int32_t)(((int64_t)*s * o->C + (1 << 15)) >> 16);
+            bad |= is_out;
+        }
+    }
+    return bad;
+}
+
+static int run_row(const struct job *job, uint64_t row, void *scratch)
+{
+    const struct import_step *step = job->step;
+    const bulla_operation *o = step->operation;
+    const struct kernels *kernels = job->import->kernels;
+    const struct import_value *a = step->inputs[0], *b = step->inputs[1], *out = step->output;
+    uint64_t in = row * o->n, to = row * o->outputs;
+    switch (o->kind) {
+    case BULLA_NORM_QUANT:
+        return kernels->norm_quant(a->vector + in, step->tensors[BULLA_TENSOR_E], o->n, o->block, o->c, o->eps, scratch,
+                                   out->bytes + to, &out->scale[row]);
+    case BULLA_QUANT:
+        kernels->quant(a->vector + in, o->n, o->block, scratch, out->bytes + to, &out->scale[row]);
+        return 0;
+    case BULLA_ROPE:
+        return kernels->rope(a->vector + in, o->heads, o->head_size, o->rotary, (o->flags & BULLA_OPERATION_HALF) != 0,
+                             step->tensors[BULLA_TENSOR_TURN],
+                             row - step->sequence_starts[import_step_sequence(step, row)], step->tables[3],
+                             out->vector + to);
+    case BULLA_GATE:
+        return kernels->gate(a->vector + in, b ? b->vector + in : NULL, o->n, step->tensors[BULLA_TENSOR_A], o->F_g,
+                             o->k, out->vector + to);
+    case BULLA_ADD:
+        return kernels->add(a->vector + in, b->vector + in, o->n, out->vector + to);
+    case BULLA_SOFTCAP:
+        kernels->softcap(step->tensors[BULLA_TENSOR_A], a->vector + in, o->n, out->vector + to);
+        return 0;
+    case BULLA_EMBED:
+        return reference_import_row(step, row, scratch);
+    default:
+        return run_heads(job, row, scratch);
+    }
+}
+
 static void rows_work(void *context, unsigned thread)
 {
     struct job *job = context;
     uint64_t begin, end;
     thread_share(job->step->positions, 1, thread, thread_team_size(job->import->team), &begin, &end);
     for (uint64_t row = begin; row < end; row++)
-        if (reference_import_row(job->step, row, job->scratch + thread * job->scratch_bytes))
+        if (run_row(job, row, job->scratch + thread * job->scratch_bytes))
             kernel_mark_range(&job->range[row], 0);
 }
 

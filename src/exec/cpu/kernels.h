@@ -129,6 +129,18 @@ struct kernels {
     void (*linear)(const struct linear_call *call, uint32_t begin, uint32_t end, void *scratch);
     void (*attend_block)(const struct attend_block_call *call);
     int (*attend_combine)(const struct attend_combine_call *call); /* 1: RANGE */
+    /* As reference_*: 1 for RANGE; `h` is scratch of n elements. rope takes all heads of a row. */
+    void (*quant)(const int32_t *x, uint32_t n, uint32_t b, int32_t *h, int8_t *q, int64_t *s);
+    int (*norm_quant)(const int32_t *x, const uint8_t *e, uint32_t n, uint32_t b, int c, uint64_t eps, int32_t *h,
+                      int8_t *q, int64_t *s);
+    int (*head_quant)(const int32_t *x, uint32_t size, uint32_t b, int32_t *h, int8_t *q8, int32_t *s);
+    int (*value_quant)(const int32_t *x, uint32_t size, int8_t *v8, int32_t *k_v);
+    int (*norm)(const int32_t *x, const int32_t *G, uint32_t n, uint64_t eps, int k, int32_t *y);
+    int (*rope)(const int32_t *x, uint32_t heads, uint32_t size, uint32_t rotary, int half, const uint64_t *turn,
+                      uint64_t position, const int16_t *cosine, int32_t *y);
+    int (*gate)(const int32_t *g, const int32_t *u, uint32_t n, const int32_t *A, int F_g, int k, int32_t *y);
+    int (*add)(const int32_t *x, const int32_t *y, uint32_t n, int32_t *sum);
+    void (*softcap)(const int32_t *A, const int32_t *x, uint32_t n, int32_t *y);
 };
 
 /* Bytes of scratch that `linear` needs for an operation of that many padded columns. */
@@ -145,6 +157,17 @@ static inline size_t kernel_linear_scratch(uint32_t padded_columns)
 void KERNEL(linear)(const struct linear_call *call, uint32_t begin, uint32_t end, void *scratch);
 void KERNEL(attend_block)(const struct attend_block_call *call);
 int KERNEL(attend_combine)(const struct attend_combine_call *call);
+void KERNEL(quant)(const int32_t *x, uint32_t n, uint32_t b, int32_t *h, int8_t *q, int64_t *s);
+int KERNEL(norm_quant)(const int32_t *x, const uint8_t *e, uint32_t n, uint32_t b, int c, uint64_t eps, int32_t *h,
+                       int8_t *q, int64_t *s);
+int KERNEL(head_quant)(const int32_t *x, uint32_t size, uint32_t b, int32_t *h, int8_t *q8, int32_t *s);
+int KERNEL(value_quant)(const int32_t *x, uint32_t size, int8_t *v8, int32_t *k_v);
+int KERNEL(norm)(const int32_t *x, const int32_t *G, uint32_t n, uint64_t eps, int k, int32_t *y);
+int KERNEL(rope)(const int32_t *x, uint32_t heads, uint32_t size, uint32_t rotary, int half, const uint64_t *turn,
+                       uint64_t position, const int16_t *cosine, int32_t *y);
+int KERNEL(gate)(const int32_t *g, const int32_t *u, uint32_t n, const int32_t *A, int F_g, int k, int32_t *y);
+int KERNEL(add)(const int32_t *x, const int32_t *y, uint32_t n, int32_t *sum);
+void KERNEL(softcap)(const int32_t *A, const int32_t *x, uint32_t n, int32_t *y);
 #endif
 
 extern const struct kernels kernels_portable;

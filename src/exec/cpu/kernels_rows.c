@@ -1,309 +1,517 @@
-/* kernels_rows.h for one instruction set: plain loops over independent elements,
- * shaped so that the compiler vectorises them for the set it is given. */
-#include "exec/cpu/kernels_rows.h"
-
-#include <stddef.h>
+/* Operations on one row by itself. Vectors of 16 where AVX-512 is there and shapes
+ * and values allow it; else, and for the rare rows beyond those, the reference's
+ * own functions. */
+#include "exec/cpu/kernels.h"
 #include <string.h>
 
 #include "exec/ref/operations.h"
 
-#define JOIN_(a, b) a##b
-#define JOIN(a, b) JOIN_(a, b)
+#if defined(__AVX512F__)
+#include <immintrin.h>
 
-/* An i64 result leaves the open interval (-2^31, 2^31) exactly where one of
- * these sums has a bit above the lower 32. */
-#define RANGE_BITS(y) ((uint64_t)((y) + 2147483647) | (uint64_t)((y) + 2147483648))
-static inline int is_range(uint64_t bits)
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+enum { LANES = 16, SAFE_BITS = 30 };
+
+static int bit_length(uint64_t a)
 {
-    return bits >> 32 != 0;
+    return a ? 64 - __builtin_clzll(a) : 0;
 }
 
-static inline int32_t low_bits(int64_t value)
-{
-    return (int32_t)(uint32_t)(uint64_t)value;
-}
-
-static inline int64_t half_of(int k)
-{
-    return k ? INT64_C(1) << (k - 1) : 0;
-}
-
-typedef int32_t lanes __attribute__((vector_size(32), aligned(4)));
-#define SWAP(v, a, b, c, d, e, f, g, h) __builtin_shufflevector(v, v, a, b, c, d, e, f, g, h)
-
-/* Steps 1, 2 and 4 of the transform in registers, then the plain ones. */
-static void hadamard(int32_t *restrict x, uint32_t n, uint32_t b)
-{
-    if (b < 8) {
-        reference_hadamard(x, n, b);
-        return;
-    }
-    const lanes m1 = {0, -1, 0, -1, 0, -1, 0, -1}, m2 = {0, 0, -1, -1, 0, 0, -1, -1}, m4 = {0, 0, 0, 0, -1, -1, -1, -1};
-    for (uint32_t i = 0; i < n; i += 8) {
-        lanes v;
-        memcpy(&v, x + i, sizeof v);
-        v = SWAP(v, 1, 0, 3, 2, 5, 4, 7, 6) + ((v ^ m1) - m1);
-        v = SWAP(v, 2, 3, 0, 1, 6, 7, 4, 5) + ((v ^ m2) - m2);
-        v = SWAP(v, 4, 5, 6, 7, 0, 1, 2, 3) + ((v ^ m4) - m4);
-        memcpy(x + i, &v, sizeof v);
-    }
-    uint32_t step = 8;
-    for (; step * 4 <= b; step *= 4) /* two steps a pass over memory */
-        for (uint32_t start = 0; start < n; start += 4 * step) {
-            int32_t *restrict p0 = x + start, *restrict p1 = p0 + step, *restrict p2 = p1 + step, *restrict p3 = p2 + step;
-            for (uint32_t i = 0; i < step; i++) {
-                int32_t a = p0[i] + p1[i], c = p0[i] - p1[i], d = p2[i] + p3[i], f = p2[i] - p3[i];
-                p0[i] = a + d;
-                p1[i] = c + f;
-                p2[i] = a - d;
-                p3[i] = c - f;
-            }
-        }
-    for (; step < b; step *= 2)
-        for (uint32_t start = 0; start < n; start += 2 * step) {
-            int32_t *restrict low = x + start, *restrict high = low + step;
-            for (uint32_t i = 0; i < step; i++) {
-                int32_t l = low[i], r = high[i];
-                low[i] = l + r;
-                high[i] = l - r;
-            }
-        }
-}
-
-/* The bits of all |x_i| * 2^e_i together: their length is that of the largest. */
-static uint64_t magnitude_bits(const int32_t *restrict x, const uint8_t *restrict e, uint32_t n)
-{
-    uint64_t bits = 0;
-    uint32_t narrow = 0;
-    if (e)
-        for (uint32_t i = 0; i < n; i++) {
-            uint32_t magnitude = x[i] < 0 ? 0u - (uint32_t)x[i] : (uint32_t)x[i];
-            bits |= (uint64_t)magnitude << e[i];
-        }
-    else
-        for (uint32_t i = 0; i < n; i++)
-            narrow |= x[i] < 0 ? 0u - (uint32_t)x[i] : (uint32_t)x[i];
-    return bits | narrow;
-}
-
-/* RS(x * 2^e, T) in 32 bits: the result fits, and rounding half up is the
- * quotient's floor plus the last bit shifted out. */
-static void align(const int32_t *restrict x, const uint8_t *restrict e, uint32_t n, int T, int32_t *restrict h)
-{
-    if (!e && T == 0)
-        memcpy(h, x, n * sizeof *h);
-    else if (!e)
-        for (uint32_t i = 0; i < n; i++)
-            h[i] = (x[i] >> T) + ((x[i] >> (T - 1)) & 1);
-    else
-        for (uint32_t i = 0; i < n; i++) {
-            int32_t k = T - (int32_t)e[i], right = k > 0 ? k : 0, left = k < 0 ? -k : 0;
-            int32_t shifted = (int32_t)((uint32_t)x[i] << left);
-            int32_t before = right > 0 ? right - 1 : 0, keep = right > 0 ? 1 : 0;
-            h[i] = (shifted >> right) + ((shifted >> before) & keep);
-        }
-}
-
-static void quantize(const int32_t *restrict x, const uint8_t *restrict e, uint32_t n, uint32_t b, int32_t *restrict h,
-                     int8_t *restrict q, uint32_t *m, int *T)
-{
-    int shift = reference_bit_length(magnitude_bits(x, e, n)) + reference_bit_length(b) - 1 - 30;
-    *T = shift > 0 ? shift : 0;
-    if (*T >= 32) { /* only with x near 2^31 and e near 15 */
-        reference_quantize(x, e, n, b, h, q, m, T);
-        return;
-    }
-    align(x, e, n, *T, h);
-    hadamard(h, n, b);
-    int32_t largest = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        int32_t magnitude = h[i] < 0 ? -h[i] : h[i];
-        largest = magnitude > largest ? magnitude : largest;
-    }
-    *m = (uint32_t)largest;
-    if (largest == 0) {
-        memset(q, 0, n);
-        return;
-    }
-    int l = 32 - __builtin_clz((uint32_t)largest);
-    int32_t R = (int32_t)((INT64_C(127) << (l + 16)) / largest);
-    /* 256 more before the shift makes it one of non-negative numbers. */
-    int64_t add = (INT64_C(1) << (l + 15)) + (INT64_C(256) << (l + 16));
-    for (uint32_t i = 0; i < n; i++)
-        q[i] = (int8_t)(int32_t)((uint64_t)((int64_t)h[i] * R + add) >> (l + 16));
-}
-
-static void embed(const int8_t *restrict E8, uint16_t ME, int ke, uint32_t n, int32_t *restrict x)
-{
-    if (ke > 24) {
-        reference_embed(E8, ME, ke, n, x);
-        return;
-    }
-    int32_t half = (int32_t)half_of(ke); /* |E8 * ME| < 2^23 */
-    for (uint32_t i = 0; i < n; i++)
-        x[i] = ((int32_t)E8[i] * (int32_t)ME + half) >> ke;
-}
-
-static void quant(const int32_t *x, uint32_t n, uint32_t b, int32_t *h, int8_t *q, int64_t *s)
-{
-    uint32_t m;
-    int T;
-    quantize(x, NULL, n, b, h, q, &m, &T);
-    *s = (int64_t)m << T;
-}
-
-/* isqrt by binary64's root, corrected: exact below 2^62. */
 static uint64_t integer_root(uint64_t a)
 {
-    uint64_t r = (uint64_t)__builtin_sqrt((double)a);
-    while (r * r > a)
-        r--;
-    while ((r + 1) * (r + 1) <= a)
-        r++;
-    return r;
+    uint64_t root = (uint64_t)__builtin_sqrt((double)a);
+    while (root * root > a)
+        root--;
+    while ((root + 1) * (root + 1) <= a)
+        root++;
+    return root;
 }
 
-/* 0 and r, or 1 where ss + eps may reach 2^62 (the caller asks the reference). */
-static int root_of_squares(const int32_t *restrict x, uint32_t n, uint64_t eps, uint64_t *r)
+/* Results of 64-bit lanes (even and odd elements) as 16 i32. */
+ALWAYS_INLINE __m512i join(__m512i even, __m512i odd)
 {
-    int length = reference_bit_length(magnitude_bits(x, NULL, n));
-    if (2 * length + reference_bit_length(n) > 61 || eps >> 61)
-        return 1;
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < n; i++)
-        sum += (uint64_t)((int64_t)x[i] * x[i]);
-    *r = integer_root(sum + eps);
-    return 0;
+    return _mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA);
 }
 
-static int norm_quant(const int32_t *x, const uint8_t *e, uint32_t n, uint32_t b, int c, uint64_t eps, int32_t *h,
-                      int8_t *q, int64_t *s)
+/* RS of products in 64-bit lanes. */
+ALWAYS_INLINE __m512i round_shift(__m512i product, __m512i half, __m128i k)
 {
-    uint64_t r;
-    if (root_of_squares(x, n, eps, &r))
-        return reference_norm_quant(x, e, n, b, c, eps, h, q, s);
-    uint32_t m;
+    return _mm512_sra_epi64(_mm512_add_epi64(product, half), k);
+}
+
+ALWAYS_INLINE __m512i half_of(int k)
+{
+    return _mm512_set1_epi64(k ? INT64_C(1) << (k - 1) : 0);
+}
+
+/* Lanes at or beyond +-2^31. */
+ALWAYS_INLINE __mmask8 outside(__m512i value)
+{
+    const __m512i low = _mm512_set1_epi64(-(INT64_C(1) << 31)), high = _mm512_set1_epi64(INT64_C(1) << 31);
+    return _mm512_cmple_epi64_mask(value, low) | _mm512_cmpge_epi64_mask(value, high);
+}
+
+/* --- Hadamard --- */
+
+/* Butterflies inside a vector: elements 1, 2, 4, 8 apart. */
+ALWAYS_INLINE __m512i butterfly(__m512i v, __m512i partner, __mmask16 high)
+{
+    return _mm512_mask_sub_epi32(_mm512_add_epi32(v, partner), high, partner, v);
+}
+
+ALWAYS_INLINE __m512i hadamard_lanes(__m512i v)
+{
+    v = butterfly(v, _mm512_shuffle_epi32(v, _MM_PERM_CDAB), 0xAAAA);
+    v = butterfly(v, _mm512_shuffle_epi32(v, _MM_PERM_BADC), 0xCCCC);
+    v = butterfly(v, _mm512_shuffle_i32x4(v, v, 0xB1), 0xF0F0);
+    return butterfly(v, _mm512_shuffle_i32x4(v, v, 0x4E), 0xFF00);
+}
+
+/* Elements `step` apart, step >= 16, in memory. */
+static void hadamard_step(int32_t *h, uint32_t n, uint32_t step)
+{
+    for (uint32_t start = 0; start < n; start += 2 * step)
+        for (uint32_t i = start; i < start + step; i += LANES) {
+            __m512i low = _mm512_loadu_si512(h + i), high = _mm512_loadu_si512(h + i + step);
+            _mm512_storeu_si512(h + i, _mm512_add_epi32(low, high));
+            _mm512_storeu_si512(h + i + step, _mm512_sub_epi32(low, high));
+        }
+}
+
+/* Two steps at once: elements step and 2 * step apart. */
+static void hadamard_two_steps(int32_t *h, uint32_t n, uint32_t step)
+{
+    for (uint32_t start = 0; start < n; start += 4 * step)
+        for (uint32_t i = start; i < start + step; i += LANES) {
+            __m512i a = _mm512_loadu_si512(h + i), b = _mm512_loadu_si512(h + i + step);
+            __m512i c = _mm512_loadu_si512(h + i + 2 * step), d = _mm512_loadu_si512(h + i + 3 * step);
+            __m512i ab = _mm512_add_epi32(a, b), a_b = _mm512_sub_epi32(a, b);
+            __m512i cd = _mm512_add_epi32(c, d), c_d = _mm512_sub_epi32(c, d);
+            _mm512_storeu_si512(h + i, _mm512_add_epi32(ab, cd));
+            _mm512_storeu_si512(h + i + step, _mm512_add_epi32(a_b, c_d));
+            _mm512_storeu_si512(h + i + 2 * step, _mm512_sub_epi32(ab, cd));
+            _mm512_storeu_si512(h + i + 3 * step, _mm512_sub_epi32(a_b, c_d));
+        }
+}
+
+/* --- quantize --- */
+
+/* What the first pass finds. OR-ing magnitudes keeps the bit length of the largest. */
+struct extent {
+    uint32_t plain;       /* |x|, e left out */
+    uint64_t scaled;      /* |x| * 2^e */
+    uint64_t squares;     /* modulo 2^64 */
+};
+
+ALWAYS_INLINE struct extent measure(const int32_t *x, const uint8_t *e, uint32_t n, const int with_squares)
+{
+    __m512i plain = _mm512_setzero_si512(), low = plain, high = plain, squares = plain, more_squares = plain;
+    for (uint32_t i = 0; i < n; i += LANES) {
+        __m512i v = _mm512_loadu_si512(x + i), a = _mm512_abs_epi32(v);
+        plain = _mm512_or_si512(plain, a);
+        if (e) {
+            __m512i shift = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(e + i)));
+            low = _mm512_or_si512(low, _mm512_sllv_epi32(a, shift));
+            high = _mm512_or_si512(high, _mm512_srlv_epi32(a, _mm512_sub_epi32(_mm512_set1_epi32(32), shift)));
+        }
+        if (with_squares) {
+            __m512i odd = _mm512_srli_epi64(v, 32);
+            squares = _mm512_add_epi64(squares, _mm512_mul_epi32(v, v));
+            more_squares = _mm512_add_epi64(more_squares, _mm512_mul_epi32(odd, odd));
+        }
+    }
+    struct extent extent = {.plain = (uint32_t)_mm512_reduce_or_epi32(plain)};
+    extent.scaled = e ? (uint64_t)(uint32_t)_mm512_reduce_or_epi32(high) << 32 | (uint32_t)_mm512_reduce_or_epi32(low)
+                      : extent.plain;
+    if (with_squares)
+        extent.squares = (uint64_t)_mm512_reduce_add_epi64(_mm512_add_epi64(squares, more_squares));
+    return extent;
+}
+
+/* RS(x * 2^e, T) of 16 elements: |x| < 2^30, T <= 28. */
+ALWAYS_INLINE __m512i scale_down(const int32_t *x, const uint8_t *e, __m512i T)
+{
+    __m512i v = _mm512_loadu_si512(x);
+    __m512i right = T;
+    if (e) {
+        __m512i shift = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)e));
+        v = _mm512_sllv_epi32(v, _mm512_max_epi32(_mm512_sub_epi32(shift, T), _mm512_setzero_si512()));
+        right = _mm512_max_epi32(_mm512_sub_epi32(T, shift), _mm512_setzero_si512());
+    }
+    __m512i half = _mm512_srli_epi32(_mm512_sllv_epi32(_mm512_set1_epi32(1), right), 1);
+    return _mm512_srav_epi32(_mm512_add_epi32(v, half), right);
+}
+
+/* h = Had_b(RS(x * 2^e, T)); returns max|h|. */
+ALWAYS_INLINE uint32_t transform(const int32_t *x, const uint8_t *e, uint32_t n, uint32_t b, int shift, int32_t *h)
+{
+    __m512i T = _mm512_set1_epi32(shift), most = _mm512_setzero_si512();
+    uint32_t step = b;
+    if (b >= 64)
+        for (uint32_t i = 0; i < n; i += 64) {
+            __m512i v0 = hadamard_lanes(scale_down(x + i, e ? e + i : NULL, T));
+            __m512i v1 = hadamard_lanes(scale_down(x + i + 16, e ? e + i + 16 : NULL, T));
+            __m512i v2 = hadamard_lanes(scale_down(x + i + 32, e ? e + i + 32 : NULL, T));
+            __m512i v3 = hadamard_lanes(scale_down(x + i + 48, e ? e + i + 48 : NULL, T));
+            __m512i s0 = _mm512_add_epi32(v0, v1), d0 = _mm512_sub_epi32(v0, v1);
+            __m512i s1 = _mm512_add_epi32(v2, v3), d1 = _mm512_sub_epi32(v2, v3);
+            v0 = _mm512_add_epi32(s0, s1);
+            v1 = _mm512_add_epi32(d0, d1);
+            v2 = _mm512_sub_epi32(s0, s1);
+            v3 = _mm512_sub_epi32(d0, d1);
+            most = _mm512_max_epi32(most, _mm512_max_epi32(_mm512_max_epi32(_mm512_abs_epi32(v0), _mm512_abs_epi32(v1)),
+                                                           _mm512_max_epi32(_mm512_abs_epi32(v2), _mm512_abs_epi32(v3))));
+            _mm512_storeu_si512(h + i, v0);
+            _mm512_storeu_si512(h + i + 16, v1);
+            _mm512_storeu_si512(h + i + 32, v2);
+            _mm512_storeu_si512(h + i + 48, v3);
+            step = 64;
+        }
+    else
+        for (uint32_t i = 0; i < n; i += LANES) {
+            _mm512_storeu_si512(h + i, hadamard_lanes(scale_down(x + i, e ? e + i : NULL, T)));
+            step = LANES;
+        }
+    if (step == b && b >= 64)
+        return (uint32_t)_mm512_reduce_max_epi32(most);
+    for (; 4 * step <= b; step *= 4)
+        hadamard_two_steps(h, n, step);
+    if (step < b)
+        hadamard_step(h, n, step);
+    most = _mm512_setzero_si512();
+    for (uint32_t i = 0; i < n; i += LANES)
+        most = _mm512_max_epi32(most, _mm512_abs_epi32(_mm512_loadu_si512(h + i)));
+    return (uint32_t)_mm512_reduce_max_epi32(most);
+}
+
+/* q_i = (h_i * R + 2^(l+15)) >> (l + 16), R = floor(127 * 2^(l+16) / m) */
+ALWAYS_INLINE void divide(const int32_t *h, uint32_t n, uint32_t m, int8_t *q)
+{
+    int l = bit_length(m), up = l < 16 ? 16 : 0; /* small h are shifted up, so that all shifts are at least 32 */
+    __m512i R = _mm512_set1_epi64((INT64_C(127) << (l + 16)) / m), half = _mm512_set1_epi64(INT64_C(1) << (l + up + 15));
+    __m128i down = _mm_cvtsi32_si128(l + up + 16), down_odd = _mm_cvtsi32_si128(l + up - 16), left = _mm_cvtsi32_si128(up);
+    for (uint32_t i = 0; i < n; i += LANES) {
+        __m512i v = _mm512_sll_epi32(_mm512_loadu_si512(h + i), left);
+        __m512i even = _mm512_mul_epi32(v, R), odd = _mm512_mul_epi32(_mm512_srli_epi64(v, 32), R);
+        even = _mm512_sra_epi64(_mm512_add_epi64(even, half), down);
+        odd = _mm512_sra_epi64(_mm512_add_epi64(odd, half), down_odd); /* its result lies in the upper half */
+        _mm_storeu_si128((__m128i *)(q + i), _mm512_cvtepi32_epi8(_mm512_mask_blend_epi32(0xAAAA, even, odd)));
+    }
+}
+
+/* Whether the vector path covers this row; T. */
+ALWAYS_INLINE int is_vector_row(uint32_t n, uint32_t b, const struct extent *extent, int *T)
+{
+    int shift = bit_length(extent->scaled) + bit_length(b) - 1 - 30;
+    *T = shift > 0 ? shift : 0;
+    return extent->plain >> SAFE_BITS == 0;
+}
+
+ALWAYS_INLINE void quantise(const int32_t *x, const uint8_t *e, uint32_t n, uint32_t b, int T, int32_t *h, int8_t *q,
+                            uint32_t *m)
+{
+    *m = transform(x, e, n, b, T, h);
+    if (*m == 0)
+        memset(q, 0, n);
+    else
+        divide(h, n, *m, q);
+}
+
+void KERNEL(quant)(const int32_t *x, uint32_t n, uint32_t b, int32_t *h, int8_t *q, int64_t *s)
+{
     int T;
-    quantize(x, e, n, b, h, q, &m, &T);
-    uint64_t ratio = ((uint64_t)m << 31) / r;
+    uint32_t m;
+    if (n % LANES == 0 && b >= LANES) {
+        struct extent extent = measure(x, NULL, n, 0);
+        if (is_vector_row(n, b, &extent, &T)) {
+            quantise(x, NULL, n, b, T, h, q, &m);
+            *s = (int64_t)m << T;
+            return;
+        }
+    }
+    reference_quant(x, n, b, h, q, s);
+}
+
+int KERNEL(norm_quant)(const int32_t *x, const uint8_t *e, uint32_t n, uint32_t b, int c, uint64_t eps, int32_t *h,
+                       int8_t *q, int64_t *s)
+{
+    int T;
+    uint32_t m;
+    if (n % LANES || b < LANES)
+        return reference_norm_quant(x, e, n, b, c, eps, h, q, s);
+    struct extent extent = measure(x, e, n, 1);
+    /* n squares of that many bits stay below 2^62 at worst, or the reference looks closely. */
+    int bits = 2 * bit_length(extent.plain);
+    int is_exact = bits + bit_length(n) <= 64; /* the sum did not pass 2^64 */
+    if (!is_vector_row(n, b, &extent, &T) || !is_exact || extent.squares >> 62 || (extent.squares + eps) >> 62)
+        return reference_norm_quant(x, e, n, b, c, eps, h, q, s);
+    quantise(x, e, n, b, T, h, q, &m);
+    uint64_t ratio = ((uint64_t)m << 31) / integer_root(extent.squares + eps);
     int shift = T + c - 31;
     if (shift >= 0)
-        *s = reference_bit_length(ratio) + shift > 62 ? INT64_C(1) << 62 : (int64_t)(ratio << shift);
+        *s = bit_length(ratio) + shift > 62 ? INT64_C(1) << 62 : (int64_t)(ratio << shift);
     else
         *s = shift <= -64 ? 0 : (int64_t)(ratio >> -shift);
     return 0;
 }
 
-static int norm(const int32_t *restrict x, const int32_t *restrict G, uint32_t n, uint64_t eps, int k,
-                int32_t *restrict y)
+int KERNEL(head_quant)(const int32_t *x, uint32_t size, uint32_t b, int32_t *h, int8_t *q8, int32_t *s)
 {
-    uint64_t r;
-    if (root_of_squares(x, n, eps, &r) || r < 32768)
-        return reference_norm(x, G, n, eps, k, y);
-    int32_t inv = (int32_t)((UINT64_C(1) << 46) / r); /* r >= 2^15 */
-    int64_t half = half_of(k);
-    uint64_t bits = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        int32_t ratio = (int32_t)(((int64_t)x[i] * inv + (1 << 21)) >> 22); /* |x| <= r: below 2^24 */
-        int64_t value = ((int64_t)ratio * G[i] + half) >> k;
-        bits |= RANGE_BITS(value);
-        y[i] = low_bits(value);
-    }
-    return is_range(bits);
+    int64_t scale;
+    KERNEL(quant)(x, size, b, h, q8, &scale);
+    *s = (int32_t)(uint32_t)(uint64_t)scale;
+    return scale >> 31 != 0;
 }
 
-static int rope(const int32_t *restrict x, uint32_t size, uint32_t rotary, int half, const int32_t *restrict cosine,
-                const int32_t *restrict sine, int32_t *restrict y)
+int KERNEL(value_quant)(const int32_t *x, uint32_t size, int8_t *v8, int32_t *k_v)
 {
-    uint64_t bits = 0;
-    uint32_t pairs = rotary / 2;
-    if (half)
-        for (uint32_t i = 0; i < pairs; i++) {
-            int64_t a = x[i], b = x[i + pairs];
-            int64_t first = (a * cosine[i] - b * sine[i] + 8192) >> 14, second = (a * sine[i] + b * cosine[i] + 8192) >> 14;
-            bits |= RANGE_BITS(first) | RANGE_BITS(second);
-            y[i] = low_bits(first);
-            y[i + pairs] = low_bits(second);
-        }
-    else
-        for (uint32_t i = 0; i < pairs; i++) {
-            int64_t a = x[2 * i], b = x[2 * i + 1];
-            int64_t first = (a * cosine[i] - b * sine[i] + 8192) >> 14, second = (a * sine[i] + b * cosine[i] + 8192) >> 14;
-            bits |= RANGE_BITS(first) | RANGE_BITS(second);
-            y[2 * i] = low_bits(first);
-            y[2 * i + 1] = low_bits(second);
-        }
-    for (uint32_t i = rotary; i < size; i++)
-        y[i] = x[i];
-    return is_range(bits);
-}
-
-static int value_quant(const int32_t *restrict x, uint32_t size, int8_t *restrict v8, int32_t *k_v)
-{
-    uint32_t largest = 0;
-    for (uint32_t i = 0; i < size; i++) {
-        uint32_t magnitude = x[i] < 0 ? 0u - (uint32_t)x[i] : (uint32_t)x[i];
-        largest = magnitude > largest ? magnitude : largest;
-    }
-    int k = 0;
-    while (k < 25 && (uint64_t)largest > UINT64_C(127) << k)
-        k++;
-    if (k > 24)
+    if (size % LANES)
         return reference_value_quant(x, size, v8, k_v);
+    __m512i most = _mm512_setzero_si512();
+    for (uint32_t i = 0; i < size; i += LANES)
+        most = _mm512_max_epu32(most, _mm512_abs_epi32(_mm512_loadu_si512(x + i)));
+    uint32_t largest = _mm512_reduce_max_epu32(most);
+    if (largest >> SAFE_BITS)
+        return reference_value_quant(x, size, v8, k_v);
+    int k = bit_length(largest) > 7 ? bit_length(largest) - 7 : 0;
+    k += largest > UINT32_C(127) << k; /* 127 * 2^k is 2^(k+7) less a little */
     *k_v = k;
-    if (k == 0)
-        for (uint32_t i = 0; i < size; i++)
-            v8[i] = (int8_t)x[i];
-    else
-        for (uint32_t i = 0; i < size; i++)
-            v8[i] = (int8_t)((x[i] >> k) + ((x[i] >> (k - 1)) & 1));
+    __m128i shift = _mm_cvtsi32_si128(k);
+    __m512i half = _mm512_set1_epi32((1 << k) >> 1);
+    for (uint32_t i = 0; i < size; i += LANES)
+        _mm_storeu_si128((__m128i *)(v8 + i), _mm512_cvtepi32_epi8(_mm512_sra_epi32(
+            _mm512_add_epi32(_mm512_loadu_si512(x + i), half), shift)));
     return 0;
 }
 
-/* A table whose steps are small enough for 32-bit interpolation. */
-static int is_smooth(const int32_t *restrict A)
-{
-    uint32_t bits = 0;
-    for (int i = 0; i < 1024; i++) {
-        int32_t step = (int32_t)((uint32_t)A[i + 1] - (uint32_t)A[i]);
-        bits |= (uint32_t)(step < 0 ? -(step + 1) : step);
-    }
-    return bits < 1 << 20;
-}
+/* --- norm, rope --- */
 
-static int gate(const int32_t *restrict g, const int32_t *restrict u, uint32_t n, const int32_t *restrict A, int F_g,
-                int k, int32_t *restrict y)
+int KERNEL(norm)(const int32_t *x, const int32_t *G, uint32_t n, uint64_t eps, int k, int32_t *y)
 {
-    int right = F_g - 16;
-    if (!u || right < 0 || right > 31 || !is_smooth(A))
-        return reference_gate(g, u, n, A, F_g, k, y);
-    int before = right > 0 ? right - 1 : 0, keep = right > 0;
-    int64_t half = half_of(k);
-    uint64_t bits = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        int32_t t = (g[i] >> right) + ((g[i] >> before) & keep);
-        int32_t inside = t < -(1 << 20) ? -(1 << 20) : t > (1 << 20) - 1 ? (1 << 20) - 1 : t;
-        int32_t index = (inside + (1 << 20)) >> 11, f = (inside + (1 << 20)) & 2047;
-        int32_t low = A[index], a = low + (((A[index + 1] - low) * f + 1024) >> 11);
-        a = t >= 1 << 20 ? t : t < -(1 << 20) ? 0 : a;
-        int64_t value = ((int64_t)a * u[i] + half) >> k;
-        bits |= RANGE_BITS(value);
-        y[i] = low_bits(value);
-    }
-    return is_range(bits);
-}
-
-static int add(const int32_t *restrict x, const int32_t *restrict y, uint32_t n, int32_t *restrict sum)
-{
-    int32_t bad = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        int32_t total = (int32_t)((uint32_t)x[i] + (uint32_t)y[i]);
-        bad |= ((x[i] ^ total) & (y[i] ^ total)) >> 31;
-        bad |= total == INT32_MIN ? -1 : 0;
-        sum[i] = total;
+    if (n % LANES)
+        return reference_norm(x, G, n, eps, k, y);
+    struct extent extent = measure(x, NULL, n, 1);
+    if (2 * bit_length(extent.plain) + bit_length(n) > 64 || extent.squares >> 62 || (extent.squares + eps) >> 62)
+        return reference_norm(x, G, n, eps, k, y);
+    __m512i inv = _mm512_set1_epi64((int64_t)((UINT64_C(1) << 46) / integer_root(extent.squares + eps)));
+    __m512i half = half_of(k), half22 = half_of(22);
+    __m128i shift = _mm_cvtsi32_si128(k);
+    __mmask8 bad = 0;
+    for (uint32_t i = 0; i < n; i += LANES) {
+        __m512i v = _mm512_loadu_si512(x + i), g = _mm512_loadu_si512(G + i);
+        /* |x| <= r, so that x * inv stays below 2^46 and the first result below 2^25. */
+        __m512i even = _mm512_mullo_epi64(_mm512_srai_epi64(_mm512_slli_epi64(v, 32), 32), inv);
+        __m512i odd = _mm512_mullo_epi64(_mm512_srai_epi64(v, 32), inv);
+        even = _mm512_srai_epi64(_mm512_add_epi64(even, half22), 22);
+        odd = _mm512_srai_epi64(_mm512_add_epi64(odd, half22), 22);
+        even = round_shift(_mm512_mul_epi32(even, g), half, shift);
+        odd = round_shift(_mm512_mul_epi32(odd, _mm512_srli_epi64(g, 32)), half, shift);
+        bad |= outside(even) | outside(odd);
+        _mm512_storeu_si512(y + i, join(even, odd));
     }
     return bad != 0;
 }
 
-extern const struct row_kernels JOIN(row_kernels_, KERNELS_ISA);
-const struct row_kernels JOIN(row_kernels_, KERNELS_ISA) = {embed, quant, norm_quant, norm, rope, value_quant, gate, add};
+/* 16 pairs (a, b) turned by (c, s), |a|, |b| < 2^30. */
+ALWAYS_INLINE void turn_pairs(__m512i a, __m512i b, __m512i c, __m512i s, __m512i *first, __m512i *second)
+{
+    const __m512i half = _mm512_set1_epi64(1 << 13);
+    const __m128i k = _mm_cvtsi32_si128(14);
+    __m512i a_odd = _mm512_srli_epi64(a, 32), b_odd = _mm512_srli_epi64(b, 32);
+    __m512i c_odd = _mm512_srli_epi64(c, 32), s_odd = _mm512_srli_epi64(s, 32);
+    __m512i even = _mm512_sub_epi64(_mm512_mul_epi32(a, c), _mm512_mul_epi32(b, s));
+    __m512i odd = _mm512_sub_epi64(_mm512_mul_epi32(a_odd, c_odd), _mm512_mul_epi32(b_odd, s_odd));
+    *first = join(round_shift(even, half, k), round_shift(odd, half, k));
+    even = _mm512_add_epi64(_mm512_mul_epi32(a, s), _mm512_mul_epi32(b, c));
+    odd = _mm512_add_epi64(_mm512_mul_epi32(a_odd, s_odd), _mm512_mul_epi32(b_odd, c_odd));
+    *second = join(round_shift(even, half, k), round_shift(odd, half, k));
+}
+
+static int is_small(const int32_t *x, uint32_t n)
+{
+    __m512i plain = _mm512_setzero_si512();
+    uint32_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        plain = _mm512_or_si512(plain, _mm512_abs_epi32(_mm512_loadu_si512(x + i)));
+    if (i < n)
+        plain = _mm512_or_si512(plain, _mm512_abs_epi32(_mm512_maskz_loadu_epi32((__mmask16)((1u << (n - i)) - 1), x + i)));
+    return (uint32_t)_mm512_reduce_or_epi32(plain) >> SAFE_BITS == 0;
+}
+
+int KERNEL(rope)(const int32_t *x, uint32_t heads, uint32_t size, uint32_t rotary, int half, const uint64_t *turn,
+                 uint64_t position, const int16_t *cosine, int32_t *y)
+{
+    int bad = 0;
+    if (!half || rotary % 32 || rotary > KERNEL_MAX_HEAD || !is_small(x, heads * size)) {
+        for (uint32_t h = 0; h < heads; h++)
+            bad |= reference_rope(x + (size_t)h * size, size, rotary, half, turn, position, cosine, y + (size_t)h * size);
+        return bad;
+    }
+    int32_t c[KERNEL_MAX_HEAD / 2], s[KERNEL_MAX_HEAD / 2];
+    for (uint32_t i = 0; i < rotary / 2; i++) {
+        uint64_t n = (position * turn[i] + (UINT64_C(1) << 47)) >> 48;
+        c[i] = cosine[n];
+        s[i] = cosine[(n - (1 << 14)) & 0xFFFF];
+    }
+    for (uint32_t h = 0; h < heads; h++, x += size, y += size) {
+        for (uint32_t i = 0; i < rotary / 2; i += LANES) {
+            __m512i first, second;
+            turn_pairs(_mm512_loadu_si512(x + i), _mm512_loadu_si512(x + i + rotary / 2), _mm512_loadu_si512(c + i),
+                       _mm512_loadu_si512(s + i), &first, &second);
+            _mm512_storeu_si512(y + i, first);
+            _mm512_storeu_si512(y + i + rotary / 2, second);
+        }
+        memcpy(y + rotary, x + rotary, (size - rotary) * sizeof *y);
+    }
+    return 0;
+}
+
+/* --- gate, add, softcap --- */
+
+/* A[i] and A[i+1] as pairs of neighbours, eight at a time. */
+ALWAYS_INLINE void look_up(const int32_t *A, __m512i index, __m512i *value, __m512i *next)
+{
+    __m512i low = _mm512_i32gather_epi64(_mm512_castsi512_si256(index), A, 4);
+    __m512i high = _mm512_i32gather_epi64(_mm512_extracti64x4_epi64(index, 1), A, 4);
+    const __m512i evens = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const __m512i odds = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    *value = _mm512_permutex2var_epi32(low, evens, high);
+    *next = _mm512_permutex2var_epi32(low, odds, high);
+}
+
+/* The activation of t in Q16. */
+ALWAYS_INLINE __m512i activation(const int32_t *A, __m512i t)
+{
+    const __m512i edge = _mm512_set1_epi32(1 << 20), half = _mm512_set1_epi64(1 << 10);
+    const __m128i k = _mm_cvtsi32_si128(11);
+    __mmask16 above = _mm512_cmpge_epi32_mask(t, edge);
+    __mmask16 inside = _mm512_mask_cmpge_epi32_mask((__mmask16)~above, t, _mm512_set1_epi32(-(1 << 20)));
+    __m512i at = _mm512_maskz_add_epi32(inside, t, edge), a, next;
+    __m512i f = _mm512_and_si512(at, _mm512_set1_epi32(2047));
+    look_up(A, _mm512_srli_epi32(at, 11), &a, &next);
+    __m512i rise = _mm512_sub_epi32(next, a); /* below 2^31: |A| < 2^30 */
+    __m512i even = round_shift(_mm512_mul_epi32(rise, f), half, k);
+    __m512i odd = round_shift(_mm512_mul_epi32(_mm512_srli_epi64(rise, 32), _mm512_srli_epi64(f, 32)), half, k);
+    a = _mm512_maskz_add_epi32(inside, a, join(even, odd));
+    return _mm512_mask_mov_epi32(a, above, t);
+}
+
+int KERNEL(gate)(const int32_t *g, const int32_t *u, uint32_t n, const int32_t *A, int F_g, int k, int32_t *y)
+{
+    if (n % LANES || F_g < 16 || F_g > 40)
+        return reference_gate(g, u, n, A, F_g, k, y);
+    __m512i half = half_of(k), half_g = _mm512_set1_epi32((int32_t)(((int64_t)1 << (F_g - 16)) >> 1));
+    __m128i shift = _mm_cvtsi32_si128(k), shift_g = _mm_cvtsi32_si128(F_g - 16);
+    __mmask8 bad = 0;
+    for (uint32_t i = 0; i < n; i += LANES) {
+        __m512i v = _mm512_loadu_si512(g + i);
+        /* Rounding may carry beyond 31 bits: then 2^31 >> k, as 64-bit arithmetic gives, is what an unsigned shift gives. */
+        __m512i sum = _mm512_add_epi32(v, half_g);
+        __mmask16 carried = _mm512_cmplt_epi32_mask(sum, v);
+        __m512i t = _mm512_sra_epi32(sum, shift_g);
+        t = _mm512_mask_srl_epi32(t, carried, sum, shift_g);
+        __m512i a = activation(A, t);
+        if (!u) {
+            _mm512_storeu_si512(y + i, a);
+            continue;
+        }
+        __m512i up = _mm512_loadu_si512(u + i);
+        __m512i even = round_shift(_mm512_mul_epi32(a, up), half, shift);
+        __m512i odd = round_shift(_mm512_mul_epi32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(up, 32)), half, shift);
+        bad |= outside(even) | outside(odd);
+        _mm512_storeu_si512(y + i, join(even, odd));
+    }
+    return bad != 0;
+}
+
+int KERNEL(add)(const int32_t *x, const int32_t *y, uint32_t n, int32_t *sum)
+{
+    uint32_t i = 0;
+    __m512i over = _mm512_setzero_si512();
+    __mmask16 least = 0;
+    for (; i + LANES <= n; i += LANES) {
+        __m512i a = _mm512_loadu_si512(x + i), b = _mm512_loadu_si512(y + i), c = _mm512_add_epi32(a, b);
+        /* The sign changed against both. */
+        over = _mm512_or_si512(over, _mm512_and_si512(_mm512_xor_si512(a, c), _mm512_xor_si512(b, c)));
+        least |= _mm512_cmpeq_epi32_mask(c, _mm512_set1_epi32(INT32_MIN));
+        _mm512_storeu_si512(sum + i, c);
+    }
+    int bad = least != 0 || _mm512_cmplt_epi32_mask(over, _mm512_setzero_si512()) != 0;
+    return i < n ? bad | reference_add(x + i, y + i, n - i, sum + i) : bad;
+}
+
+void KERNEL(softcap)(const int32_t *A, const int32_t *x, uint32_t n, int32_t *y)
+{
+    const __m512i edge = _mm512_set1_epi32(1 << 19), half = _mm512_set1_epi64(1 << 9);
+    const __m128i k = _mm_cvtsi32_si128(10);
+    uint32_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        /* A[1024] itself is reached as its neighbour below with the whole step on top. */
+        __m512i v = _mm512_loadu_si512(x + i), a, next;
+        v = _mm512_max_epi32(_mm512_min_epi32(v, edge), _mm512_sub_epi32(_mm512_setzero_si512(), edge));
+        __m512i at = _mm512_add_epi32(v, edge);
+        __m512i index = _mm512_min_epi32(_mm512_srli_epi32(at, 10), _mm512_set1_epi32(1023));
+        __m512i f = _mm512_sub_epi32(at, _mm512_slli_epi32(index, 10));
+        look_up(A, index, &a, &next);
+        __m512i rise = _mm512_sub_epi32(next, a);
+        __m512i even = round_shift(_mm512_mul_epi32(rise, f), half, k);
+        __m512i odd = round_shift(_mm512_mul_epi32(_mm512_srli_epi64(rise, 32), _mm512_srli_epi64(f, 32)), half, k);
+        _mm512_storeu_si512(y + i, _mm512_add_epi32(a, join(even, odd)));
+    }
+    for (; i < n; i++)
+        y[i] = reference_softcap(A, x[i]);
+}
+
+#else
+
+void KERNEL(quant)(const int32_t *x, uint32_t n, uint32_t b, int32_t *h, int8_t *q, int64_t *s)
+{
+    reference_quant(x, n, b, h, q, s);
+}
+
+int KERNEL(norm_quant)(const int32_t *x, const uint8_t *e, uint32_t n, uint32_t b, int c, uint64_t eps, int32_t *h,
+                       int8_t *q, int64_t *s)
+{
+    return reference_norm_quant(x, e, n, b, c, eps, h, q, s);
+}
+
+int KERNEL(head_quant)(const int32_t *x, uint32_t size, uint32_t b, int32_t *h, int8_t *q8, int32_t *s)
+{
+    return reference_head_quant(x, size, b, h, q8, s);
+}
+
+int KERNEL(value_quant)(const int32_t *x, uint32_t size, int8_t *v8, int32_t *k_v)
+{
+    return reference_value_quant(x, size, v8, k_v);
+}
+
+int KERNEL(norm)(const int32_t *x, const int32_t *G, uint32_t n, uint64_t eps, int k, int32_t *y)
+{
+    return reference_norm(x, G, n, eps, k, y);
+}
+
+int KERNEL(rope)(const int32_t *x, uint32_t heads, uint32_t size, uint32_t rotary, int half, const uint64_t *turn,
+                 uint64_t position, const int16_t *cosine, int32_t *y)
+{
+    int bad = 0;
+    for (uint32_t h = 0; h < heads; h++)
+        bad |= reference_rope(x + (size_t)h * size, size, rotary, half, turn, position, cosine, y + (size_t)h * size);
+    return bad;
+}
+
+int KERNEL(gate)(const int32_t *g, const int32_t *u, uint32_t n, const int32_t *A, int F_g, int k, int32_t *y)
+{
+    return reference_gate(g, u, n, A, F_g, k, y);
+}
+
+int KERNEL(add)(const int32_t *x, const int32_t *y, uint32_t n, int32_t *sum)
+{
+    return reference_add(x, y, n, sum);
+}
+
+void KERNEL(softcap)(const int32_t *A, const int32_t *x, uint32_t n, int32_t *y)
+{
+    for (uint32_t i = 0; i < n; i++)
+        y[i] = reference_softcap(A, x[i]);
+}
+#endif

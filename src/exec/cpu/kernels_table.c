@@ -42,4 +42,13 @@ const struct kernels KERNEL_JOIN(kernels, KERNELS_ISA) = {
     .linear = KERNEL(linear),
     .attend_block = KERNEL(attend_block),
     .attend_combine = KERNEL(attend_combine),
+    .quant = KERNEL(quant),
+    .norm_quant = KERNEL(norm_quant),
+    .head_quant = KERNEL(head_quant),
+    .value_quant = KERNEL(value_quant),
+    .norm = KERNEL(norm),
+    .rope = KERNEL(rope),
+    .gate = KERNEL(gate),
+    .add = KERNEL(add),
+    .softcap = KERNEL(softcap),
 };
