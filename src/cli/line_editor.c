@@ -327,7 +327,8 @@ static int append_simply(struct line_editor *editor, enum line_key key, uint32_t
         return 0;
     size_t size = utf8_encode(code_point, bytes);
     int width = line_text_width(bytes, 0, size, editor->view.cursor_column);
-    if (editor->view.cursor_column + width >= editor->view.columns)
+    if (width <= 0 || editor->view.cursor_column + width >= editor->view.columns ||
+        !line_text_starts_character(text_of(editor), editor->text.length, code_point))
         return 0;
     insert(editor, bytes, size);
     if (!editor->changed)

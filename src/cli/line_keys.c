@@ -142,7 +142,7 @@ static enum line_key push_utf8(struct line_key_reader *reader, uint8_t byte, uin
             return line_keys_push(reader, byte, code_point);
     }
     held[reader->held_length++] = byte;
-    size_t size = held[0] >= 0xF0 ? 4 : held[0] >= 0xE0 ? 3 : held[0] >= 0xC0 ? 2 : 1;
+    size_t size = held[0] >= 0xF5 ? 1 : held[0] >= 0xF0 ? 4 : held[0] >= 0xE0 ? 3 : held[0] >= 0xC2 ? 2 : 1;
     if (reader->held_length < size)
         return LINE_KEY_NONE;
     int whole = utf8_decode((const char *)held, reader->held_length, code_point) > 0;

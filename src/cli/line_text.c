@@ -44,6 +44,19 @@ size_t line_text_previous(const char *text, size_t length, size_t at)
     }
 }
 
+int line_text_starts_character(const char *text, size_t length, uint32_t code_point)
+{
+    enum { JOINER = 0x200D };
+    size_t at = length;
+    uint32_t before;
+    while (at > 0 && length - at < 4 && ((uint8_t)text[--at] & 0xC0) == 0x80) {
+    }
+    if (length == 0)
+        return 1;
+    decode(text, length, at, &before);
+    return before != JOINER && utf8proc_grapheme_break((utf8proc_int32_t)before, (utf8proc_int32_t)code_point);
+}
+
 size_t line_text_line_start(const char *text, size_t at)
 {
     while (at > 0 && text[at - 1] != '\n')

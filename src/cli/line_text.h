@@ -4,6 +4,7 @@
 #define CLI_LINE_TEXT_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 enum { LINE_TAB_COLUMNS = 8 };
 
@@ -11,6 +12,8 @@ enum { LINE_TAB_COLUMNS = 8 };
 size_t line_text_next(const char *text, size_t length, size_t at);
 /* Where the character that ends at `at` > 0 starts. */
 size_t line_text_previous(const char *text, size_t length, size_t at);
+/* Whether `code_point`, put behind the last of text[0..length), starts a character of its own for sure. */
+int line_text_starts_character(const char *text, size_t length, uint32_t code_point);
 /* The first byte of the line that holds `at`; the newline that ends it, or `length`. */
 size_t line_text_line_start(const char *text, size_t at);
 size_t line_text_line_end(const char *text, size_t length, size_t at);
