@@ -8,6 +8,7 @@ Two Unicode versions, because the originals use two: PyPI `tokenizers` splits wo
 with these tables code point by code point (docs/tokenizer.md).
 """
 import sys
+import textwrap
 
 import unicodedata2 as unicode
 
@@ -56,10 +57,10 @@ def word_class(code):
     return WORD if category == "Pc" or code in WORD_EXTRA else OTHER
 
 
-def emit(declaration, values, per_line):
+def emit(declaration, values):
     print(f"{declaration} = {{")
-    for start in range(0, len(values), per_line):
-        print("    " + " ".join(value + "," for value in values[start:start + per_line]))
+    print(textwrap.fill(" ".join(value.replace(" ", "~") + "," for value in values), 119, initial_indent="    ",
+                        subsequent_indent="    ", break_long_words=False, break_on_hyphens=False).replace("~", " "))
     print("};\n")
 
 
@@ -92,13 +93,14 @@ def main():
             compositions.append((parts[0], parts[1], code))
     print("/* Written by scripts/unicode_tables.py; do not edit. Classes: Unicode 16.0. NFC: Unicode 9.0. */")
     print('#include "model/unicode.h"\n')
-    emit("const uint32_t unicode_class_starts[UNICODE_CLASS_STARTS]", [f"0x{c * 16 + k:x}" for c, k in classes], 13)
+    emit("const uint32_t unicode_class_starts[UNICODE_CLASS_STARTS]", [str(c * 16 + k) for c, k in classes])
     emit("const struct unicode_combining unicode_combining[UNICODE_COMBINING]",
-         [f"{{0x{a:x}, 0x{b:x}, {v}}}" for a, b, v in combining], 6)
+         [f"{{{a}, {b}, {v}}}" for a, b, v in combining])
     emit("const struct unicode_pair unicode_decompositions[UNICODE_DECOMPOSITIONS]",
-         [f"{{0x{c:x}, 0x{a:x}, 0x{b:x}}}" for c, a, b in decompositions], 5)
-    emit("const struct unicode_pair unicode_compositions[UNICODE_COMPOSITIONS]",
-         [f"{{0x{c:x}, 0x{a:x}, 0x{b:x}}}" for a, b, c in sorted(compositions)], 5)
+         [f"{{{c}, {a}, {b}}}" for c, a, b in decompositions])
+    places = {code: index for index, (code, _, _) in enumerate(decompositions)}
+    emit("const uint16_t unicode_compositions[UNICODE_COMPOSITIONS]",
+         [str(places[code]) for _, _, code in sorted(compositions)])
     print(len(classes), len(combining), len(decompositions), len(compositions), file=sys.stderr)
 
 

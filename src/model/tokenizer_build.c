@@ -9,8 +9,16 @@ int tokenizer_build(const struct source *source, uint32_t vocabulary, struct buf
     struct compile compile = {0};
     if (!error)
         error = &local;
-    int code = source_kind(source) == SOURCE_GGUF ? tokenizer_compile_gguf(source, vocabulary, &compile, error)
-                                                  : tokenizer_compile_json(source, vocabulary, &compile, error);
+    int code;
+    if (source_kind(source) == SOURCE_GGUF) {
+        code = tokenizer_compile_gguf(source, vocabulary, &compile, error);
+    } else {
+        struct tokenizer_files files = {source_json(source, "tokenizer.json"),
+                                        source_json(source, "tokenizer_config.json"),
+                                        source_json(source, "generation_config.json"),
+                                        source_json(source, "config.json")};
+        code = tokenizer_compile_json(&files, vocabulary, &compile, error);
+    }
     if (code == BULLA_OK)
         code = compile_write(&compile, block, error);
     compile_free(&compile);

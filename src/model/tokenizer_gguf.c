@@ -23,6 +23,7 @@ static const struct pre_tokenizer pre_tokenizers[] = {
     {"llama-bpe", TOKENIZER_SPLIT_LLAMA3, TOKENIZER_WHOLE_WORDS | TOKENIZER_ADD_START},
     {"llama3", TOKENIZER_SPLIT_LLAMA3, TOKENIZER_WHOLE_WORDS | TOKENIZER_ADD_START},
     {"llama-v3", TOKENIZER_SPLIT_LLAMA3, TOKENIZER_WHOLE_WORDS | TOKENIZER_ADD_START},
+    {"dbrx", TOKENIZER_SPLIT_LLAMA3, 0}, /* Phi-4 */
     {"qwen2", TOKENIZER_SPLIT_QWEN2, TOKENIZER_NFC},
     {"deepseek-r1-qwen", TOKENIZER_SPLIT_QWEN2, TOKENIZER_NFC | TOKENIZER_ADD_START},
     {"qwen35", TOKENIZER_SPLIT_QWEN35, TOKENIZER_NFC},
@@ -44,8 +45,8 @@ static int find_pre_tokenizer(const struct source *source, struct compile *compi
         }
     }
     return bulla_fail(error, BULLA_E_UNSUPPORTED,
-                      "tokenizer.ggml.pre is \"%.60s\"; supported are gpt-2, smollm, starcoder, refact, llama-bpe, qwen2, "
-                      "deepseek-r1-qwen, qwen35, tekken and gpt-4o",
+                      "tokenizer.ggml.pre is \"%.60s\"; supported are gpt-2, smollm, starcoder, refact, llama-bpe, "
+                      "dbrx, qwen2, deepseek-r1-qwen, qwen35, tekken and gpt-4o",
                       name);
 }
 
@@ -69,7 +70,8 @@ static int find_algorithm(const struct source *source, struct compile *compile, 
         return BULLA_OK;
     }
     return bulla_fail(error, BULLA_E_UNSUPPORTED,
-                      "tokenizer.ggml.model is \"%.60s\"; supported are gpt2 (byte-level BPE) and llama (SentencePiece)",
+                      "tokenizer.ggml.model is \"%.60s\"; supported are gpt2 (byte-level BPE) and llama "
+                      "(SentencePiece)",
                       model);
 }
 

@@ -14,14 +14,15 @@ static int read_vocabulary(const struct json *model, struct compile *compile, bu
         if (!json_is(value, JSON_NUMBER) || !value->is_integer || value->integer < 0 ||
             value->integer >= compile->vocabulary)
             return bulla_fail(error, BULLA_E_INPUT,
-                              "tokenizer.json: model.vocab[\"%.60s\"] is %.40s, expected an id below %u, the rows of the "
-                              "model's embedding",
+                              "tokenizer.json: model.vocab[\"%.60s\"] is %.40s, expected an id below %u, the rows of "
+                              "the model's embedding",
                               vocabulary->keys[i], json_is(value, JSON_NUMBER) ? value->text : "no number",
                               compile->vocabulary);
         struct compile_token *token = &compile->tokens[value->integer];
         if (token->text)
-            return bulla_fail(error, BULLA_E_INPUT, "tokenizer.json: model.vocab gives \"%.60s\" and \"%.60s\" the id %lld",
-                              token->text, vocabulary->keys[i], (long long)value->integer);
+            return bulla_fail(error, BULLA_E_INPUT,
+                              "tokenizer.json: model.vocab gives \"%.60s\" and \"%.60s\" the id %lld", token->text,
+                              vocabulary->keys[i], (long long)value->integer);
         token->text = vocabulary->keys[i];
         token->text_length = vocabulary->key_lengths[i];
         token->kind = TOKEN_NORMAL;
@@ -153,13 +154,14 @@ static int read_added_token(const struct json *entry, size_t index, struct compi
     if (!json_is(content, JSON_STRING) || !json_is(id, JSON_NUMBER) || !id->is_integer || id->integer < 0 ||
         id->integer >= compile->vocabulary)
         return bulla_fail(error, BULLA_E_INPUT,
-                          "tokenizer.json: added_tokens[%zu] has no content, or no id below %u, the rows of the model's "
-                          "embedding",
+                          "tokenizer.json: added_tokens[%zu] has no content, or no id below %u, the rows of the "
+                          "model's embedding",
                           index, compile->vocabulary);
     struct compile_token *token = &compile->tokens[id->integer];
     if (token->text && !tokenizer_json_is_text(content, token->text))
-        return bulla_fail(error, BULLA_E_INPUT, "tokenizer.json: added_tokens[%zu] is \"%.60s\", but id %lld is \"%.60s\"",
-                          index, content->text, (long long)id->integer, token->text);
+        return bulla_fail(error, BULLA_E_INPUT,
+                          "tokenizer.json: added_tokens[%zu] is \"%.60s\", but id %lld is \"%.60s\"", index,
+                          content->text, (long long)id->integer, token->text);
     token->text = content->text;
     token->text_length = content->length;
     token->kind = added_flags(entry) & ADDED_SPECIAL ? TOKEN_CONTROL : TOKEN_USER;
@@ -232,17 +234,15 @@ static void apply_class(const struct json *config, struct compile *compile)
                          (tokenizer_json_flag(config, "add_eos_token", 0) ? TOKENIZER_ADD_END : 0);
 }
 
-static int read_special(const struct source *source, const struct json *root, struct compile *compile,
-                        bulla_error *error)
+static int read_special(const struct tokenizer_files *files, struct compile *compile, bulla_error *error)
 {
-    const struct json *config = source_json(source, "tokenizer_config.json");
-    compile->start = named_token(config, "bos_token", compile);
-    compile->end = named_token(config, "eos_token", compile);
-    if (tokenizer_json_frame(root, compile, error))
+    compile->start = named_token(files->config, "bos_token", compile);
+    compile->end = named_token(files->config, "eos_token", compile);
+    if (tokenizer_json_frame(files->tokenizer, compile, error))
         return error->code;
-    apply_class(config, compile);
-    if (read_ends(source_json(source, "generation_config.json"), "generation_config.json", compile, error) ||
-        read_ends(source_json(source, "config.json"), "config.json", compile, error))
+    apply_class(files->config, compile);
+    if (read_ends(files->generation, "generation_config.json", compile, error) ||
+        read_ends(files->model, "config.json", compile, error))
         return error->code;
     if (compile->end != TOKENIZER_NONE)
         compile_mark_end(compile, compile->end);
@@ -250,16 +250,16 @@ static int read_special(const struct source *source, const struct json *root, st
     return BULLA_OK;
 }
 
-int tokenizer_compile_json(const struct source *source, uint32_t vocabulary, struct compile *compile,
+int tokenizer_compile_json(const struct tokenizer_files *files, uint32_t vocabulary, struct compile *compile,
                            bulla_error *error)
 {
-    const struct json *root = source_json(source, "tokenizer.json");
+    const struct json *root = files->tokenizer;
     if (!root)
         return bulla_fail(error, BULLA_E_INPUT,
                           "tokenizer.json is missing beside the model (other tokenizer files are not read)");
     if (compile_start(compile, vocabulary, error) || tokenizer_json_pipeline(root, compile, error) ||
         read_model(root, compile, error) || read_added(root, compile, error) ||
-        read_special(source, root, compile, error))
+        read_special(files, compile, error))
         return error->code;
     return compile_spellings(compile, error);
 }

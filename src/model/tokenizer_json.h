@@ -2,11 +2,19 @@
 #ifndef MODEL_TOKENIZER_JSON_H
 #define MODEL_TOKENIZER_JSON_H
 
-#include "model/source.h"
+#include "base/json.h"
 #include "model/tokenizer_compile.h"
 
-/* Starts `compile` and fills it; the caller ends it with compile_free, also after an error. */
-int tokenizer_compile_json(const struct source *source, uint32_t vocabulary, struct compile *compile,
+/* The files of a model's folder that say something on its tokenizer, parsed; NULL for one that is not there. */
+struct tokenizer_files {
+    const struct json *tokenizer;  /* tokenizer.json */
+    const struct json *config;     /* tokenizer_config.json */
+    const struct json *generation; /* generation_config.json */
+    const struct json *model;      /* config.json */
+};
+
+/* Starts `compile` and fills it; the caller ends it with compile_free, also after an error. The files must stay. */
+int tokenizer_compile_json(const struct tokenizer_files *files, uint32_t vocabulary, struct compile *compile,
                            bulla_error *error);
 
 /* Sets algorithm, split and flags from the members normalizer, pre_tokenizer and decoder of `root`. */

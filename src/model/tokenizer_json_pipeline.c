@@ -7,7 +7,8 @@
 
 int tokenizer_json_is_text(const struct json *value, const char *text)
 {
-    return json_is(value, JSON_STRING) && value->length == strlen(text) && memcmp(value->text, text, value->length) == 0;
+    return json_is(value, JSON_STRING) && value->length == strlen(text) &&
+           memcmp(value->text, text, value->length) == 0;
 }
 
 const char *tokenizer_json_text(const struct json *object, const char *key)
@@ -29,8 +30,8 @@ static int is_missing(const struct json *value)
 
 static int unsupported(bulla_error *error, const char *part, const char *type, const char *supported)
 {
-    return bulla_fail(error, BULLA_E_UNSUPPORTED, "tokenizer.json: %s \"%.60s\" is not supported; supported are %s", part,
-                      type, supported);
+    return bulla_fail(error, BULLA_E_UNSUPPORTED, "tokenizer.json: %s \"%.60s\" is not supported; supported are %s",
+                      part, type, supported);
 }
 
 /* A part is missing, one step, or a Sequence of steps under `list`; steps[] gets at most `most` of them. */
@@ -130,8 +131,8 @@ static int read_split(const struct json *step, uint32_t *split, bulla_error *err
         }
     }
     return bulla_fail(error, BULLA_E_UNSUPPORTED,
-                      "tokenizer.json: pre_tokenizer splits by \"%.300s\"; supported are the expressions of GPT-2, Llama 3, "
-                      "Qwen 2, Qwen 3.5, tekken and gpt-4o",
+                      "tokenizer.json: pre_tokenizer splits by \"%.300s\"; supported are the expressions of GPT-2, "
+                      "Llama 3, Qwen 2, Qwen 3.5, tekken and gpt-4o",
                       expression && expression->type == JSON_STRING ? expression->text : "(no expression)");
 }
 

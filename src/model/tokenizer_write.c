@@ -77,6 +77,20 @@ static int sort_merges(struct compile *compile, bulla_error *error)
     return BULLA_OK;
 }
 
+/* Two parts make what they spell together: opening the block checks it. */
+static int check_merges(const struct compile *compile, bulla_error *error)
+{
+    for (size_t i = 0; i < compile->merge_count; i++) {
+        const struct compile_merge *merge = &compile->merges[i];
+        const struct compile_token *left = &compile->tokens[merge->left], *right = &compile->tokens[merge->right];
+        if (left->length + right->length != compile->tokens[merge->result].length)
+            return bulla_fail(error, BULLA_E_UNSUPPORTED,
+                              "a merge of tokens %u and %u gives token %u, which is not what they spell together",
+                              merge->left, merge->right, merge->result);
+    }
+    return BULLA_OK;
+}
+
 static void write_merges(const struct compile *compile, struct buffer *block)
 {
     size_t at = 0;
@@ -217,8 +231,8 @@ int compile_write(struct compile *compile, struct buffer *block, bulla_error *er
 {
     struct buffer body = {0}, pool = {0};
     uint32_t *whole_words = NULL, whole_count = 0;
-    int code = sort_merges(compile, error) || sort_added(compile, 0, error) || sort_added(compile, 1, error) ||
-               order_whole_words(compile, &whole_words, &whole_count, error) ||
+    int code = check_merges(compile, error) || sort_merges(compile, error) || sort_added(compile, 0, error) ||
+               sort_added(compile, 1, error) || order_whole_words(compile, &whole_words, &whole_count, error) ||
                write_body(compile, whole_words, whole_count, &body, &pool, error);
     if (code == BULLA_OK) {
         write_header(compile, whole_count, (uint32_t)pool.length,

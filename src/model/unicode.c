@@ -141,14 +141,15 @@ static uint32_t compose(uint32_t first, uint32_t second)
     size_t low = 0, high = UNICODE_COMPOSITIONS;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        const struct unicode_pair *pair = &unicode_compositions[middle];
+        const struct unicode_pair *pair = &unicode_decompositions[unicode_compositions[middle]];
         if (pair->first < first || (pair->first == first && pair->second < second)) {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
-    const struct unicode_pair *pair = &unicode_compositions[low < UNICODE_COMPOSITIONS ? low : 0];
+    const struct unicode_pair *pair =
+        &unicode_decompositions[unicode_compositions[low < UNICODE_COMPOSITIONS ? low : 0]];
     return pair->first == first && pair->second == second ? pair->code_point : 0;
 }
 

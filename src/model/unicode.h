@@ -59,6 +59,7 @@ struct unicode_pair {
 extern const uint32_t unicode_class_starts[UNICODE_CLASS_STARTS];
 extern const struct unicode_combining unicode_combining[UNICODE_COMBINING];
 extern const struct unicode_pair unicode_decompositions[UNICODE_DECOMPOSITIONS]; /* by code_point */
-extern const struct unicode_pair unicode_compositions[UNICODE_COMPOSITIONS];     /* by first, second */
+/* Those that compose again: their places in unicode_decompositions, by first, second. */
+extern const uint16_t unicode_compositions[UNICODE_COMPOSITIONS];
 
 #endif
