@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Small random programs in the form that `bulla inspect` prints, with every operation of docs/canonical.md.
 
-usage: program_random.py inspect FOLDER [--program | --tensor NAME]
+usage: program_random.py inspect FOLDER [--program | --tensor NAME,...]
 
 build(seed, shape) makes one, write(FOLDER, model) keeps it. Shifts are chosen by running each operation on random tokens as it is
 emitted, so that values have the sizes that the page aims at; `tight` leaves one shift too small by a few bits,
@@ -268,13 +268,14 @@ def write(folder, model):
 
 def main():
     if len(sys.argv) == 4 and sys.argv[1] == "inspect" and sys.argv[3] == "--program":
-        path = os.path.join(sys.argv[2], "program.json")
+        names = ["program.json"]
     elif len(sys.argv) == 5 and sys.argv[1] == "inspect" and sys.argv[3] == "--tensor":
-        path = os.path.join(sys.argv[2], sys.argv[4])
+        names = sys.argv[4].split(",")
     else:
         sys.exit(__doc__)
-    with open(path, "rb") as file:
-        sys.stdout.buffer.write(file.read())
+    for name in names:
+        with open(os.path.join(sys.argv[2], name), "rb") as file:
+            sys.stdout.buffer.write(file.read())
 
 
 if __name__ == "__main__":

@@ -14,15 +14,15 @@ LONG = " ".join(f"Item {number} of the list costs {number * number % 97} coins."
 ANSWERS = [
     (SMOLLM2, "What is the capital of France?", "--max-tokens 20"),
     (SMOLLM2, "Once upon a time there was", "--raw --temperature 0.8 --seed 7 --max-tokens 20"),
-    (GEMMA, "The three largest cities of Italy are",
-     "--raw --temperature 1 --top-k 64 --top-p 0.95 --seed 18446744073709551615 --max-tokens 16"),
-    (SMOLLM2, "Write a short poem about the sea.", "--temperature 1 --top-p 0.9 --seed 1 --max-tokens 80"),
     (SMOLLM2, "Name five colours.",
-     "--temperature 1.5 --top-k 40 --seed 2 --max-tokens 60 --repetition-penalty 1.15 --frequency-penalty 0.2"),
+     "--temperature 1.5 --top-k 40 --seed 2 --max-tokens 30 --repetition-penalty 1.15 --frequency-penalty 0.2"),
+    (SMOLLM2, "Write a short poem about the sea.", "--temperature 1 --top-p 0.9 --seed 1 --max-tokens 80"),
     (SMOLLM2, "How do I boil an egg?", "--temperature 2 --min-p 0.05 --seed 3 --max-tokens 100"),
     (SMOLLM2, "2 + 2 =", "--raw --temperature 0.333333 --top-k 50 --top-p 0.8 --min-p 0.01 --seed 123456789012345 "
                          "--max-tokens 40 --presence-penalty 0.5"),
     (SMOLLM2, LONG + " Which item is the cheapest?", "--temperature 0.7 --seed 4 --max-tokens 40"),
+    (GEMMA, "The three largest cities of Italy are",
+     "--raw --temperature 1 --top-k 64 --top-p 0.95 --seed 18446744073709551615 --max-tokens 16"),
     (GEMMA, "Why is the sky blue?", "--max-tokens 40 --repetition-penalty 1.1"),
     (GEMMA, LONG, "--raw --temperature 1.2 --seed 5 --top-p 0.97 --max-tokens 64"),
 ]
