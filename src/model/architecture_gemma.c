@@ -45,9 +45,13 @@ static int read_common(const struct source *source, const char *prefix, uint64_t
         return code;
     double scalar = 0;
     decoder->embedding_factor = sqrt(decoder->hidden);
-    if (!gguf && decoder_real(source, prefix, NULL, "query_pre_attn_scalar", &scalar, error) == 1 && scalar > 0)
+    if (decoder_real(source, prefix, NULL, "query_pre_attn_scalar", &scalar, error) == 1) {
+        if (!(scalar > 0 && scalar <= 1e6))
+            return bulla_fail(error, BULLA_E_INPUT, "%s: query_pre_attn_scalar is %g, expected above 0 and at most 1e6",
+                              source_path(source), scalar);
         decoder->score_scale = 1 / sqrt(scalar);
-    else if (gguf && decoder->layers == (prefix[5] == '2' ? 46 : 62)) /* the 27B models, whose GGUFs don't say */
+    }
+    if (gguf && decoder->layers == (prefix[5] == '2' ? 46 : 62)) /* the 27B models, whose GGUFs don't say */
         decoder->score_scale = 1 / sqrt((double)decoder->hidden / decoder->heads);
     list->fallback_template = turns_template;
     return error->code;
@@ -81,9 +85,9 @@ static int emit_gemma3(const struct source *source, uint64_t context, struct dra
     decoder.window_rope = (struct decoder_rope){.base = 10000, .attention_factor = 1};
     if (decoder_real(source, "gemma3", "rope.freq_base_swa", "rope_local_base_freq", &decoder.window_rope.base, error) == 0)
         decoder_real(source, "gemma3", NULL, "rope_parameters.sliding_attention.rope_theta", &decoder.window_rope.base, error);
-    if (!(decoder.window_rope.base > 1))
-        return bulla_fail(error, BULLA_E_INPUT, "%s: the local rope base is %g, expected above 1", source_path(source),
-                          decoder.window_rope.base);
+    if (!(decoder.window_rope.base > 1 && decoder.window_rope.base < 1e12))
+        return bulla_fail(error, BULLA_E_INPUT, "%s: the local rope base is %g, expected above 1 and below 1e12",
+                          source_path(source), decoder.window_rope.base);
     return error->code ? error->code : decoder_emit(source, &decoder, list, error);
 }
 

@@ -8,10 +8,7 @@ static int emit(const struct source *source, uint64_t context, struct draft_list
     int code = decoder_read(source, "llama", context, &decoder, list->arena, error);
     if (code != BULLA_OK)
         return code;
-    int64_t experts = 0, window = 0;
-    if (decoder_integer(source, "llama", "expert_count", "num_local_experts", 0, 1 << 20, &experts, error) == 1 && experts > 1)
-        return bulla_fail(error, BULLA_E_UNSUPPORTED, "%s: a mixture of %lld experts; program version 1 has none",
-                          source_path(source), (long long)experts);
+    int64_t window = 0;
     if (source_kind(source) != SOURCE_GGUF &&
         decoder_integer(source, "llama", NULL, "sliding_window", 1, 1 << 30, &window, error) == 1)
         decoder.window = (uint32_t)window;

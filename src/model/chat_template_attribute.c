@@ -315,6 +315,20 @@ static int slice_text(struct render *render, struct value object, int64_t start,
     return 1;
 }
 
+/* A range again; its numbers are at most TEMPLATE_MAX_RANGE, but its bounds may be far away. */
+static int slice_range(struct render *render, const struct range *range, int64_t start, int64_t stop, int64_t step,
+                       struct value *result)
+{
+    int64_t first, last, by;
+    if (__builtin_mul_overflow(start, range->step, &first) || __builtin_add_overflow(first, range->start, &first) ||
+        __builtin_mul_overflow(stop, range->step, &last) || __builtin_add_overflow(last, range->start, &last) ||
+        __builtin_mul_overflow(step, range->step, &by))
+        return template_fail(render, BULLA_E_LIMIT, "a range's bound needs more than 64 bits");
+    struct value bounds[3] = {value_integer(first), value_integer(last), value_integer(by)};
+    struct arguments arguments = {.count = 3, .values = bounds};
+    return builtin_invoke(render, builtin_find(function_table, "range", 5), (struct value){0}, &arguments, result);
+}
+
 int value_slice(struct render *render, struct value object, const struct value bounds[3], struct value *result)
 {
     int64_t step = 1, start, stop, count = value_length(object);
@@ -333,8 +347,8 @@ int value_slice(struct render *render, struct value object, const struct value b
         return 0;
     if (object.type == VALUE_TEXT)
         return slice_text(render, object, start, stop, step, result);
-    if (object.type == VALUE_RANGE && step != 1)
-        return template_fail(render, BULLA_E_UNSUPPORTED, "slicing a range with a step is not supported");
+    if (object.type == VALUE_RANGE)
+        return slice_range(render, object.range, start, stop, step, result);
     struct list *list;
     if (!list_new(render, stop > start && step == 1 ? (size_t)(stop - start) : 0, &list))
         return 0;
@@ -344,7 +358,7 @@ int value_slice(struct render *render, struct value object, const struct value b
         if (__builtin_add_overflow(i, step, &i))
             break;
     }
-    *result = (struct value){.type = object.type == VALUE_RANGE ? VALUE_LIST : object.type, .list = list};
+    *result = (struct value){.type = object.type, .list = list};
     return 1;
 }
 

@@ -224,6 +224,7 @@ static int evaluate_slice(struct render *render, const struct node *node, struct
     for (size_t i = 0; i < 3; i++)
         if (node->children.nodes[i] && !evaluate(render, node->children.nodes[i], &bounds[i]))
             return 0;
+    render->line = node->line;
     return value_slice(render, object, bounds, result);
 }
 

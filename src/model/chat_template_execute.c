@@ -199,10 +199,19 @@ static int execute_set_block(struct render *render, const struct node *node)
     return capture_scoped(render, node, &value) && assign(render, node->a, value);
 }
 
+/* jinja2 writes the result of a block as it is, and only strings can be written. */
+static int print_block(struct render *render, struct value value)
+{
+    if (value.type != VALUE_TEXT)
+        return template_fail(render, BULLA_E_INPUT, "a block's result must be a string, not '%s'",
+                             value_type_name(value));
+    return value_print(render, &render->out, value);
+}
+
 static int execute_filter_block(struct render *render, const struct node *node)
 {
     struct value value;
-    return capture_scoped(render, node, &value) && value_print(render, &render->out, value);
+    return capture_scoped(render, node, &value) && print_block(render, value);
 }
 
 static int execute_call_block(struct render *render, const struct node *node)
@@ -218,7 +227,7 @@ static int execute_call_block(struct render *render, const struct node *node)
             return template_fail(render, BULLA_E_INPUT, "got multiple values for keyword argument 'caller'");
     arguments.keywords[arguments.keyword_count] = render->chat_template->name_texts[NAME_CALLER];
     arguments.keyword_values[arguments.keyword_count++] = caller;
-    return value_call(render, callee, &arguments, &result) && value_print(render, &render->out, result);
+    return value_call(render, callee, &arguments, &result) && print_block(render, result);
 }
 
 static enum flow execute_with(struct render *render, const struct node *node)
@@ -294,9 +303,8 @@ static enum flow execute_for(struct render *render, const struct node *node)
         return FLOW_FAILED;
     if (node->c && !filter_items(render, node, &loop->items))
         return FLOW_FAILED;
-    if (loop->items.count == 0)
-        return execute_scoped(render, &node->otherwise);
     enum flow flow = FLOW_NORMAL;
+    int completed = 0; /* as jinja2 has it, an iteration that ends in break or continue does not count for "else" */
     for (; loop->index < loop->items.count && flow != FLOW_BREAK; loop->index++) {
         if (!next_scope(render, outer, &inner) ||
             !scope_set(render, inner, NAME_LOOP, (struct value){.type = VALUE_LOOP, .loop = loop}) ||
@@ -305,9 +313,10 @@ static enum flow execute_for(struct render *render, const struct node *node)
         flow = execute_body(render, &node->body);
         if (flow == FLOW_FAILED)
             return FLOW_FAILED;
+        completed |= flow == FLOW_NORMAL;
     }
     render->scope = outer;
-    return FLOW_NORMAL;
+    return completed ? FLOW_NORMAL : execute_scoped(render, &node->otherwise);
 }
 
 /* ---- Dispatch ---- */

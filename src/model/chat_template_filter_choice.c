@@ -1,6 +1,6 @@
 /* map, select, reject, selectattr and rejectattr: filters that apply another
  * filter or test, named by an argument, to every item. Python makes generators
- * of them; here the items are computed at once. */
+ * of them: see value_generator. */
 #include <string.h>
 
 #include "model/chat_template_internal.h"
@@ -61,18 +61,14 @@ static int map_attribute(struct render *render, const struct list *items, const 
     return 1;
 }
 
-FILTER(map)
+static int map_items(struct render *render, struct value self, const struct arguments *arguments,
+                     struct list *mapped)
 {
-    (void)slots;
-    struct list items, *mapped;
-    if (!list_new(render, 8, &mapped))
-        return 0;
-    if (!value_truth(self))
-        return value_iterator(render, mapped, result);
+    struct list items;
     if (!value_iterate(render, self, &items))
         return 0;
     if (arguments->count == 0)
-        return map_attribute(render, &items, arguments, mapped) && value_iterator(render, mapped, result);
+        return map_attribute(render, &items, arguments, mapped);
     struct value name = arguments->values[0], value;
     const struct builtin *filter = name.type == VALUE_TEXT ? filter_find(name.text) : NULL;
     struct arguments rest = rest_of(arguments, 1);
@@ -82,20 +78,26 @@ FILTER(map)
         if (!template_spend(render, 1) || !builtin_invoke(render, filter, items.items[i], &rest, &value) ||
             !list_append(render, mapped, value))
             return 0;
-    return value_iterator(render, mapped, result);
+    return 1;
 }
 
-static int choose(struct render *render, struct value self, const struct arguments *arguments, int by_attribute,
-                  int wanted, struct value *result)
+FILTER(map)
 {
-    struct list items, *kept;
+    (void)slots;
+    struct list *mapped = NULL;
+    uint32_t depth = render->depth;
+    return list_new(render, 8, &mapped) &&
+           value_generator(render, mapped, !value_truth(self) || map_items(render, self, arguments, mapped), depth,
+                           result);
+}
+
+static int choose_items(struct render *render, struct value self, const struct arguments *arguments,
+                        int by_attribute, int wanted, struct list *kept)
+{
+    struct list items;
     struct value truth;
     const struct builtin *test = NULL;
     size_t used = (size_t)by_attribute;
-    if (!list_new(render, 8, &kept))
-        return 0;
-    if (!value_truth(self))
-        return value_iterator(render, kept, result);
     if (arguments->count < used)
         return template_fail(render, BULLA_E_INPUT, "Missing parameter for attribute name");
     if (arguments->count > used) {
@@ -119,7 +121,17 @@ static int choose(struct render *render, struct value self, const struct argumen
         if (value_truth(truth) == wanted && !list_append(render, kept, items.items[i]))
             return 0;
     }
-    return value_iterator(render, kept, result);
+    return 1;
+}
+
+static int choose(struct render *render, struct value self, const struct arguments *arguments, int by_attribute,
+                  int wanted, struct value *result)
+{
+    struct list *kept = NULL;
+    uint32_t depth = render->depth;
+    int done = list_new(render, 8, &kept) &&
+               (!value_truth(self) || choose_items(render, self, arguments, by_attribute, wanted, kept));
+    return kept && value_generator(render, kept, done, depth, result);
 }
 
 FILTER(select)

@@ -39,7 +39,6 @@ FILTER(first)
             *result = iterator->list.items[iterator->position++];
             return 1;
         }
-        return value_undefined_reason(render, "No first item, sequence was empty.", result);
     }
     if (self.type == VALUE_TEXT && self.text->length > 0) {
         size_t size;
@@ -172,16 +171,17 @@ FILTER(reverse)
     return value_iterator(render, copy, result);
 }
 
-/* sort's attribute "a,b": a list of keys. */
+/* sort's attribute "a,b". Always a list of keys, as jinja2 has it: lists are
+ * compared for equality first, so items without an order may be equal. */
 static int sort_key(struct render *render, struct value item, struct value attribute, struct value case_sensitive,
                     struct value *key)
 {
     struct text comma = {.bytes = ",", .length = 1};
-    if (attribute.type != VALUE_TEXT || text_find(attribute.text, &comma, 0) == SIZE_MAX)
-        return key_of(render, item, attribute, case_sensitive, key);
-    struct value paths;
-    struct list *keys;
-    if (!text_split(render, attribute, &comma, -1, 0, &paths) || !list_new(render, paths.list->count, &keys))
+    struct list single = {&attribute, 1, 1}, *keys;
+    struct value paths = value_list(&single);
+    if (attribute.type == VALUE_TEXT && !text_split(render, attribute, &comma, -1, 0, &paths))
+        return 0;
+    if (!list_new(render, paths.list->count, &keys))
         return 0;
     for (size_t i = 0; i < paths.list->count; i++) {
         struct value part;
@@ -208,12 +208,11 @@ FILTER(sort)
     return list_sort(render, copy, keys, value_truth(slots[0]));
 }
 
-FILTER(unique)
+static int unique_items(struct render *render, struct value self, const struct value *slots, struct list *kept)
 {
-    (void)arguments;
-    struct list items, *kept;
+    struct list items;
     struct dict *seen;
-    if (!value_iterate(render, self, &items) || !list_new(render, 8, &kept) || !dict_new(render, &seen))
+    if (!value_iterate(render, self, &items) || !dict_new(render, &seen))
         return 0;
     for (size_t i = 0; i < items.count; i++) {
         struct value key, before;
@@ -223,7 +222,16 @@ FILTER(unique)
             (!dict_set(render, seen, key, value_none()) || !list_append(render, kept, items.items[i])))
             return 0;
     }
-    return value_iterator(render, kept, result);
+    return 1;
+}
+
+FILTER(unique)
+{
+    (void)arguments;
+    struct list *kept = NULL;
+    uint32_t depth = render->depth;
+    return list_new(render, 8, &kept) &&
+           value_generator(render, kept, unique_items(render, self, slots, kept), depth, result);
 }
 
 static int extreme(struct render *render, struct value self, const struct value *slots, int largest,
@@ -294,32 +302,40 @@ static int is_given(struct value slot)
     return slot.type != VALUE_MISSING && slot.type != VALUE_NONE;
 }
 
-FILTER(batch)
+static int batch_items(struct render *render, struct value self, const struct value *slots, struct list *lists)
 {
-    (void)arguments;
-    struct list items, *lists, *row = NULL;
+    struct list items, *row;
     int64_t size;
-    if (!slot_integer(render, slots[0], 0, &size) || !value_iterate(render, self, &items) ||
-        !list_new(render, 8, &lists))
+    if (!value_iterate(render, self, &items) || !slot_integer(render, slots[0], 0, &size) ||
+        !list_new(render, 8, &row))
         return 0;
-    /* As jinja2: rows are compared with the size before an item is added. */
+    /* As jinja2: a row is compared with the size before an item is added. */
     for (size_t i = 0; i < items.count; i++) {
-        if (!row || (int64_t)row->count == size) {
-            if (!list_new(render, 8, &row) || !list_append(render, lists, value_list(row)))
-                return 0;
-        }
+        if ((int64_t)row->count == size &&
+            (!list_append(render, lists, value_list(row)) || !list_new(render, 8, &row)))
+            return 0;
         if (!template_spend(render, 1) || !list_append(render, row, items.items[i]))
             return 0;
     }
-    if (row && is_given(slots[1]) && size > 0 && !fill(render, row, (size_t)size, slots[1]))
+    if (row->count == 0)
+        return 1;
+    if (is_given(slots[1]) && size > 0 && !fill(render, row, (size_t)size, slots[1]))
         return 0;
-    return value_iterator(render, lists, result);
+    return list_append(render, lists, value_list(row));
 }
 
-FILTER(slice)
+FILTER(batch)
 {
     (void)arguments;
-    struct list items, *lists;
+    struct list *lists = NULL;
+    uint32_t depth = render->depth;
+    return list_new(render, 8, &lists) &&
+           value_generator(render, lists, batch_items(render, self, slots, lists), depth, result);
+}
+
+static int slice_items(struct render *render, struct value self, const struct value *slots, struct list *lists)
+{
+    struct list items;
     int64_t slices;
     if (!slot_integer(render, slots[0], 0, &slices) || !value_iterate(render, self, &items))
         return 0;
@@ -327,7 +343,7 @@ FILTER(slice)
         return template_fail(render, BULLA_E_INPUT, "division by zero");
     if (slices < 0)
         slices = 0;
-    if (!template_spend(render, (size_t)slices) || !list_new(render, (size_t)slices, &lists))
+    if (!template_spend(render, (size_t)slices))
         return 0;
     size_t each = slices ? items.count / (size_t)slices : 0, more = slices ? items.count % (size_t)slices : 0, at = 0;
     for (size_t i = 0; i < (size_t)slices; i++) {
@@ -342,7 +358,16 @@ FILTER(slice)
         if (!list_append(render, lists, value_list(row)))
             return 0;
     }
-    return value_iterator(render, lists, result);
+    return 1;
+}
+
+FILTER(slice)
+{
+    (void)arguments;
+    struct list *lists = NULL;
+    uint32_t depth = render->depth;
+    return list_new(render, 8, &lists) &&
+           value_generator(render, lists, slice_items(render, self, slots, lists), depth, result);
 }
 
 static int pairs_of(struct render *render, struct value dict, struct list **pairs)
@@ -365,9 +390,11 @@ FILTER(items_filter)
     (void)arguments;
     (void)slots;
     struct list *pairs = NULL;
-    if (self.type == VALUE_UNDEFINED)
-        return list_new(render, 0, &pairs) && value_iterator(render, pairs, result);
-    return pairs_of(render, self, &pairs) && value_iterator(render, pairs, result);
+    uint32_t depth = render->depth;
+    if (!list_new(render, 0, &pairs))
+        return 0;
+    int done = self.type == VALUE_UNDEFINED || pairs_of(render, self, &pairs);
+    return value_generator(render, pairs, done, depth, result);
 }
 
 FILTER(dictsort)

@@ -184,9 +184,9 @@ FILTER(escape)
 FILTER(truncate)
 {
     (void)arguments;
-    int64_t length, leeway, size = self.type == VALUE_TEXT ? (int64_t)self.text->characters : 0;
+    int64_t length, leeway, size = value_length(self);
     struct value end = slots[2], part;
-    if (self.type != VALUE_TEXT)
+    if (size < 0)
         return template_fail(render, BULLA_E_INPUT, "truncate wants a string, not '%s'", value_type_name(self));
     if (!slot_integer(render, slots[0], 255, &length) ||
         !slot_integer(render, slots[3].type == VALUE_NONE ? (struct value){0} : slots[3], 5, &leeway) ||
@@ -199,6 +199,8 @@ FILTER(truncate)
         *result = self;
         return 1;
     }
+    if (self.type != VALUE_TEXT)
+        return template_fail(render, BULLA_E_INPUT, "truncate wants a string, not '%s'", value_type_name(self));
     size_t cut = text_offset(render, self.text, (size_t)(length - end_size));
     if (!value_truth(slots[1])) {
         struct text space = {.bytes = " ", .length = 1};
@@ -320,6 +322,8 @@ FILTER(abs_filter)
     if (!value_is_integer(self)) {
         if (self.type == VALUE_UNDEFINED)
             return value_fail_undefined(render, self);
+        if (self.type == VALUE_BIG)
+            return template_fail(render, BULLA_E_LIMIT, "abs: an integer beyond 64 bits");
         return template_fail(render, BULLA_E_INPUT, "bad operand type for abs(): '%s'", value_type_name(self));
     }
     *result = value_integer(self.integer);
@@ -349,6 +353,8 @@ FILTER(round_filter)
         return 0;
     if (self.type == VALUE_UNDEFINED)
         return value_fail_undefined(render, self);
+    if (self.type == VALUE_BIG)
+        return template_fail(render, BULLA_E_LIMIT, "round: an integer beyond 64 bits");
     if (!value_is_number(self))
         return template_fail(render, BULLA_E_INPUT, "round wants a number, not '%s'", value_type_name(self));
     if (precision < 0 || precision > 60)
@@ -367,8 +373,8 @@ FILTER(round_filter)
     for (int64_t i = 0; i < precision; i++)
         scale *= 10;
     double scaled = value_as_double(self) * scale;
-    if (!(fabs(scaled) < 0x1p53))
-        return template_fail(render, BULLA_E_LIMIT, "round: the number is too large");
+    if (!isfinite(scaled))
+        return template_fail(render, BULLA_E_INPUT, "round: the number is not finite");
     *result = value_float(((up ? ceil(scaled) : floor(scaled)) + 0.0) / scale);
     return 1;
 }

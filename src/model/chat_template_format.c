@@ -319,7 +319,10 @@ int format_percent(struct render *render, struct value format, struct value argu
             done = template_fail(render, BULLA_E_LIMIT, "a text grows beyond %d bytes", TEMPLATE_MAX_OUTPUT);
     }
     int all_used = arguments.type == VALUE_TUPLE ? state.used >= arguments.list->count : state.used > 0;
-    if (done && !all_used && !state.takes_names && arguments.type != VALUE_DICT && arguments.type != VALUE_LIST)
+    /* Whatever Python can index may hold more than is used. */
+    int is_mapping = arguments.type == VALUE_DICT || arguments.type == VALUE_LIST || arguments.type == VALUE_RANGE ||
+                     arguments.type == VALUE_UNDEFINED;
+    if (done && !all_used && !state.takes_names && !is_mapping)
         done = fail_format(render, "not all arguments converted during string formatting");
     if (!done) {
         buffer_free(&out);

@@ -115,6 +115,7 @@ struct range {
 struct iterator {
     struct list list;
     size_t position;
+    const char *failure; /* NULL, or why there are no more items: an error when they are asked for */
 };
 
 struct dict_entry {
@@ -365,6 +366,10 @@ int64_t value_length(struct value value);
 int value_contains(struct render *render, struct value container, struct value item, int *contains);
 /* An iterator over `list`. */
 int value_iterator(struct render *render, struct list *list, struct value *result);
+/* A generator's items, computed at once though Python computes each when it is
+ * asked for: where that failed (`done` 0) because of the values themselves, the
+ * error is kept for whoever asks. `depth` is render->depth before. */
+int value_generator(struct render *render, struct list *list, int done, uint32_t depth, struct value *result);
 /* Fails because `value` is undefined, saying what. */
 int value_fail_undefined(struct render *render, struct value value);
 /* Sorts stably by keys (the same count of values); `reverse` as Python's sorted. */

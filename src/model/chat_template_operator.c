@@ -293,6 +293,8 @@ int operator_negate(struct render *render, struct value value, struct value *res
     if (!value_is_integer(value)) {
         if (value.type == VALUE_UNDEFINED)
             return value_fail_undefined(render, value);
+        if (value.type == VALUE_BIG)
+            return template_fail(render, BULLA_E_LIMIT, "integers beyond 64 bits cannot be computed with");
         return template_fail(render, BULLA_E_INPUT, "bad operand type for unary -: '%s'", value_type_name(value));
     }
     if (__builtin_sub_overflow(0, value.integer, &integer))

@@ -126,7 +126,7 @@ static void print_object(struct render *render, struct buffer *out, struct value
         print_text_repr(out, name);
         buffer_append_byte(out, '>');
     } else if (value.type == VALUE_MACRO) {
-        buffer_append_text(out, "<Macro 'caller'>");
+        buffer_append_text(out, "<Macro anonymous>");
     } else if (value.type == VALUE_LOOP) {
         buffer_append_format(out, "<LoopContext %zu/%zu>", value.loop->index + 1, value.loop->items.count);
     } else {

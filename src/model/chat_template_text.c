@@ -157,13 +157,8 @@ static int split_space(struct render *render, struct value value, int64_t most, 
         if (at == text->length)
             return 1;
         size_t start = at;
-        if (most >= 0 && (uint64_t)most <= list->count) {
-            struct value rest, tail;
-            if (!text_part(render, text, start, text->length, value.detail, &tail) ||
-                !text_strip(render, tail, NULL, STRIP_RIGHT, &rest))
-                return 0;
-            return list_append(render, list, rest);
-        }
+        if (most >= 0 && (uint64_t)most <= list->count)
+            return append_part(render, list, value, start, text->length);
         while (at < text->length && !text_is_space(text_character(text, at, &size)))
             at += size;
         if (!append_part(render, list, value, start, at))
@@ -182,9 +177,7 @@ static int split_space_from_right(struct render *render, struct value value, int
             break;
         size_t end = at;
         if (most >= 0 && (uint64_t)most <= list->count) {
-            struct value head, rest;
-            if (!text_part(render, text, 0, end, value.detail, &head) ||
-                !text_strip(render, head, NULL, STRIP_LEFT, &rest) || !list_append(render, list, rest))
+            if (!append_part(render, list, value, 0, end))
                 return 0;
             break;
         }

@@ -117,6 +117,25 @@ int value_iterator(struct render *render, struct list *list, struct value *resul
     return 1;
 }
 
+int value_generator(struct render *render, struct list *list, int done, uint32_t depth, struct value *result)
+{
+    const char *failure = NULL;
+    if (!done) {
+        if (render->error->code != BULLA_E_INPUT)
+            return 0;
+        bulla_error error = *render->error;
+        bulla_error_clear(render->error);
+        render->depth = depth;
+        failure = arena_copy_text(render->arena, error.text, strlen(error.text), render->error);
+        if (!failure)
+            return 0;
+    }
+    if (!value_iterator(render, list, result))
+        return 0;
+    result->iterator->failure = failure;
+    return 1;
+}
+
 /* ---- Dicts ---- */
 
 static uint32_t mix_hash(uint64_t hash)
@@ -606,6 +625,10 @@ int value_iterate(struct render *render, struct value value, struct list *items)
     case VALUE_DICT:
         return iterate_keys(render, value.dict, items);
     case VALUE_ITERATOR:
+        if (value.iterator->failure) {
+            bulla_fail(render->error, BULLA_E_INPUT, "%s", value.iterator->failure);
+            return 0;
+        }
         items->items = value.iterator->list.items + value.iterator->position;
         items->count = items->capacity = value.iterator->list.count - value.iterator->position;
         value.iterator->position = value.iterator->list.count;
@@ -619,6 +642,7 @@ int value_contains(struct render *render, struct value container, struct value i
 {
     struct value found;
     struct list items;
+    uint32_t hash;
     *contains = 0;
     switch (container.type) {
     case VALUE_TEXT:
@@ -637,8 +661,10 @@ int value_contains(struct render *render, struct value container, struct value i
             if (!template_spend(render, 1) ||
                 !value_equal(render, container.iterator->list.items[container.iterator->position++], item, contains))
                 return 0;
-        return 1;
+        return *contains || value_iterate(render, container, &items); /* what is left: nothing, or an error */
     default:
+        if (container.type == VALUE_VIEW && container.detail == VIEW_KEYS && !hash_value(render, item, &hash))
+            return 0;
         if (!value_is_iterable(container))
             return template_fail(render, BULLA_E_INPUT, "argument of type '%s' is not iterable",
                                  value_type_name(container));

@@ -332,17 +332,70 @@ static void emit_embedding(struct emission *e)
     e->residual = index_of(e, draft);
 }
 
+/* Whether the head is the embedding: as config.json says, else where there is no head. */
+static enum part head_part(const struct emission *e)
+{
+    int tied = 0, found = 0, there = find(e, PART_HEAD, "weight") != NULL;
+    if (source_kind(e->source) != SOURCE_GGUF) {
+        found = source_get_bool(e->source, "tie_word_embeddings", &tied, e->error);
+        if (found == 0)
+            found = source_get_bool(e->source, "text_config.tie_word_embeddings", &tied, e->error);
+    }
+    if (found == 1 && !tied && !there)
+        bulla_fail(e->error, BULLA_E_INPUT, "%s: tensor lm_head.weight is missing, and tie_word_embeddings is false",
+                   source_path(e->source));
+    return !there || (found == 1 && tied) ? PART_EMBEDDING : PART_HEAD;
+}
+
 static void emit_logits(struct emission *e)
 {
     const struct decoder *d = e->decoder;
     int32_t input = emit_norm_quant(e, "head_in", PART_OUTPUT_NORM);
-    enum part part = find(e, PART_HEAD, "weight") ? PART_HEAD : PART_EMBEDDING;
+    enum part part = head_part(e);
     int32_t logits = emit_linear(e, "head", input, part, e->list->vocabulary, 0, e->list->vocabulary, FORMAT_LOGITS);
     if (!d->logits_softcap)
         return;
     struct draft *draft = add(e, BULLA_SOFTCAP, "head_softcap", logits, e->list->vocabulary, FORMAT_LOGITS);
     if (draft)
         draft->softcap = d->logits_softcap;
+}
+
+/* A layer's tensor by its name that stands for nothing that is computed: buffers that some checkpoints keep. */
+static int is_buffer(const char *name)
+{
+    static const char *const ends[] = {".rotary_emb.inv_freq", ".masked_bias", ".k_scale", ".v_scale", ".rope_freqs.weight"};
+    size_t length = strlen(name);
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+        if (length > strlen(ends[i]) && strcmp(name + length - strlen(ends[i]), ends[i]) == 0)
+            return 1;
+    return 0;
+}
+
+/* A tensor of a layer that no operation uses is a part of the model that would be missing. */
+static int check_all_used(const struct emission *e)
+{
+    static const char *const starts[] = {"model.layers.", "language_model.model.layers.", "model.language_model.layers.",
+                                         "layers.", "language_model.layers.", NULL};
+    static const char *const gguf_starts[] = {"blk.", NULL};
+    size_t count = source_tensor_count(e->source);
+    const struct source_tensor *first = source_tensor_at(e->source, 0);
+    uint8_t *used = arena_alloc(e->list->arena, count, 1, e->error);
+    if (!used)
+        return BULLA_E_MEMORY;
+    for (uint32_t i = 0; i < e->list->count; i++) {
+        const struct draft *draft = &e->list->drafts[i];
+        const struct source_tensor *list[] = {draft->weight.tensor, draft->bias.tensor, draft->gain};
+        for (int j = 0; j < 3; j++)
+            if (list[j])
+                used[list[j] - first] = 1;
+    }
+    for (size_t i = 0; i < count; i++)
+        for (const char *const *start = source_kind(e->source) == SOURCE_GGUF ? gguf_starts : starts; *start; start++)
+            if (!used[i] && strncmp(first[i].name, *start, strlen(*start)) == 0 && !is_buffer(first[i].name))
+                return bulla_fail(e->error, BULLA_E_UNSUPPORTED, "%s: tensor %s has no place in %s with %u layers; the model is "
+                                  "something else", source_path(e->source), first[i].name, e->list->family,
+                                  e->decoder->layers);
+    return BULLA_OK;
 }
 
 int decoder_emit(const struct source *source, const struct decoder *decoder, struct draft_list *list,
@@ -365,5 +418,5 @@ int decoder_emit(const struct source *source, const struct decoder *decoder, str
     }
     e.layer = BULLA_NO_LAYER;
     emit_logits(&e);
-    return error->code;
+    return error->code ? error->code : check_all_used(&e);
 }

@@ -6,7 +6,12 @@
 #include "model/decoder.h"
 #include "model/real.h"
 
-enum { MAX_LAYERS = 1024 };
+enum {
+    MAX_LAYERS = 1024,
+    MAX_CONTEXT = 1 << 24,   /* of a program */
+    MAX_ELEMENTS = 133144,   /* that a linear operation sums in 32 bits */
+    MAX_INNER_RATIO = 64     /* of inner width to hidden width: real models have up to 8 */
+};
 
 /* GGUF: PREFIX.gguf. config.json: the name itself, or inside text_config. */
 static void spell(char key[160], const struct source *source, const char *prefix, const char *gguf, const char *hugging,
@@ -99,7 +104,7 @@ static void read_sizes(const struct reading *r, uint64_t context, struct decoder
     d->layers = required(r, "block_count", "num_hidden_layers", MAX_LAYERS);
     d->heads = required(r, "attention.head_count", "num_attention_heads", 4096);
     d->kv_heads = optional(r, "attention.head_count_kv", "num_key_value_heads", 1, 4096, d->heads);
-    d->inner = required(r, "feed_forward_length", "intermediate_size", 133144);
+    d->inner = required(r, "feed_forward_length", "intermediate_size", MAX_ELEMENTS);
     d->context = required(r, "context_length", "max_position_embeddings", 1 << 30);
     if (context && context < d->context)
         d->context = (uint32_t)context;
@@ -108,9 +113,44 @@ static void read_sizes(const struct reading *r, uint64_t context, struct decoder
     double part = source_kind(r->source) == SOURCE_GGUF ? 1 : optional_real(r, NULL, "partial_rotary_factor", 1);
     if (part == 1 && source_kind(r->source) != SOURCE_GGUF)
         part = optional_real(r, NULL, "rope_parameters.partial_rotary_factor", 1);
-    d->rotary = optional(r, "rope.dimension_count", NULL, 2, 4096, (uint32_t)(d->head_size * part));
+    if (!(part > 0 && part <= 1))
+        bulla_fail(r->error, BULLA_E_INPUT, "%s: partial_rotary_factor is %g, expected above 0 and at most 1",
+                   source_path(r->source), part);
+    else
+        d->rotary = optional(r, "rope.dimension_count", NULL, 2, 4096, (uint32_t)(d->head_size * part));
     d->score_scale = 1 / sqrt(d->head_size);
     d->embedding_factor = 1;
+}
+
+/* What no family here has: experts, and attention to later positions. */
+static int check_absent(const struct reading *r)
+{
+    static const char *const keys[] = {"num_local_experts", "num_experts"};
+    int64_t experts = 0;
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (decoder_integer(r->source, r->prefix, "expert_count", keys[i], 0, 1 << 20, &experts, r->error) == 1 && experts > 1)
+            return bulla_fail(r->error, BULLA_E_UNSUPPORTED, "%s: a mixture of %lld experts; program version 1 has none",
+                              source_path(r->source), (long long)experts);
+    int both_ways = 0;
+    for (int nested = 0; nested < 2 && source_kind(r->source) != SOURCE_GGUF; nested++)
+        if (source_get_bool(r->source, nested ? "text_config.use_bidirectional_attention" : "use_bidirectional_attention",
+                            &both_ways, r->error) == 1 && both_ways)
+            return bulla_fail(r->error, BULLA_E_UNSUPPORTED, "%s: use_bidirectional_attention is true; a language model that "
+                              "sees earlier positions only was expected", source_path(r->source));
+    return r->error->code;
+}
+
+/* The activation that the model names must be the one that its family's operations have. */
+static int check_activation(const struct reading *r, const struct decoder *d)
+{
+    /* Gemma's own key is hidden_activation; its hidden_act is not used (some configurations say "gelu" there). */
+    int gelu = d->activation == TABLES_GELU_TANH;
+    const char *key = gelu ? "hidden_activation" : "hidden_act", *expected = gelu ? "gelu_pytorch_tanh" : "silu", *other;
+    if (text(r->source, NULL, NULL, key, &other, r->error) == 1 && strcmp(other, expected) != 0 &&
+        (gelu || strcmp(other, "swish") != 0))
+        return bulla_fail(r->error, BULLA_E_UNSUPPORTED, "%s: %s is \"%.40s\"; supported in this family is %s",
+                          source_path(r->source), key, other, expected);
+    return r->error->code;
 }
 
 static int check_sizes(const struct reading *r, const struct decoder *d)
@@ -128,29 +168,41 @@ static int check_sizes(const struct reading *r, const struct decoder *d)
         return bulla_fail(r->error, BULLA_E_INPUT, "%s: %u rotary dimensions in heads of %u", path, d->rotary, d->head_size);
     if (!(d->eps >= 0 && d->eps < 1))
         return bulla_fail(r->error, BULLA_E_INPUT, "%s: the norms' epsilon is missing or not in [0, 1)", path);
-    const char *other;
-    if (source_kind(r->source) == SOURCE_GGUF) {
-        int64_t values = d->head_size;
-        if (decoder_integer(r->source, r->prefix, "attention.value_length", NULL, 1, 4096, &values, r->error) == 1 &&
-            values != d->head_size)
-            return bulla_fail(r->error, BULLA_E_UNSUPPORTED, "%s: values of %lld dimensions beside keys of %u", path,
-                              (long long)values, d->head_size);
-    } else if (text(r->source, NULL, NULL, "hidden_act", &other, r->error) == 1 && strcmp(other, "silu") != 0 &&
-               strcmp(other, "gelu_pytorch_tanh") != 0 && strcmp(other, "swish") != 0 && strcmp(other, "gelu") != 0)
-        return bulla_fail(r->error, BULLA_E_UNSUPPORTED, "%s: hidden_act is \"%.40s\"; supported are silu and "
-                          "gelu_pytorch_tanh", path, other);
+    if (d->heads * d->head_size > MAX_ELEMENTS)
+        return bulla_fail(r->error, BULLA_E_UNSUPPORTED, "%s: %u heads of %u dimensions are %u together; supported are %d", path,
+                          d->heads, d->head_size, d->heads * d->head_size, MAX_ELEMENTS);
+    uint64_t ratio_limit = (uint64_t)d->hidden * MAX_INNER_RATIO;
+    if (d->inner > ratio_limit || d->heads * d->head_size > ratio_limit)
+        return bulla_fail(r->error, BULLA_E_UNSUPPORTED, "%s: %u inner dimensions and %u of all heads with a hidden width of %u; "
+                          "supported are at most %d times as many", path, d->inner, d->heads * d->head_size, d->hidden,
+                          MAX_INNER_RATIO);
+    if (d->context > MAX_CONTEXT)
+        return bulla_fail(r->error, BULLA_E_LIMIT, "%s: a context of %u positions; at most %d are possible (--context takes "
+                          "fewer)", path, d->context, MAX_CONTEXT);
+    if (check_absent(r))
+        return r->error->code;
+    if (source_kind(r->source) != SOURCE_GGUF)
+        return check_activation(r, d);
+    int64_t values = d->head_size;
+    if (decoder_integer(r->source, r->prefix, "attention.value_length", NULL, 1, 4096, &values, r->error) == 1 &&
+        values != d->head_size)
+        return bulla_fail(r->error, BULLA_E_UNSUPPORTED, "%s: values of %lld dimensions beside keys of %u", path,
+                          (long long)values, d->head_size);
     return r->error->code;
 }
 
 static const char *gguf_scaling(const struct reading *r, struct decoder_rope *rope)
 {
-    const char *type = "none";
+    const char *type = NULL;
     text(r->source, r->prefix, "rope.scaling.type", NULL, &type, r->error);
     rope->factor = optional_real(r, "rope.scaling.factor", NULL, 0);
+    if (!type) /* a factor alone is linear, as older files have it */
+        type = rope->factor > 0 && rope->factor != 1 ? "linear" : "none";
     rope->original_context = optional(r, "rope.scaling.original_context_length", NULL, 1, 1 << 30, 0);
     rope->high = optional_real(r, "rope.scaling.yarn_beta_fast", NULL, 32);
     rope->low = optional_real(r, "rope.scaling.yarn_beta_slow", NULL, 1);
     rope->attention_factor = optional_real(r, "rope.scaling.attn_factor", NULL, 0);
+    rope->truncate = 1;
     return type;
 }
 
@@ -160,6 +212,7 @@ static const char *hugging_scaling(const struct reading *r, const char *prefix, 
 {
     char key[128];
     const char *type = NULL;
+    rope->truncate = 1;
     snprintf(key, sizeof key, "%s.rope_type", prefix);
     if (text(r->source, NULL, NULL, key, &type, r->error) == 0) {
         snprintf(key, sizeof key, "%s.type", prefix);
@@ -182,6 +235,12 @@ static const char *hugging_scaling(const struct reading *r, const char *prefix, 
         snprintf(key, sizeof key, "%s.%s", prefix, list[i].name);
         *list[i].value = optional_real(r, NULL, key, list[i].otherwise);
     }
+    snprintf(key, sizeof key, "%s.truncate", prefix);
+    source_get_bool(r->source, key, &rope->truncate, r->error);
+    snprintf(key, sizeof key, "%s.mscale", prefix);
+    if (optional_real(r, NULL, key, 0) != 0)
+        bulla_fail(r->error, BULLA_E_UNSUPPORTED, "%s: %s: this way to choose YaRN's attention factor is not supported",
+                   source_path(r->source), key);
     return type;
 }
 
@@ -233,16 +292,39 @@ static int read_factors(const struct reading *r, const char *prefix, const struc
     return BULLA_OK;
 }
 
+/* Settings that are there must lie where the formulas have a meaning (0: not there). */
+static int check_scaling(const struct reading *r, const char *type, const struct decoder_rope *rope)
+{
+    int llama3 = type && strcmp(type, "llama3") == 0;
+    const struct {
+        const char *name;
+        double value, low, high;
+    } list[] = {
+        {"factor", rope->factor, 0, 1e6},
+        {"original context", rope->original_context, 0, 1 << 30},
+        {llama3 ? "high_freq_factor" : "beta_fast", rope->high, 1e-6, 1e6},
+        {llama3 ? "low_freq_factor" : "beta_slow", rope->low, 1e-6, 1e6},
+        {"attention factor", rope->attention_factor, 0, 100},
+    };
+    for (size_t i = 0; type && i < sizeof list / sizeof list[0]; i++)
+        if (!(list[i].value >= list[i].low && list[i].value <= list[i].high))
+            return bulla_fail(r->error, BULLA_E_INPUT, "%s: rope scaling \"%.40s\": %s is %g, expected %g to %g",
+                              source_path(r->source), type, list[i].name, list[i].value, list[i].low, list[i].high);
+    if (type && rope->low >= rope->high)
+        return bulla_fail(r->error, BULLA_E_INPUT, "%s: rope scaling \"%.40s\": %s is %g, expected above %s, %g",
+                          source_path(r->source), type, list[2].name, rope->high, list[3].name, rope->low);
+    return BULLA_OK;
+}
+
 static int read_scaling(const struct reading *r, const char *prefix, struct decoder *d, struct decoder_rope *rope,
                         struct arena *arena)
 {
     int gguf = source_kind(r->source) == SOURCE_GGUF;
     const char *type = gguf ? gguf_scaling(r, rope) : hugging_scaling(r, prefix, rope);
+    if (r->error->code || check_scaling(r, type, rope))
+        return r->error->code;
     double given = rope->attention_factor;
     rope->attention_factor = 1;
-    rope->truncate = 1;
-    if (r->error->code)
-        return r->error->code;
     uint32_t trained = required(r, "context_length", "max_position_embeddings", 1 << 30);
     if (rope->original_context == 0)
         rope->original_context = optional(r, NULL, "original_max_position_embeddings", 1, 1 << 30, trained);

@@ -36,8 +36,28 @@ int import_tick(void *context, uint64_t weights)
 
 /* --- calibration sequences --- */
 
+/* Most bytes a position that values take at one time. */
+static uint64_t value_bytes(const struct importing *im)
+{
+    uint64_t now = 0, most = 1;
+    for (uint32_t i = 0; i + 1 < im->list.count; i++) {
+        const struct draft *drafts = im->list.drafts;
+        int vector = program_kind(drafts[i].operation.kind)->result == VALUE_VECTOR;
+        now += (uint64_t)drafts[i].operation.outputs * (vector ? sizeof(int32_t) : 1);
+        most = now > most ? now : most;
+        for (int j = 0; j < 3; j++) {
+            int32_t input = drafts[i].operation.inputs[j];
+            if (input < 0 || im->last_use[input] != i || (j > 0 && input == drafts[i].operation.inputs[0]))
+                continue;
+            vector = program_kind(drafts[input].operation.kind)->result == VALUE_VECTOR;
+            now -= (uint64_t)drafts[input].operation.outputs * (vector ? sizeof(int32_t) : 1);
+        }
+    }
+    return most;
+}
+
 /* Positions whose activations fit: the widest moment holds the inner network's
- * three vectors and the residual's few. */
+ * three vectors and the residual's few, in models of usual shape. */
 static uint64_t positions_limit(const struct importing *im)
 {
     uint64_t widest = 1;
@@ -47,7 +67,8 @@ static uint64_t positions_limit(const struct importing *im)
             widest = 13 * (uint64_t)o->outputs > widest ? 13 * (uint64_t)o->outputs : widest;
     }
     uint64_t fits = VALUE_BYTES / (widest + 16 * im->list.drafts[0].operation.outputs);
-    uint64_t wanted = im->options->fast ? FAST_POSITIONS : TEXT_POSITIONS;
+    uint64_t wanted = im->options->fast ? FAST_POSITIONS : TEXT_POSITIONS, unusual = (VALUE_BYTES + VALUE_BYTES / 2) / value_bytes(im);
+    fits = fits < unusual ? fits : unusual;
     uint64_t limit = fits < wanted ? fits : wanted;
     return limit < 256 ? 256 : limit;
 }
@@ -148,6 +169,15 @@ static int run_pass(struct importing *im, const char *stage, double from, double
     return code;
 }
 
+/* A bound that no format keeps, as a sentence about the model. */
+static int fail_range(const struct importing *im, bulla_error *error)
+{
+    char reason[400];
+    snprintf(reason, sizeof reason, "%s", error->code ? error->text : "the residual stream grows without end");
+    bulla_error_clear(error);
+    return bulla_fail(error, BULLA_E_UNSUPPORTED, "%s: its values fit no integer format: %s", source_path(im->source), reason);
+}
+
 /* The residual stream's range, from a pass over part of the text with rows
  * rounded to nearest and a format that leaves much room. */
 static int measure_residual(struct importing *im, bulla_error *error)
@@ -169,6 +199,8 @@ static int measure_residual(struct importing *im, bulla_error *error)
     im->sequences = sequences;
     im->text_positions = text;
     im->feedback = feedback;
+    if (code == BULLA_E_RANGE)
+        return fail_range(im, error);
     if (code == BULLA_OK) {
         int exponent = 0;
         frexp(im->residual_max > 0 ? im->residual_max : 1, &exponent);
@@ -267,11 +299,12 @@ static int write_model(struct importing *im, const char *path, const struct buff
         int again = code == BULLA_E_RANGE || (code == BULLA_OK && ldexp(im->residual_max, im->residual_F) > 268435456.0);
         if (!again)
             return code ? code : commit(im, root, error);
-        bulla_error_clear(error);
         model_writer_abandon(im->writer);
         im->writer = NULL;
+        if (attempt < 3)
+            bulla_error_clear(error);
     }
-    return bulla_fail(error, BULLA_E_UNSUPPORTED, "the residual stream's range could not be settled");
+    return fail_range(im, error);
 }
 
 /* --- tokenizer and template --- */

@@ -10,7 +10,7 @@
 #include "model/program_names.h"
 #include "model/real.h"
 
-enum { E_SPAN = 8, MOMENT_COUNT = 512 };
+enum { E_SPAN = 8, MOMENT_COUNT = 480 };
 
 /* Least x with |value| < 2^x (frexp's exponent). */
 static int exponent_of(double value)
@@ -237,12 +237,12 @@ static int make_factor(struct importing *im, int32_t input, bulla_error *error)
         largest = value->scale[t] > largest ? value->scale[t] : largest;
     /* a = q * s * 2^-shift, |a| <= 2^11 */
     int shift = clamp(exponent_of((double)largest * 127) - 11, 0, 62);
-    int16_t *a = memory_alloc((uint64_t)padded * MOMENT_COUNT, sizeof *a, error);
-    int64_t *sums = memory_alloc((uint64_t)n * n, sizeof *sums, error);
-    double *scratch = memory_alloc(numeric_factor_scratch(n), sizeof *scratch, error);
     memory_free(im->factor);
     im->factor = NULL;
     im->factor_input = -1;
+    int16_t *a = memory_alloc((uint64_t)padded * MOMENT_COUNT, sizeof *a, error);
+    int64_t *sums = memory_alloc((uint64_t)n * n, sizeof *sums, error);
+    double *scratch = memory_alloc(numeric_factor_scratch(n), sizeof *scratch, error);
     int code = a && sums && scratch ? BULLA_OK : BULLA_E_MEMORY;
     for (uint64_t start = 0; start < im->text_positions && code == BULLA_OK; start += MOMENT_COUNT) {
         uint64_t count = im->text_positions - start < MOMENT_COUNT ? im->text_positions - start : MOMENT_COUNT;
@@ -290,11 +290,11 @@ static int linear_F(const struct importing *im, const struct draft *draft, int a
     case FORMAT_RESIDUAL:
         return im->residual_F;
     case FORMAT_HEAD:
-        return after_norm ? clamp(20 - room, -16, 30) : 12;
+        return after_norm ? clamp(20 - room, -15, 30) : 12;
     case FORMAT_LOGITS:
         return clamp(29 - room, 0, 16);
     default:
-        return after_norm ? clamp(24 - room, -16, 30) : 12;
+        return after_norm ? clamp(24 - room, -15, 30) : 12;
     }
 }
 
@@ -309,7 +309,7 @@ static int linear_parameters(struct importing *im, struct draft *draft, const do
     for (uint32_t i = 0; i < o->outputs; i++)
         mu[i] = ldexp(scales[i] * unit, exponent);
     int64_t largest = largest_scale(im, (uint32_t)o->inputs[0]);
-    o->k1 = clamp(exponent_of((double)largest) + (norm ? 2 : 4) - 15, 0, 46);
+    o->k1 = clamp(exponent_of((double)largest) + (norm ? 2 : 4) - 15, 0, 31);
     code = write_multipliers(im, draft, BULLA_TENSOR_M, mu, o->outputs, o->k1, o->k1 + 61, &shift, error);
     o->k2 = shift - o->k1;
     if (code || !draft->bias.tensor)
@@ -345,7 +345,8 @@ static int measure_branch(struct importing *im, uint32_t index, struct draft *dr
             code = run(im, index, error);
     }
     im->writer = writer;
-    draft->operation.F = clamp(draft->operation.F + 24 - exponent_of(import_largest(im, index)), -16, 30);
+    if (code == BULLA_OK)
+        draft->operation.F = clamp(draft->operation.F + 24 - exponent_of(import_largest(im, index)), -15, 30);
     return code;
 }
 

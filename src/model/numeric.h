@@ -10,7 +10,7 @@
 #include "base/threads.h"
 
 /* sums[i][j] += sum over t of a[i][t] * a[j][t] for j <= i: a[n][stride] of |a| <= 2^11,
- * `count` <= stride columns used, count <= 512. Exact. */
+ * `count` <= stride columns used, count <= 511, so that a product's sum stays in 31 bits. Exact. */
 void numeric_add_moments(const int16_t *a, uint64_t stride, uint64_t count, uint32_t n, int64_t *sums,
                          struct thread_team *team);
 

@@ -1,5 +1,6 @@
 """Chat templates rendered twice: by jinja2, set up as Hugging Face transformers does, and by Bulla."""
 import datetime
+import functools
 import json
 import os
 import subprocess
@@ -49,10 +50,15 @@ def reference_environment(now=NOW):
     return environment
 
 
+@functools.lru_cache(maxsize=4)
+def compiled(environment, source):
+    return environment.from_string(source)
+
+
 def reference(environment, source, variables):
     """("ok", text) or ("error", sentence)."""
     try:
-        return "ok", environment.from_string(source).render(**variables)
+        return "ok", compiled(environment, source).render(**variables)
     except Exception as error:  # any: Python raises many kinds
         return "error", f"{type(error).__name__}: {error}"
 
