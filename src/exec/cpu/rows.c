@@ -38,12 +38,13 @@ static int run_quantise(const struct task *task)
     int8_t *q = engine_bytes(task->engine, task->index, task->row);
     int64_t *s = &engine_scales(task->engine, task->index)[task->row];
     size_t stride = task->engine->plan.places[task->index].stride;
+    const struct kernels *kernels = task->engine->kernels;
     int bad = 0;
     if (o->kind == BULLA_NORM_QUANT)
-        bad = reference_norm_quant(input(task, 0), tensor(task, BULLA_TENSOR_E), o->n, o->block, o->c, o->eps,
+        bad = kernels->norm_quant(input(task, 0), tensor(task, BULLA_TENSOR_E), o->n, o->block, o->c, o->eps,
                                    task->scratch, q, s);
     else
-        reference_quant(input(task, 0), o->n, o->block, task->scratch, q, s);
+        kernels->quant(input(task, 0), o->n, o->block, task->scratch, q, s);
     memset(q + o->n, 0, stride - o->n);
     return bad;
 }
@@ -57,7 +58,7 @@ static int run_head_quant(const struct task *task)
     const int32_t *x = input(task, 0);
     int bad = 0;
     for (uint32_t h = 0; h < o->heads; h++, x += o->head_size, q8 += padded) {
-        bad |= reference_head_quant(x, o->head_size, o->block, task->scratch, q8, &s_q[h]);
+        bad |= task->engine->kernels->head_quant(x, o->head_size, o->block, task->scratch, q8, &s_q[h]);
         memset(q8 + o->head_size, 0, padded - o->head_size);
     }
     return bad;
@@ -70,6 +71,7 @@ static int run_cache(const struct task *task)
     const struct row *row = &task->engine->batch.rows[task->row];
     uint32_t padded = task->engine->plan.places[task->index].padded;
     uint32_t slot = (uint32_t)(row->position % KERNEL_POSITIONS);
+    const struct kernels *kernels = task->engine->kernels;
     const int32_t *x = input(task, 0);
     int bad = 0;
     for (uint32_t h = 0; h < o->heads; h++, x += o->head_size) {
@@ -78,12 +80,13 @@ static int run_cache(const struct task *task)
         uint8_t *after = page + (size_t)KERNEL_POSITIONS * padded;
         int32_t scale;
         if (o->kind == BULLA_KEY_QUANT) {
-            bad |= reference_key_quant(x, o->head_size, o->block, o->C, task->scratch, bytes, &scale);
-            ((int32_t *)(void *)after)[slot] = scale;
+            int is_out = kernels->head_quant(x, o->head_size, o->block, task->scratch, bytes, &scale);
+            bad |= is_out;
+            ((int32_t *)(void *)after)[slot] = is_out ? 0 : (int32_t)(((int64_t)scale * o->C + (1 << 15)) >> 16);
             pack_key((int8_t *)page, (int16_t *)(void *)(after + KERNEL_POSITIONS * sizeof(int32_t)), slot, bytes,
                      o->head_size, padded);
         } else {
-            bad |= reference_value_quant(x, o->head_size, bytes, &scale);
+            bad |= kernels->value_quant(x, o->head_size, bytes, &scale);
             after[slot] = (uint8_t)scale;
             pack_value((int8_t *)page, slot, bytes, o->head_size);
         }
@@ -94,16 +97,16 @@ static int run_cache(const struct task *task)
 static int run_heads(const struct task *task)
 {
     const bulla_operation *o = task->operation;
+    const struct kernels *kernels = task->engine->kernels;
     const int32_t *x = input(task, 0);
     int32_t *y = engine_vector(task->engine, task->index, task->row);
     int bad = 0;
+    if (o->kind == BULLA_ROPE)
+        return kernels->rope(x, o->heads, o->head_size, o->rotary, (o->flags & BULLA_OPERATION_HALF) != 0,
+                             tensor(task, BULLA_TENSOR_TURN), task->engine->batch.rows[task->row].position,
+                             task->engine->program->data[3], y);
     for (uint32_t h = 0; h < o->heads; h++, x += o->head_size, y += o->head_size)
-        if (o->kind == BULLA_NORM)
-            bad |= reference_norm(x, tensor(task, BULLA_TENSOR_G), o->head_size, o->eps, o->k, y);
-        else
-            bad |= reference_rope(x, o->head_size, o->rotary, (o->flags & BULLA_OPERATION_HALF) != 0,
-                                  tensor(task, BULLA_TENSOR_TURN), task->engine->batch.rows[task->row].position,
-                                  task->engine->program->data[3], y);
+        bad |= kernels->norm(x, tensor(task, BULLA_TENSOR_G), o->head_size, o->eps, o->k, y);
     return bad;
 }
 
@@ -112,14 +115,13 @@ static int run_elements(const struct task *task)
     const bulla_operation *o = task->operation;
     const int32_t *x = input(task, 0);
     int32_t *y = engine_vector(task->engine, task->index, task->row);
+    const struct kernels *kernels = task->engine->kernels;
     if (o->kind == BULLA_ADD)
-        return reference_add(x, input(task, 1), o->n, y);
+        return kernels->add(x, input(task, 1), o->n, y);
     if (o->kind == BULLA_GATE)
-        return reference_gate(x, o->inputs[1] >= 0 ? input(task, 1) : NULL, o->n, tensor(task, BULLA_TENSOR_A), o->F_g,
-                              o->k, y);
-    const int32_t *A = tensor(task, BULLA_TENSOR_A);
-    for (uint32_t i = 0; i < o->n; i++)
-        y[i] = reference_softcap(A, x[i]);
+        return kernels->gate(x, o->inputs[1] >= 0 ? input(task, 1) : NULL, o->n, tensor(task, BULLA_TENSOR_A), o->F_g,
+                             o->k, y);
+    kernels->softcap(tensor(task, BULLA_TENSOR_A), x, o->n, y);
     return 0;
 }
 
