@@ -133,9 +133,9 @@ static int number_attribute(struct value number, const struct text *name, struct
         *result = number;
     else if (text_equals(name, "imag"))
         *result = number.type == VALUE_FLOAT ? value_float(0) : value_integer(0);
-    else if (text_equals(name, "numerator") && number.type == VALUE_INTEGER)
+    else if (text_equals(name, "numerator") && number.type != VALUE_FLOAT)
         *result = number;
-    else if (text_equals(name, "denominator") && number.type == VALUE_INTEGER)
+    else if (text_equals(name, "denominator") && number.type != VALUE_FLOAT)
         *result = value_integer(1);
     return 1;
 }
@@ -184,6 +184,7 @@ static int get_attribute(struct render *render, struct value object, const struc
         return macro_attribute(render, object.macro, name, result);
     case VALUE_BOOL:
     case VALUE_INTEGER:
+    case VALUE_BIG:
     case VALUE_FLOAT:
         return number_attribute(object, name, result);
     case VALUE_RANGE:

@@ -292,7 +292,7 @@ static int evaluate_unary(struct render *render, const struct node *node, struct
         return operator_negate(render, value, result);
     if (value.type == VALUE_UNDEFINED)
         return value_fail_undefined(render, value);
-    if (!value_is_number(value))
+    if (!value_is_number(value) && value.type != VALUE_BIG)
         return template_fail(render, BULLA_E_INPUT, "bad operand type for unary +: '%s'", value_type_name(value));
     *result = value.type == VALUE_BOOL ? value_integer(value.integer) : value;
     return 1;

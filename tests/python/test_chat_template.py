@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Chat templates against jinja2, set up as Hugging Face transformers sets it up: the same text, or an error from both.
+
+Templates of our own always; those of the demo models where BULLA_MODELS has them; those of the llama-cpp-python source
+package where BULLA_PEERS has it, each with every conversation of conversations.py; and random ones.
+"""
+import collections
+import copy
+import glob
+import os
+import random
+import re
+
+from checks import Checks
+from conversations import all_variables
+from random_templates import random_template
+from reference_templates import NOW, reference, reference_environment, rendered
+from template_cases import CASES, REFUSED
+
+FULL = os.environ.get("BULLA_TEST_COUNTS") == "full"
+RANDOM_TEMPLATES = int(os.environ.get("BULLA_RANDOM_TEMPLATES", "20000" if FULL else "1500"))
+# Python prints addresses of some objects: no two runs agree.
+ADDRESS = re.compile(r"0x[0-9a-f]{6,}|<class|LoopContext| object", re.IGNORECASE)
+
+
+def compare(checks, environment, cases, what):
+    """Same text or both an error. Returns how many gave text."""
+    texts = 0
+    for (source, variables), (code, text) in zip(cases, rendered(cases)):
+        expected, wanted = reference(environment, source, copy.deepcopy(variables))
+        texts += expected == "ok"
+        if expected == "ok":
+            checks.equal((code, text), ("ok", wanted), f"{what}: {source[:300]!r}")
+        else:
+            checks.true(code != "ok", f"{what}: {source[:300]!r}: gave {text[:300]!r}, jinja2 has {wanted}")
+    return texts
+
+
+def check_own(checks, environment):
+    for source, variables in CASES:
+        checks.equal(reference(environment, source, copy.deepcopy(variables))[0], "ok", f"jinja2 renders {source!r}")
+    print(f"own templates: {compare(checks, environment, CASES, 'own')}")
+
+
+def check_refused(checks):
+    """Unknown names are found when the template is compiled, with line and name."""
+    for (source, line, name), (code, text) in zip(REFUSED, rendered([(source, {}) for source, _, _ in REFUSED])):
+        checks.equal(code, "compile-unsupported", f"{source!r}")
+        checks.contains(text, f"line {line}: ", f"the line in the error of {source!r}")
+        checks.contains(text, name, f"the name in the error of {source!r}")
+
+
+def check_model_templates(checks, environment, templates):
+    conversations = list(all_variables())
+    for name, source in templates:
+        cases = [(source, variables) for _, variables in conversations]
+        texts = compare(checks, environment, cases, name)
+        print(f"{name}: {len(cases)} renderings, {texts} of them texts")
+
+
+def peer_templates():
+    pattern = os.path.join(os.environ.get("BULLA_PEERS", ""), "vendor", "llama.cpp", "models", "templates", "*.jinja")
+    for path in sorted(glob.glob(pattern) if os.environ.get("BULLA_PEERS") else []):
+        with open(path, encoding="utf-8") as file:
+            yield os.path.basename(path), file.read()
+
+
+def demo_templates():
+    if not os.environ.get("BULLA_MODELS"):
+        return
+    from gguf import GGUFReader
+    for path in sorted(glob.glob(os.path.join(os.environ["BULLA_MODELS"], "*.gguf"))):
+        field = GGUFReader(path).get_field("tokenizer.chat_template")
+        if field:
+            yield os.path.basename(path), field.contents()
+
+
+def check_random(checks, environment, count):
+    generator, results = random.Random(7), collections.Counter()
+    for start in range(0, count, 500):
+        cases = [random_template(generator) for _ in range(min(500, count - start))]
+        for (source, variables), (code, text) in zip(cases, rendered(cases)):
+            expected, wanted = reference(environment, source, copy.deepcopy(variables))
+            if expected == "ok" and ADDRESS.search(wanted):
+                results["with addresses, not compared"] += 1
+            elif expected == "ok" and code.endswith(("limit", "unsupported")):
+                results["beyond 64 bits or not supported"] += 1
+            elif expected == "ok":
+                results["same text"] += checks.equal((code, text), ("ok", wanted), f"random: {source!r}")
+            else:
+                results["both an error"] += checks.true(code != "ok", f"random: {source!r}: {text!r}, not {wanted}")
+    print(f"{count} random templates:", ", ".join(f"{number} {name}" for name, number in results.most_common()))
+    checks.true(results["same text"] > count // 3, "a third of the random templates give text")
+    checks.true(results["beyond 64 bits or not supported"] <= count // 100, "few random templates are refused")
+
+
+def main():
+    checks = Checks()
+    environment = reference_environment(NOW)
+    check_own(checks, environment)
+    check_refused(checks)
+    check_model_templates(checks, environment, [*demo_templates(), *peer_templates()])
+    check_random(checks, environment, RANDOM_TEMPLATES)
+    checks.finish()
+
+
+if __name__ == "__main__":
+    main()
