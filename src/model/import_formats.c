@@ -72,17 +72,36 @@ static int run(struct importing *im, uint32_t index, bulla_error *error)
     return im->executor->run(im->executor->context, &step, error);
 }
 
+/* The largest magnitude among many elements, a share a thread. */
+struct largest {
+    const int32_t *x;
+    uint64_t count;
+    unsigned threads;
+    uint32_t found[256];
+};
+
+static void find_largest(void *context, unsigned thread)
+{
+    struct largest *largest = context;
+    uint64_t begin, end;
+    uint32_t found = 0;
+    thread_share(largest->count, 4096, thread, largest->threads, &begin, &end);
+    for (uint64_t i = begin; i < end; i++) {
+        uint32_t magnitude = largest->x[i] < 0 ? 0u - (uint32_t)largest->x[i] : (uint32_t)largest->x[i];
+        found = magnitude > found ? magnitude : found;
+    }
+    largest->found[thread] = found;
+}
+
 uint32_t import_largest(const struct importing *im, uint32_t index)
 {
-    const int32_t *x = im->values[index].vector;
-    uint64_t count = im->positions * im->list.drafts[index].operation.outputs;
-    int32_t low = 0, high = 0;
-    for (uint64_t i = 0; i < count; i++) {
-        low = x[i] < low ? x[i] : low;
-        high = x[i] > high ? x[i] : high;
-    }
-    int64_t largest = -(int64_t)low > high ? -(int64_t)low : high;
-    return (uint32_t)largest;
+    struct largest largest = {.x = im->values[index].vector, .threads = thread_team_size(im->team)};
+    largest.count = im->positions * im->list.drafts[index].operation.outputs;
+    thread_team_run(im->team, find_largest, &largest);
+    uint32_t found = 0;
+    for (unsigned i = 0; i < largest.threads; i++)
+        found = largest.found[i] > found ? largest.found[i] : found;
+    return found;
 }
 
 static int64_t largest_scale(const struct importing *im, uint32_t index)
@@ -227,6 +246,30 @@ static int do_quant(struct importing *im, uint32_t index, struct draft *draft, b
 
 /* --- linear --- */
 
+/* A piece of a quantised value as a = q * s * 2^-shift, a row a column of the value. */
+struct columns {
+    const struct import_value *value;
+    uint64_t start, count;
+    uint32_t n;
+    int shift;
+    int16_t *a; /* [n][MOMENT_COUNT] */
+};
+enum { COLUMNS_A_PIECE = 64 };
+
+static void take_columns(void *context, uint64_t piece)
+{
+    const struct columns *c = context;
+    uint32_t first = (uint32_t)piece * COLUMNS_A_PIECE;
+    uint32_t last = c->n - first < COLUMNS_A_PIECE ? c->n : first + COLUMNS_A_PIECE;
+    int64_t half = c->shift ? INT64_C(1) << (c->shift - 1) : 0;
+    for (uint64_t t = 0; t < c->count; t++) {
+        const int8_t *q = c->value->bytes + (c->start + t) * c->n;
+        int64_t s = c->value->scale[c->start + t];
+        for (uint32_t i = first; i < last; i++)
+            c->a[(uint64_t)i * MOMENT_COUNT + t] = (int16_t)((q[i] * s + half) >> c->shift);
+    }
+}
+
 /* The second moments of a quantised value over the text, damped and factored. */
 static int make_factor(struct importing *im, int32_t input, bulla_error *error)
 {
@@ -246,12 +289,8 @@ static int make_factor(struct importing *im, int32_t input, bulla_error *error)
     int code = a && sums && scratch ? BULLA_OK : BULLA_E_MEMORY;
     for (uint64_t start = 0; start < im->text_positions && code == BULLA_OK; start += MOMENT_COUNT) {
         uint64_t count = im->text_positions - start < MOMENT_COUNT ? im->text_positions - start : MOMENT_COUNT;
-        for (uint64_t t = 0; t < count; t++) {
-            const int8_t *q = value->bytes + (start + t) * n;
-            int64_t s = value->scale[start + t];
-            for (uint32_t i = 0; i < n; i++)
-                a[(uint64_t)i * MOMENT_COUNT + t] = (int16_t)((q[i] * s + (shift ? INT64_C(1) << (shift - 1) : 0)) >> shift);
-        }
+        struct columns columns = {value, start, count, n, shift, a};
+        thread_team_each(im->team, (n + COLUMNS_A_PIECE - 1) / COLUMNS_A_PIECE, take_columns, &columns);
         numeric_add_moments(a, MOMENT_COUNT, count, n, sums, im->team);
     }
     memory_free(a);
