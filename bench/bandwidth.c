@@ -26,7 +26,7 @@ static double now(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-__attribute__((always_inline)) static inline lanes read_span(const lanes *p, uint64_t count, int streams, int ahead)
+__attribute__((always_inline)) static inline int64_t read_span(const lanes *p, uint64_t count, int streams, int ahead)
 {
     lanes sums[8] = {{0}}, total = {0};
     uint64_t part = count / (uint64_t)streams;
@@ -40,7 +40,7 @@ __attribute__((always_inline)) static inline lanes read_span(const lanes *p, uin
         }
     for (int s = 0; s < 8; s++)
         total ^= sums[s];
-    return total;
+    return total[0] ^ total[7];
 }
 
 static void work(void *context, unsigned thread)
@@ -50,7 +50,7 @@ static void work(void *context, unsigned thread)
     thread_share(job->bytes, 4096, thread, job->threads, &begin, &end);
     const lanes *p = (const void *)(job->data + begin);
     uint64_t count = (end - begin) / sizeof(lanes);
-    lanes sum;
+    int64_t sum;
     switch (job->kernel) {
     case 0: sum = read_span(p, count, 1, 0); break;
     case 1: sum = read_span(p, count, 1, 64); break;
@@ -58,7 +58,7 @@ static void work(void *context, unsigned thread)
     case 3: sum = read_span(p, count, 4, 32); break;
     default: sum = read_span(p, count, 8, 16); break;
     }
-    job->sums[thread * 8] = sum[0] ^ sum[7];
+    job->sums[thread * 8] = sum;
 }
 
 int main(int argc, char **argv)
