@@ -11,8 +11,11 @@ import struct
 import subprocess
 import tempfile
 
+import gguf
 import numpy as np
 import safetensors.numpy
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from checks import Checks
@@ -23,7 +26,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = os.environ.get("BULLA_BUILD", os.path.join(ROOT, "build", "release"))
 TOOL = os.path.join(BUILD, "tests", "tool_tokenizer")
 LINES = int(os.environ.get("BULLA_TOKENIZER_LINES",
-                           "10000" if os.environ.get("BULLA_TEST_COUNTS") == "full" else "3000"))
+                           "10000" if os.environ.get("BULLA_TEST_COUNTS") == "full" else "1000"))
 VOCABULARIES = ["llama-bpe", "llama-spm", "phi-3", "qwen2", "qwen35", "gpt-2", "starcoder", "refact"]
 
 
@@ -143,7 +146,8 @@ ADDED = [
 ADDED_LINES = [
     "a <left> b <left>\t <right> \n c", " <both> <both>x<both>", "<left><right>", "  <right>  <left>  ",
     "word words sword a-word word_ _word word. word", "wordword word", "<plain><plain> <plain>  x <plain>",
-    "<special plain> and <special plain>x", "<pl <plain <plai", "\n\n\n \n\n", "a▁▁▁b   c", "<lef<left>", "\u3000<left>\u3000",
+    "<special plain> and <special plain>x", "<pl <plain <plai", "\n\n\n \n\n", "a▁▁▁b   c", "<lef<left>",
+    "\u3000<left>\u3000",
     "<both>", " <plain>", "éword wordé ①word ²word word\u0301", "<right> ", "x<right>\u2028y", "<special plain",
 ]
 
@@ -253,6 +257,84 @@ def check_refusals(checks):
             checks.contains(found.words, part, f"the sentence for {keys} = {value!r}")
 
 
+GGUF = {
+    "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2",
+    "tokenizer.ggml.tokens": [chr(code) for code in range(0x21, 0x7F)] + ["ab", "<s>"],
+    "tokenizer.ggml.token_type": [1] * 95 + [3], "tokenizer.ggml.merges": ["a b"],
+    "tokenizer.ggml.bos_token_id": 95, "tokenizer.ggml.eos_token_id": 95,
+}
+SPM = {**GGUF, "tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": [0.0] * 96}
+
+
+def write_gguf(path, fields):
+    writer = gguf.GGUFWriter(path, "llama")
+    for key, value in fields.items():
+        if isinstance(value, list):
+            writer.add_array(key, value)
+        elif isinstance(value, str):
+            writer.add_string(key, value)
+        elif isinstance(value, int):
+            writer.add_int32(key, value)
+    writer.add_tensor("x", np.zeros((2, 2), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def check_gguf_refusals(checks):
+    """Each key missing, of another type, or of nonsense content: a sentence that names it."""
+    cases = [
+        (GGUF, "model", None, "model is missing"), (GGUF, "model", "bert", "bert"),
+        (GGUF, "pre", "nonsense", "nonsense"), (GGUF, "tokens", None, "tokens is missing"),
+        (GGUF, "tokens", "x", "tokens"), (GGUF, "tokens", [1, 2], "tokens"),
+        (GGUF, "merges", None, "merges is missing"), (GGUF, "merges", ["ab"], "merges[0]"),
+        (GGUF, "merges", ["a b", "a zz"], "merges[1]"), (GGUF, "merges", [""], "merges[0]"),
+        (GGUF, "merges", [5], "merges"), (GGUF, "token_type", [1] * 95, "token_type has 95"),
+        (GGUF, "token_type", [9] * 96, "token_type[0] is 9"), (GGUF, "token_type", ["x"] * 96, "token_type"),
+        (GGUF, "bos_token_id", 96, "bos_token_id is 96"), (GGUF, "eos_token_id", "x", "eos_token_id"),
+        (GGUF, "eot_token_id", -5, "eot_token_id"), (GGUF, "add_bos_token", "x", "add_bos_token"),
+        (SPM, "scores", None, "scores is missing"), (SPM, "token_type", None, "token_type is missing"),
+        (SPM, "scores", [0.0] * 95, "scores has 95"), (SPM, "scores", [float("nan")] * 96, "scores"),
+        (SPM, "token_type", [6] * 96, "byte token"), (SPM, "unknown_token_id", 1 << 20, "unknown_token_id"),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.gguf")
+        for fields in (GGUF, SPM):
+            write_gguf(path, fields)
+            checks.equal(Encoded(path, [b"ab"]).status, 0, "the unchanged GGUF is accepted")
+        checks.contains(Encoded(path, [b"ab"], vocabulary=95).words, "96 tokens", "fewer rows than tokens")
+        checks.equal(Encoded(path, [b"ab"], vocabulary=200).status, 0, "more rows than tokens")
+        for fields, key, value, part in cases:
+            key = "tokenizer.ggml." + key
+            changed = {**fields, key: value}
+            if value is None:
+                del changed[key]
+            write_gguf(path, changed)
+            found = Encoded(path, [b"ab"], vocabulary=96)
+            checks.equal(found.status, 1, f"{key} = {value!r} is refused")
+            checks.contains(found.words, part, f"the sentence for {key} = {value!r}")
+
+
+def check_published(checks, path, records):
+    """A published SentencePiece model, read by sentencepiece itself, and the same pieces in a GGUF."""
+    processor = sentencepiece.SentencePieceProcessor(model_file=path)
+    model = sentencepiece_model_pb2.ModelProto()
+    with open(path, "rb") as file:
+        model.ParseFromString(file.read())
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, "model.gguf")
+        write_gguf(copy, {
+            "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": [piece.piece for piece in model.pieces],
+            "tokenizer.ggml.token_type": [piece.type for piece in model.pieces],
+            "tokenizer.ggml.scores": [piece.score for piece in model.pieces], "tokenizer.ggml.unknown_token_id": 0})
+        found = Encoded(copy, records)
+    expected = processor.encode([record.decode("utf-8", "replace") for record in records])
+    same_ids(checks, found.ids, expected, records, os.path.basename(path))
+    for text, ids, record in zip(found.decoded, expected, records):
+        checks.equal(text.decode(), processor.decode(ids), f"{os.path.basename(path)}: decoding of {record!r}")
+
+
 def main():
     checks = Checks()
     models = os.environ.get("BULLA_MODELS", "")
@@ -263,13 +345,17 @@ def main():
             paths += glob.glob(os.path.join(peers, "**", f"ggml-vocab-{name}.gguf"), recursive=True)[:1]
     records = lines(LINES, seed=3)
     check_refusals(checks)
+    check_gguf_refusals(checks)
     check_frame(checks)
     check_small(checks, records[:400])
     for path in paths:
         check_vocabulary(checks, path, records)
+    if peers:  # of the package mistral-common, where it is unpacked there
+        for path in sorted(glob.glob(os.path.join(peers, "**", "tokenizer.model.v*"), recursive=True)):
+            check_published(checks, path, records)
     byte_levels = [path for path in paths if Vocabulary(path).model == "gpt2"]
     if byte_levels:
-        check_pre_tokenizers(checks, Vocabulary(byte_levels[-1]), records)
+        check_pre_tokenizers(checks, Vocabulary(byte_levels[-1]), records[:3000])
     checks.finish()
 
 
