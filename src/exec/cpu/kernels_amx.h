@@ -34,38 +34,47 @@ static inline void amx_release(void)
     _tile_release();
 }
 
-/* acc[32][32] = q rows (16 or 32) x one or two blocks of 16 rows, over `steps` of 64 columns. */
-static inline void amx_product(const int8_t *q, size_t q_stride, int two_rows, const int8_t *w0, const int8_t *w1,
-                               uint32_t steps, int32_t *acc)
-{
-    const int8_t *q1 = q + AMX_ROWS * q_stride;
-    enum { ACC_STRIDE = 32 * 4 };
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    for (uint32_t k = 0; k < steps; k++) {
-        _tile_loadd(4, q + (size_t)k * 64, q_stride);
-        _tile_loadd(6, w0 + (size_t)k * 1024, 64);
-        _tile_dpbssd(0, 4, 6);
-        if (w1) {
-            _tile_loadd(7, w1 + (size_t)k * 1024, 64);
-            _tile_dpbssd(1, 4, 7);
-        }
-        if (two_rows) {
-            _tile_loadd(5, q1 + (size_t)k * 64, q_stride);
-            _tile_dpbssd(2, 5, 6);
-            if (w1)
-                _tile_dpbssd(3, 5, 7);
-        }
+/* acc[32][32] = q rows (16 or 32) x one or two blocks of 16 rows, over `steps` of 64
+ * columns. `advance` is work for the vector units
+ * meanwhile, in small parts. */
+#define AMX_PRODUCT(name, TWO_ROWS, TWO_BLOCKS)                                                                       \
+    static inline __attribute__((always_inline)) void name(                                                           \
+        const int8_t *q, size_t q_stride, const int8_t *w0, const int8_t *w1, uint32_t steps, int32_t *acc,            \
+        void (*advance)(void *context, uint32_t parts), void *context, uint32_t parts)                                 \
+    {                                                                                                                  \
+        const int8_t *q1 = q + AMX_ROWS * q_stride;                                                                    \
+        enum { ACC_STRIDE = 32 * 4 };                                                                                  \
+        _tile_zero(0);                                                                                                 \
+        _tile_zero(1);                                                                                                 \
+        _tile_zero(2);                                                                                                 \
+        _tile_zero(3);                                                                                                 \
+        for (uint32_t k = 0; k < steps; k++) {                                                                         \
+            _tile_loadd(4, q + (size_t)k * 64, q_stride);                                                              \
+            _tile_loadd(6, w0 + (size_t)k * 1024, 64);                                                                 \
+            if (TWO_ROWS)                                                                                              \
+                _tile_loadd(5, q1 + (size_t)k * 64, q_stride);                                                         \
+            if (TWO_BLOCKS)                                                                                            \
+                _tile_loadd(7, w1 + (size_t)k * 1024, 64);                                                             \
+            _tile_dpbssd(0, 4, 6);                                                                                     \
+            if (TWO_BLOCKS)                                                                                            \
+                _tile_dpbssd(1, 4, 7);                                                                                 \
+            if (TWO_ROWS)                                                                                              \
+                _tile_dpbssd(2, 5, 6);                                                                                 \
+            if (TWO_ROWS && TWO_BLOCKS)                                                                                \
+                _tile_dpbssd(3, 5, 7);                                                                                 \
+            advance(context, parts);                                                                                   \
+        }                                                                                                              \
+        _tile_stored(0, acc, ACC_STRIDE);                                                                              \
+        if (TWO_BLOCKS)                                                                                                \
+            _tile_stored(1, acc + 16, ACC_STRIDE);                                                                     \
+        if (TWO_ROWS)                                                                                                  \
+            _tile_stored(2, acc + 16 * 32, ACC_STRIDE);                                                                \
+        if (TWO_ROWS && TWO_BLOCKS)                                                                                    \
+            _tile_stored(3, acc + 16 * 32 + 16, ACC_STRIDE);                                                           \
     }
-    _tile_stored(0, acc, ACC_STRIDE);
-    if (w1)
-        _tile_stored(1, acc + 16, ACC_STRIDE);
-    if (two_rows) {
-        _tile_stored(2, acc + 16 * 32, ACC_STRIDE);
-        if (w1)
-            _tile_stored(3, acc + 16 * 32 + 16, ACC_STRIDE);
-    }
-}
+AMX_PRODUCT(amx_product_1x1, 0, 0)
+AMX_PRODUCT(amx_product_1x2, 0, 1)
+AMX_PRODUCT(amx_product_2x1, 1, 0)
+AMX_PRODUCT(amx_product_2x2, 1, 1)
+#undef AMX_PRODUCT
 #endif

@@ -172,40 +172,125 @@ static void linear_rows(const struct linear_call *call, uint32_t first, uint32_t
 
 #if defined(__AMX_INT8__)
 #include "exec/cpu/kernels_amx.h"
-enum { AMX_FROM_ROWS = 4, TILE_POSITIONS = 2 * AMX_ROWS };
+enum { AMX_FROM_ROWS = 4, TILE_POSITIONS = 2 * AMX_ROWS, CHUNK_ROWS = 512 };
 
-/* Rows [first, first + rows), rows <= 32, for row blocks [begin, end), two at a time. */
-static void linear_tiles(const struct linear_call *call, uint32_t first, uint32_t rows, uint32_t block, int pair)
+/* Sums of a tile (32 rows x 2 blocks) on their way through the epilogue, which
+ * runs while the next tile multiplies. */
+struct finishing {
+    const struct linear_call *call;
+    const uint8_t *way;       /* of the call's rows from chunk_first on */
+    int is_plain;             /* all rows bounded, where y lies by its stride */
+    uint32_t chunk_first;
+    uint32_t first, rows, done, block;
+    int pair;
+    const int32_t *acc;       /* [32][32] */
+    struct finish f[2];
+};
+
+/* As finish_row for bounded rows and whole blocks. */
+ALWAYS_INLINE void finish_plain(const struct finish *f, __m512i s, __m512i acc, int32_t *y)
+{
+    __m512i S_even = _mm512_srl_epi64(_mm512_add_epi64(_mm512_mul_epu32(f->M_even, s), f->half1), f->k1);
+    __m512i S_odd = _mm512_srl_epi64(_mm512_add_epi64(_mm512_mul_epu32(f->M_odd, s), f->half1), f->k1);
+    __m512i even = _mm512_mul_epi32(acc, S_even), odd = _mm512_mul_epi32(_mm512_srli_epi64(acc, 32), S_odd);
+    even = _mm512_sra_epi64(_mm512_add_epi64(even, f->half2), f->k2);
+    odd = _mm512_sra_epi64(_mm512_add_epi64(odd, f->half2), f->k2);
+    __m512i sum = _mm512_add_epi32(_mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA), f->bias);
+    _mm512_mask_storeu_epi32(y, f->mask, sum);
+}
+
+ALWAYS_INLINE void finishing_advance(void *context, uint32_t parts)
+{
+    struct finishing *t = context;
+    const struct linear_call *call = t->call;
+    uint32_t end = t->done + parts < t->rows ? t->done + parts : t->rows;
+    for (uint32_t r = t->done; r < end; r++) {
+        __m512i first = _mm512_load_si512(t->acc + r * 32), second = _mm512_load_si512(t->acc + r * 32 + 16);
+        uint32_t row = row_of(call, t->first + r);
+        if (t->is_plain) {
+            int32_t *y = call->y + row * call->y_stride + (size_t)t->block * KERNEL_ROWS;
+            __m512i s = _mm512_set1_epi64(call->s[row]);
+            finish_plain(&t->f[0], s, first, y);
+            if (t->pair)
+                finish_plain(&t->f[1], s, second, y + KERNEL_ROWS);
+            continue;
+        }
+        enum row_way way = (enum row_way)t->way[t->first + r - t->chunk_first];
+        finish_row(call, &t->f[0], row, t->block, way, first);
+        if (t->pair)
+            finish_row(call, &t->f[1], row, t->block + 1, way, second);
+    }
+    t->done = end;
+}
+
+/* One tile's products, with the epilogue of the tile before it in between. */
+static void multiply_tile(const struct linear_call *call, uint32_t first, uint32_t rows, uint32_t block, int pair,
+                          struct finishing *before, int32_t *acc)
 {
     const struct packed_linear *linear = call->linear;
-    _Alignas(64) int32_t acc[TILE_POSITIONS][2 * KERNEL_ROWS];
-    const int8_t *weights = linear->weights + (size_t)block * linear->groups * 64;
-    amx_product(call->q + first * call->q_stride, call->q_stride, rows > AMX_ROWS, weights,
-                pair ? weights + (size_t)linear->groups * 64 : NULL, linear->groups / 16, acc[0]);
-    struct finish f0 = finish_begin(linear, block), f1 = finish_begin(linear, pair ? block + 1 : block);
+    const int8_t *q = call->q + first * call->q_stride, *w0 = linear->weights + (size_t)block * linear->groups * 64;
+    const int8_t *w1 = w0 + (size_t)linear->groups * 64;
+    uint32_t steps = linear->groups / 16, parts = (before->rows + steps - 1) / steps;
+    if (rows > AMX_ROWS && pair)
+        amx_product_2x2(q, call->q_stride, w0, w1, steps, acc, finishing_advance, before, parts);
+    else if (rows > AMX_ROWS)
+        amx_product_2x1(q, call->q_stride, w0, w1, steps, acc, finishing_advance, before, parts);
+    else if (pair)
+        amx_product_1x2(q, call->q_stride, w0, w1, steps, acc, finishing_advance, before, parts);
+    else
+        amx_product_1x1(q, call->q_stride, w0, w1, steps, acc, finishing_advance, before, parts);
+    finishing_advance(before, before->rows);
+}
+
+/* Rows [first, end): whole tiles of 32, or a single smaller one. */
+static void linear_tiles(const struct linear_call *call, const uint8_t *way, int is_plain, uint32_t chunk_first,
+                         uint32_t first, uint32_t end, uint32_t begin_block, uint32_t end_block)
+{
+    _Alignas(64) int32_t acc[2][TILE_POSITIONS * 2 * KERNEL_ROWS];
+    struct finishing tile = {.call = call, .way = way, .is_plain = is_plain, .chunk_first = chunk_first};
+    uint32_t turn = 0, tile_rows = end - first < TILE_POSITIONS ? end - first : TILE_POSITIONS;
+    for (uint32_t block = begin_block; block < end_block; block += 2) {
+        int pair = end_block - block >= 2;
+        for (uint32_t row = first; row + tile_rows <= end; row += tile_rows, turn ^= 1) {
+            multiply_tile(call, row, tile_rows, block, pair, &tile, acc[turn]);
+            tile.first = row;
+            tile.rows = tile_rows;
+            tile.done = 0;
+            tile.acc = acc[turn];
+            if (tile.block != block || row == first) {
+                tile.block = block;
+                tile.pair = pair;
+                tile.f[0] = finish_begin(call->linear, block);
+                tile.f[1] = finish_begin(call->linear, pair ? block + 1 : block);
+            }
+        }
+    }
+    finishing_advance(&tile, tile.rows);
+}
+
+static void linear_chunk(const struct linear_call *call, uint32_t first, uint32_t rows, uint32_t begin, uint32_t end)
+{
+    uint8_t way[CHUNK_ROWS];
+    int is_plain = call->y_rows == NULL;
     for (uint32_t r = 0; r < rows; r++) {
-        uint32_t row = row_of(call, first + r);
-        enum row_way way = row_way(linear, call->s[row]);
-        finish_row(call, &f0, row, block, way, _mm512_load_si512(acc[r]));
-        if (pair)
-            finish_row(call, &f1, row, block + 1, way, _mm512_load_si512(acc[r] + KERNEL_ROWS));
+        way[r] = (uint8_t)row_way(call->linear, call->s[row_of(call, first + r)]);
+        is_plain &= way[r] == ROW_BOUNDED;
+    }
+    uint32_t whole = rows / TILE_POSITIONS * TILE_POSITIONS, rest = rows - whole;
+    if (whole) {
+        amx_configure(AMX_ROWS, AMX_ROWS);
+        linear_tiles(call, way, is_plain, first, first, first + whole, begin, end);
+    }
+    if (rest) {
+        amx_configure(rest < AMX_ROWS ? rest : AMX_ROWS, rest < AMX_ROWS ? 0 : rest - AMX_ROWS);
+        linear_tiles(call, way, is_plain, first, first + whole, first + rows, begin, end);
     }
 }
 
 static void linear_amx(const struct linear_call *call, uint32_t begin, uint32_t end)
 {
-    uint32_t whole = call->rows / TILE_POSITIONS * TILE_POSITIONS, rest = call->rows - whole;
-    if (whole) {
-        amx_configure(AMX_ROWS, AMX_ROWS);
-        for (uint32_t block = begin; block < end; block += 2)
-            for (uint32_t first = 0; first < whole; first += TILE_POSITIONS)
-                linear_tiles(call, first, TILE_POSITIONS, block, end - block >= 2);
-    }
-    if (rest) {
-        amx_configure(rest < AMX_ROWS ? rest : AMX_ROWS, rest < AMX_ROWS ? 0 : rest - AMX_ROWS);
-        for (uint32_t block = begin; block < end; block += 2)
-            linear_tiles(call, whole, rest, block, end - block >= 2);
-    }
+    for (uint32_t first = 0; first < call->rows; first += CHUNK_ROWS)
+        linear_chunk(call, first, call->rows - first < CHUNK_ROWS ? call->rows - first : CHUNK_ROWS, begin, end);
     amx_release();
 }
 #endif
