@@ -20,6 +20,7 @@ enum {
     RANDOM_SEQUENCES = 4,        /* of random ids, for ranges only */
     RANDOM_LENGTH = 48,
     SECTIONS = 64,
+    RESIDUAL_MOST_F = 60,        /* a program's F has 64 at most */
 };
 static const uint64_t VALUE_BYTES = UINT64_C(500) << 20; /* activations in memory, about */
 
@@ -178,6 +179,17 @@ static int fail_range(const struct importing *im, bulla_error *error)
     return bulla_fail(error, BULLA_E_UNSUPPORTED, "%s: its values fit no integer format: %s", source_path(im->source), reason);
 }
 
+/* Whether every n * eps * 2^(2F) of the norms over the residual stream leaves ss its room. */
+static int epsilons_fit(const struct importing *im, int F)
+{
+    for (uint32_t i = 0; i < im->list.count; i++) {
+        const struct draft *draft = &im->list.drafts[i];
+        if (draft->operation.kind == BULLA_NORM_QUANT && ldexp(draft->operation.n * draft->eps, 2 * F) >= 1e18)
+            return 0;
+    }
+    return 1;
+}
+
 /* The residual stream's range, from a pass over part of the text with rows
  * rounded to nearest and a format that leaves much room. */
 static int measure_residual(struct importing *im, bulla_error *error)
@@ -205,6 +217,9 @@ static int measure_residual(struct importing *im, bulla_error *error)
         int exponent = 0;
         frexp(im->residual_max > 0 ? im->residual_max : 1, &exponent);
         im->residual_F = 26 - exponent; /* the largest in [2^25, 2^26) */
+        while (im->residual_F > RESIDUAL_MOST_F || !epsilons_fit(im, im->residual_F) ||
+               !import_embed_fits(im, im->residual_F)) /* an embedding's element has 7 + 16 bits */
+            im->residual_F--;
     }
     return code;
 }

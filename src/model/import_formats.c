@@ -170,6 +170,11 @@ static int input_F(const struct importing *im, const struct draft *draft)
 
 /* --- embed --- */
 
+int import_embed_fits(const struct importing *im, int F)
+{
+    return floor(ldexp(im->embed_scale, F) + 0.5) <= 65535;
+}
+
 static int do_embed(struct importing *im, uint32_t index, struct draft *draft, bulla_error *error)
 {
     bulla_operation *o = &draft->operation;
@@ -182,8 +187,14 @@ static int do_embed(struct importing *im, uint32_t index, struct draft *draft, b
     if (code == BULLA_OK)
         code = write_tensor(im, draft, BULLA_TENSOR_E8, BULLA_I8, rows, n, E8, error);
     o->F = im->residual_F;
-    for (uint32_t i = 0; i < rows && code == BULLA_OK; i++)
-        scales[i] = ldexp(scales[i] * draft->factor, o->F);
+    im->embed_scale = 0;
+    for (uint32_t i = 0; i < rows && code == BULLA_OK; i++) {
+        scales[i] *= draft->factor;
+        im->embed_scale = scales[i] > im->embed_scale ? scales[i] : im->embed_scale;
+        scales[i] = ldexp(scales[i], o->F);
+    }
+    if (code == BULLA_OK && !import_embed_fits(im, o->F))
+        code = bulla_fail(error, BULLA_E_RANGE, "elements up to %g are too large for %d fraction bits", im->embed_scale * 127, o->F);
     if (code == BULLA_OK)
         code = write_multipliers(im, draft, BULLA_TENSOR_ME, scales, rows, 0, 61, &o->ke, error);
     memory_free(scales);

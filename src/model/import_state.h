@@ -54,6 +54,7 @@ struct importing {
 
     int residual_F;
     double residual_max;         /* largest |x| of the residual stream seen, real */
+    double embed_scale;          /* largest real value of one unit of an embedding's row */
     struct model_writer *writer; /* NULL in the measuring pass */
     int feedback;
     double *factor;              /* of the input of the linear operations in work */
@@ -73,6 +74,8 @@ struct importing {
 /* The parameters of draft `index`, its result over the calibration positions and
  * (with a writer) its tensors in the file. */
 int import_draft(struct importing *importing, uint32_t index, bulla_error *error);
+/* Whether 16-bit multipliers reach the embedding's elements at F fraction bits. */
+int import_embed_fits(const struct importing *importing, int F);
 int import_tick(void *importing, uint64_t weights); /* progress; non-zero cancels */
 /* max |x| over a value's vector. */
 uint32_t import_largest(const struct importing *importing, uint32_t index);
