@@ -1,6 +1,7 @@
 /* The program `bulla`: finds the verb, answers --help and --version, prints errors.
  *
  * Exit status: 0 done, 1 failed, 2 the command line is wrong, 130 cancelled. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -112,6 +113,7 @@ static int run_verb(const struct verb *verb, int argc, char **argv)
 int main(int argc, char **argv)
 {
     struct buffer text = {0};
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error to report, as a full disk is */
     if (argc < 2) {
         describe_program(&text);
         show(&text, stderr);

@@ -107,7 +107,8 @@ def answer_of(shown):
     return shown if shown is None else shown.replace(f"(cut after {TOKENS} tokens: --max-tokens)\n", "").rstrip("\n")
 
 
-SAMPLED = ("--temperature", "1", "--seed", "7")
+VARIED = ("--presence-penalty", "20")
+SAMPLED = ("--temperature", "0.5", "--seed", "7", *VARIED)
 
 
 def check_turns(checks, model):
@@ -124,27 +125,27 @@ def check_turns(checks, model):
         messages.append(("assistant", expected))
         if "\ufffd" in expected or expected != expected.rstrip("\n"):
             break  # what was shown is not what the model wrote: later prompts can't be rebuilt here
-    checks.true(len(messages) >= 4, "at least two turns")
+    checks.true(len(messages) >= 6, f"at least three turns: {messages}")
     first = run(model, questions[0], *SAMPLED)
     chat.type(b"/reset\r")
     checks.true(chat.read_until(PROMPT) is not None, "/reset gives a prompt")
     checks.equal(answer_of(chat.ask(questions[0])), first, "after /reset the first answer again")
     chat.type(UP + UP + UP)
-    checks.true(questions[-1].encode() in chat.settle() or len(messages) < 8, "the history")
+    checks.true(questions[-1].encode() in chat.settle() or len(messages) < 8,
+                "the history")
     chat.type(b"\x15\x04")
     checks.equal(chat.end(), (0, True), "Ctrl-D leaves, and the terminal is as it was")
     chat.close()
 
 
 def check_commands(checks, model):
-    chat = Chat(model, "--max-tokens", TOKENS)
+    chat = Chat(model, "--max-tokens", TOKENS, *VARIED)
     chat.read_until(PROMPT)
-
     checks.contains(chat.ask("/help") or "", "/reset", "/help")
     checks.contains(chat.ask("/nonsense") or "", "no such command", "an unknown command")
     checks.contains(chat.ask("/temperature hot") or "", "--temperature needs a number", "/temperature hot")
     checks.contains(chat.ask("/seed -1") or "", "--seed needs a whole number", "/seed -1")
-    checks.equal(chat.ask("/temperature 1"), "", "/temperature 1")
+    checks.equal(chat.ask("/temperature 0.5"), "", "/temperature 0.5")
     checks.equal(chat.ask("/seed 7"), "", "/seed 7")
     checks.equal(answer_of(chat.ask("hello")), run(model, "hello", *SAMPLED), "temperature and seed by commands")
     checks.equal(chat.ask("/reset"), "", "/reset")
@@ -294,11 +295,11 @@ def piped(model, data, *options):
 
 
 def check_piped(checks, model, folder):
-    done = piped(model, b"hello\n\n/seed 7\n/temperature 1\r\n/reset\nhello\nsecond")
+    done = piped(model, b"hello\n\n/seed 7\n/temperature 0.5\r\n/reset\nhello\nsecond", *VARIED)
     checks.equal(done.returncode, 0, f"through a pipe: {done.stderr}")
     checks.true(b"\x1b" not in done.stdout + done.stderr, "no control sequences")
     text = done.stdout.decode()
-    checks.true(text.startswith(run(model, "hello") + "\n"), "the first answer")
+    checks.true(text.startswith(run(model, "hello", *VARIED) + "\n"), "the first answer")
     whole = subprocess.run([PROGRAM, "run", model, "hello", "--max-tokens", TOKENS, *SAMPLED], capture_output=True)
     checks.contains(done.stdout, whole.stdout.rstrip(b"\n"), "the second with its seed")
     done = piped(model, b"")
