@@ -13,6 +13,13 @@
 
 #include "bulla/error.h"
 
+/* How often to repeat something: BULLA_TEST_COUNTS is "full" in `make test-full`. */
+static inline uint64_t test_count(uint64_t reduced, uint64_t full)
+{
+    const char *counts = getenv("BULLA_TEST_COUNTS");
+    return counts && strcmp(counts, "full") == 0 ? full : reduced;
+}
+
 /* Fails with the recorded sentence unless `call` is BULLA_OK. */
 #define assert_ok(call, error)                                             \
     do {                                                                   \

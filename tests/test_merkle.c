@@ -39,6 +39,32 @@ static void tree_hash(const uint8_t *leaves, size_t length, uint8_t hash[32])
     assert_int_equal(hash_sha256(node, 65, hash, NULL), BULLA_OK);
 }
 
+/* Beyond what one thread takes at a time: 256 leaves. */
+static void test_large_roots(void **state)
+{
+    static const size_t sizes[] = {255, 256, 257, 511, 512, 513, 700, 1025};
+    uint8_t *large = memory_alloc(1025 * MERKLE_LEAF, 1, NULL), *hashes = memory_alloc(1025, 32, NULL);
+    struct thread_team *team;
+    bulla_error error = {0};
+    assert_ok(thread_team_start(2, &team, &error), error);
+    for (size_t i = 0; i < 1025 * MERKLE_LEAF; i++)
+        large[i] = data[i % sizeof data] ^ (uint8_t)(i / sizeof data);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        for (size_t less = 0; less < 2000; less += 777) {
+            uint8_t expected[32], root[32];
+            size_t length = sizes[i] * MERKLE_LEAF - less;
+            tree_hash(large, length, expected);
+            assert_ok(merkle_data_root(large, length, team, root, &error), error);
+            assert_memory_equal(root, expected, 32);
+            assert_ok(merkle_leaf_hashes(large, length, team, hashes, &error), error);
+            assert_ok(merkle_root(hashes, (length + MERKLE_LEAF - 1) / MERKLE_LEAF, root, &error), error);
+            assert_memory_equal(root, expected, 32);
+        }
+    thread_team_stop(team);
+    memory_free(large);
+    memory_free(hashes);
+}
+
 /* PATH(m, D[n]) of section 2.1.1, appended from the leaf upwards. */
 static void tree_path(size_t m, const uint8_t *leaves, size_t length, uint8_t path[64][32], unsigned *count)
 {
@@ -63,6 +89,9 @@ static void library_root(size_t length, struct thread_team *team, uint8_t root[3
     uint8_t hashes[LARGEST * 32];
     assert_ok(merkle_leaf_hashes(data, length, team, hashes, &error), error);
     assert_ok(merkle_root(hashes, (length + MERKLE_LEAF - 1) / MERKLE_LEAF, root, &error), error);
+    uint8_t direct[32];
+    assert_ok(merkle_data_root(data, length, team, direct, &error), error);
+    assert_memory_equal(direct, root, 32);
 }
 
 static void test_roots(void **state)
@@ -170,6 +199,11 @@ static void test_failures(void **state)
     assert_int_equal(error.code, BULLA_E_MEMORY);
     memory_inject_failure(1, 0);
     assert_int_equal(merkle_root(hashes, 3, root, &error), BULLA_E_MEMORY);
+    for (uint64_t n = 1; n <= 4; n++) {
+        bulla_error_clear(&error);
+        memory_inject_failure(n, 0);
+        assert_int_equal(merkle_data_root(data, 3 * MERKLE_LEAF, NULL, root, &error), BULLA_E_MEMORY);
+    }
     memory_inject_failure(0, 0);
 }
 
@@ -177,6 +211,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_roots),
+        cmocka_unit_test(test_large_roots),
         cmocka_unit_test(test_paths),
         cmocka_unit_test(test_changed_bits),
         cmocka_unit_test(test_failures),

@@ -171,12 +171,6 @@ static void assert_refused(const char *file, const char *what, uint64_t where)
         fail_msg("%s at %llu: code %d, the sentence is \"%s\"", what, (unsigned long long)where, code, error.text);
 }
 
-static int is_full(void)
-{
-    const char *counts = getenv("BULLA_TEST_COUNTS");
-    return counts && strcmp(counts, "full") == 0;
-}
-
 /* A byte changed: every one with full counts; otherwise all of the headers, the
  * records, the tokenizer and the description, and a part of the tensors. */
 static void test_changed_bytes(void **state)
@@ -194,7 +188,7 @@ static void test_changed_bytes(void **state)
         assert_int_equal(pwrite(file, &other, 1, (off_t)at), 1);
         assert_refused(path, "a changed byte", at);
         assert_int_equal(pwrite(file, &byte, 1, (off_t)at), 1);
-        int dense = is_full() || at < 256 || (at >= 4096 && at < 4096 + 256) || at >= end - 64;
+        int dense = test_count(0, 1) || at < 256 || (at >= 4096 && at < 4096 + 256) || at >= end - 64;
         at += dense ? 1 : at < data ? 13 : 257;
     }
     close(file);

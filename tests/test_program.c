@@ -333,8 +333,7 @@ static void change_shifts(bulla_operation *o)
 /* Valid by the check, and as far from sense as that allows. */
 static void test_odd_programs_run(void **state)
 {
-    const char *full = getenv("BULLA_ODD_PROGRAMS");
-    uint64_t programs = full ? strtoull(full, NULL, 10) : 150, ended = 0, deepest = 0, operations = 0;
+    uint64_t programs = test_count(150, 10000), ended = 0, deepest = 0, operations = 0;
     for (uint64_t k = 0; k < programs; k++) {
         struct copy copy = copy_program(k, (int)(k % RANDOM_FAMILIES));
         bulla_error error = {0};

@@ -316,8 +316,7 @@ static void test_vectors(void **state)
 
 static void test_random_cases(void **state)
 {
-    const char *full = getenv("BULLA_SAMPLER_CASES");
-    uint64_t cases = full ? strtoull(full, NULL, 10) : 60000;
+    uint64_t cases = test_count(60000, 5000000);
     static const uint32_t vocabularies[] = {1, 2, 3, 7, 63, 64, 65, 128, 300, 2047, 2049, LARGEST_VOCABULARY};
     enum { VOCABULARIES = sizeof vocabularies / sizeof vocabularies[0] };
     bulla_sampler *samplers[VOCABULARIES];

@@ -22,6 +22,11 @@ int merkle_leaf_hashes(const void *data, uint64_t length, struct thread_team *te
 /* The root over leaf hashes, which are overwritten. 0 leaves: SHA-256 of nothing. */
 int merkle_root(uint8_t *hashes, uint64_t count, uint8_t root[MERKLE_HASH], bulla_error *error);
 
+/* The root over `length` bytes in leaves of MERKLE_LEAF bytes, without keeping
+ * their hashes. `team` may be NULL. */
+int merkle_data_root(const void *data, uint64_t length, struct thread_team *team, uint8_t root[MERKLE_HASH],
+                     bulla_error *error);
+
 /* The audit path (RFC 6962 section 2.1.1) of leaf `index` among `count` leaf
  * hashes: at most 64 hashes into `path`, their number into *length. */
 int merkle_path(const uint8_t *hashes, uint64_t count, uint64_t index, uint8_t path[64][MERKLE_HASH],

@@ -61,19 +61,12 @@ static int check_header(bulla_model *model, bulla_error *error)
 
 static int check_root(const bulla_model *model, unsigned threads, bulla_error *error)
 {
-    uint64_t length = model->header->region_length, leaves = (length + MERKLE_LEAF - 1) / MERKLE_LEAF;
-    uint8_t *hashes = memory_alloc(leaves, MERKLE_HASH, error);
-    if (!hashes)
-        return BULLA_E_MEMORY;
     struct thread_team *team = NULL;
     uint8_t root[32];
     int code = thread_team_start(threads ? threads : thread_cores(), &team, error);
     if (code == BULLA_OK)
-        code = merkle_leaf_hashes(model->region, length, team, hashes, error);
-    if (code == BULLA_OK)
-        code = merkle_root(hashes, leaves, root, error);
+        code = merkle_data_root(model->region, model->header->region_length, team, root, error);
     thread_team_stop(team);
-    memory_free(hashes);
     if (code == BULLA_OK && memcmp(root, model->header->model_root, 32) != 0) {
         char found[65], expected[65];
         hex_encode(root, 32, found);
