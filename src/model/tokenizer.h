@@ -43,7 +43,7 @@ enum {
     TOKENIZER_WHOLE_WORDS = 2,   /* a word that is a token's spelling is that token, without merges */
     TOKENIZER_PREFIX = 4,        /* a space before every piece of text between added tokens */
     TOKENIZER_PREFIX_FIRST = 8,  /* with PREFIX: only where the piece begins the input */
-    TOKENIZER_PREFIX_UNLESS = 16, /* with PREFIX: not where the piece already begins with a space */
+    TOKENIZER_PREFIX_UNLESS = 16, /* with PREFIX: after all added tokens, and not where there is a space already */
     TOKENIZER_STRIP_FIRST = 32,  /* decoding drops one space at the very start */
     TOKENIZER_ADD_START = 64,    /* BULLA_ENCODE_START puts the start token first */
     TOKENIZER_ADD_END = 128,     /* BULLA_ENCODE_START puts the end token last */

@@ -178,10 +178,26 @@ static int encode_around_added(struct encoder *encoder, const struct tokenizer_a
     return used < length ? encode(encoder, text + used, length - used, is_first && used == 0) : BULLA_OK;
 }
 
+static int wants_prefix(const struct bulla_tokenizer *tokenizer, const char *text, int is_first)
+{
+    uint32_t flags = tokenizer->flags;
+    return flags & TOKENIZER_PREFIX && (is_first || !(flags & TOKENIZER_PREFIX_FIRST)) &&
+           !(flags & TOKENIZER_PREFIX_UNLESS && text[0] == ' ');
+}
+
+/* One stretch between all added tokens (length > 0). */
 static int encode_words(struct encoder *encoder, const char *text, size_t length, int is_first)
 {
-    (void)is_first;
     size_t segment = 0;
+    if (encoder->tokenizer->flags & TOKENIZER_PREFIX_UNLESS && wants_prefix(encoder->tokenizer, text, is_first)) {
+        buffer_clear(&encoder->spare);
+        buffer_append_byte(&encoder->spare, ' ');
+        buffer_append(&encoder->spare, text, length);
+        if (encoder->spare.error.code)
+            return bulla_fail(encoder->error, encoder->spare.error.code, "%s", encoder->spare.error.text);
+        text = (const char *)encoder->spare.data;
+        length = encoder->spare.length;
+    }
     for (size_t offset = 0; offset < length;) {
         size_t end = tokenizer_next_word(encoder->tokenizer->split, text, length, offset, &segment);
         if (tokenizer_bpe_encode(&encoder->bpe, encoder->tokenizer, text + offset, end - offset, &encoder->ids,
@@ -212,14 +228,6 @@ static void append_spaces(struct buffer *out, const char *text, size_t length)
     buffer_append(out, text + kept, length - kept);
 }
 
-static int wants_prefix(const struct bulla_tokenizer *tokenizer, const char *text, size_t length, int is_first)
-{
-    if (!(tokenizer->flags & TOKENIZER_PREFIX) || (tokenizer->flags & TOKENIZER_PREFIX_FIRST && !is_first))
-        return 0;
-    int begins = text[0] == ' ' || (length >= 3 && memcmp(text, "\xE2\x96\x81", 3) == 0);
-    return !(tokenizer->flags & TOKENIZER_PREFIX_UNLESS && begins);
-}
-
 /* One stretch between the added tokens of the text as given (length > 0). */
 static int encode_normalised(struct encoder *encoder, const char *text, size_t length, int is_first)
 {
@@ -234,7 +242,7 @@ static int encode_normalised(struct encoder *encoder, const char *text, size_t l
     }
     if (tokenizer->algorithm == TOKENIZER_SENTENCEPIECE) {
         buffer_clear(&encoder->normalised);
-        if (wants_prefix(tokenizer, text, length, is_first))
+        if (!(tokenizer->flags & TOKENIZER_PREFIX_UNLESS) && wants_prefix(tokenizer, text, is_first))
             buffer_append_byte(&encoder->normalised, ' ');
         append_spaces(&encoder->normalised, text, length);
         if (encoder->normalised.error.code)

@@ -167,7 +167,8 @@ static int index_tokens(const struct compile *compile, struct name_table *names,
     for (uint32_t id = 0; id < compile->vocabulary; id++) {
         const struct compile_token *token = &compile->tokens[id];
         size_t found;
-        if (token->text && (token->kind & TOKEN_KIND_MASK) == TOKEN_NORMAL &&
+        int kind = token->kind & TOKEN_KIND_MASK;
+        if (token->text && (kind == TOKEN_NORMAL || kind == TOKEN_USER) &&
             !name_table_find(names, token->text, token->text_length, &found) &&
             name_table_add(names, token->text, token->text_length, id, error))
             return error->code;

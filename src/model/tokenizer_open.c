@@ -141,6 +141,9 @@ static int check_merges(const struct bulla_tokenizer *tokenizer, bulla_error *er
             uint32_t right = tokenizer_word(entry, 0), result = tokenizer_word(entry, 2);
             if (right >= vocabulary || right <= last || result >= vocabulary)
                 return damaged(error, "a merge names no token, or is out of order", at);
+            int kind = tokenizer_kind(tokenizer, result);
+            if (kind != TOKEN_NORMAL && kind != TOKEN_USER)
+                return damaged(error, "a merge gives a control token", at);
             if (left_length + spelling_length(tokenizer, right) != spelling_length(tokenizer, result))
                 return damaged(error, "a merge gives a token of another length", at);
             last = right;

@@ -77,12 +77,17 @@ static int sort_merges(struct compile *compile, bulla_error *error)
     return BULLA_OK;
 }
 
-/* Two parts make what they spell together: opening the block checks it. */
+/* Two parts make what they spell together, and no control token: opening the block checks it. */
 static int check_merges(const struct compile *compile, bulla_error *error)
 {
     for (size_t i = 0; i < compile->merge_count; i++) {
         const struct compile_merge *merge = &compile->merges[i];
         const struct compile_token *left = &compile->tokens[merge->left], *right = &compile->tokens[merge->right];
+        int kind = compile->tokens[merge->result].kind & TOKEN_KIND_MASK;
+        if (kind != TOKEN_NORMAL && kind != TOKEN_USER)
+            return bulla_fail(error, BULLA_E_UNSUPPORTED,
+                              "a merge of tokens %u and %u gives token %u, a control token, which text must not make",
+                              merge->left, merge->right, merge->result);
         if (left->length + right->length != compile->tokens[merge->result].length)
             return bulla_fail(error, BULLA_E_UNSUPPORTED,
                               "a merge of tokens %u and %u gives token %u, which is not what they spell together",
