@@ -12,8 +12,8 @@ enum { LEAVES_A_PIECE = 256 };
 struct leaf_job {
     const uint8_t *data;
     uint64_t length;
-    uint8_t *hashes;      /* of the leaves, or of the pieces' subtrees */
-    bulla_error *errors;  /* one a piece */
+    uint8_t *hashes; /* of the leaves, or of the pieces' subtrees */
+    uint8_t *codes;  /* one a piece */
 };
 
 /* Hashes of a piece's leaves; their number. */
@@ -34,28 +34,30 @@ static uint64_t hash_leaves(const struct leaf_job *job, uint64_t piece, struct h
 static void hash_piece(void *context, uint64_t piece)
 {
     struct leaf_job *job = context;
-    struct hash_stream *stream = hash_stream_open(&job->errors[piece]);
+    bulla_error error = {0};
+    struct hash_stream *stream = hash_stream_open(&error);
     if (stream)
-        hash_leaves(job, piece, stream, job->hashes + piece * LEAVES_A_PIECE * MERKLE_HASH, &job->errors[piece]);
+        hash_leaves(job, piece, stream, job->hashes + piece * LEAVES_A_PIECE * MERKLE_HASH, &error);
     hash_stream_close(stream);
+    job->codes[piece] = (uint8_t)error.code;
 }
 
-/* Every piece by `work`, then the first error of any. */
+/* Every piece by `work`, then the first failure of any. */
 static int run_pieces(struct leaf_job *job, struct thread_team *team, void (*work)(void *context, uint64_t piece),
                       bulla_error *error)
 {
     uint64_t leaves = (job->length + MERKLE_LEAF - 1) / MERKLE_LEAF;
     uint64_t pieces = (leaves + LEAVES_A_PIECE - 1) / LEAVES_A_PIECE;
-    job->errors = memory_alloc(pieces, sizeof *job->errors, error);
-    if (!job->errors)
+    job->codes = memory_alloc(pieces, sizeof *job->codes, error);
+    if (!job->codes)
         return BULLA_E_MEMORY;
     thread_team_each(team, pieces, work, job);
     int code = BULLA_OK;
     for (uint64_t i = 0; i < pieces && code == BULLA_OK; i++)
-        if (job->errors[i].code)
-            code = bulla_fail(error, job->errors[i].code, "%s", job->errors[i].text);
-    memory_free(job->errors);
-    return code;
+        code = job->codes[i];
+    memory_free(job->codes);
+    return code ? bulla_fail(error, code, "hashing the leaves of a Merkle tree: %s",
+                             code == BULLA_E_MEMORY ? "out of memory" : "SHA-256 failed in libcrypto") : BULLA_OK;
 }
 
 int merkle_leaf_hashes(const void *data, uint64_t length, struct thread_team *team, uint8_t *hashes,
@@ -117,13 +119,14 @@ int merkle_root(uint8_t *hashes, uint64_t count, uint8_t root[MERKLE_HASH], bull
 static void reduce_piece(void *context, uint64_t piece)
 {
     struct leaf_job *job = context;
-    bulla_error *error = &job->errors[piece];
+    bulla_error error = {0};
     uint8_t hashes[LEAVES_A_PIECE * MERKLE_HASH];
-    struct hash_stream *stream = hash_stream_open(error);
-    uint64_t count = stream ? hash_leaves(job, piece, stream, hashes, error) : 0;
-    if (count && !error->code)
-        reduce(stream, hashes, count, job->hashes + piece * MERKLE_HASH, error);
+    struct hash_stream *stream = hash_stream_open(&error);
+    uint64_t count = stream ? hash_leaves(job, piece, stream, hashes, &error) : 0;
+    if (count && !error.code)
+        reduce(stream, hashes, count, job->hashes + piece * MERKLE_HASH, &error);
     hash_stream_close(stream);
+    job->codes[piece] = (uint8_t)error.code;
 }
 
 int merkle_data_root(const void *data, uint64_t length, struct thread_team *team, uint8_t root[MERKLE_HASH],
