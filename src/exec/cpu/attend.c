@@ -119,6 +119,23 @@ static struct key_block block_of(const struct attending *a, const struct tile *t
         .k_v = values + elements};
 }
 
+/* What each query sees of the block that starts at position `start`. */
+static void find_visible(const bulla_operation *o, const struct tile *tile, uint32_t rows, uint64_t start, uint8_t *from,
+                         uint8_t *to)
+{
+    uint64_t last_first = first_visible(o, tile->rows[tile->row_count - 1].position);
+    if (last_first <= start && tile->rows[0].position >= start + KERNEL_POSITIONS - 1) {
+        memset(from, 0, rows);
+        memset(to, KERNEL_POSITIONS, rows);
+        return;
+    }
+    for (uint32_t r = 0; r < rows; r++) {
+        uint64_t t = tile->rows[r / tile->heads].position, first = first_visible(o, t);
+        from[r] = (uint8_t)(first > start ? (first - start < KERNEL_POSITIONS ? first - start : KERNEL_POSITIONS) : 0);
+        to[r] = (uint8_t)(t < start ? 0 : t - start < KERNEL_POSITIONS ? t - start + 1 : KERNEL_POSITIONS);
+    }
+}
+
 /* Blocks [begin, end) of the tile's; the queries are gathered first. */
 static void score_blocks(const struct attending *a, const struct tile *tile, uint64_t begin, uint64_t end, int8_t *q8,
                          const struct area *area)
@@ -138,11 +155,7 @@ static void score_blocks(const struct attending *a, const struct tile *tile, uin
     uint64_t stride = tile->block_count;
     for (uint64_t b = begin; b < end; b++) {
         uint64_t start = (tile->first_block + b) * KERNEL_POSITIONS;
-        for (uint32_t r = 0; r < rows; r++) {
-            uint64_t t = tile->rows[r / tile->heads].position, first = first_visible(o, t);
-            from[r] = (uint8_t)(first > start ? (first - start < KERNEL_POSITIONS ? first - start : KERNEL_POSITIONS) : 0);
-            to[r] = (uint8_t)(t < start ? 0 : t - start < KERNEL_POSITIONS ? t - start + 1 : KERNEL_POSITIONS);
-        }
+        find_visible(o, tile, rows, start, from, to);
         struct key_block block = block_of(a, tile, tile->first_block + b);
         struct attend_block_call call = {.shape = &a->shape, .block = &block, .q8 = q8, .s_q = s_q, .begin = from,
             .end = to, .partial = area->partial + b, .O = area->O + b * padded, .range = range, .q_stride = padded,
@@ -225,8 +238,10 @@ void attend_run(bulla_engine *engine, uint32_t stage, unsigned thread)
             longest = blocks > longest ? blocks : longest;
         }
     }
+    engine->kernels->attend_begin();
     if (engine->threads > 1 && items <= engine->attend_areas && longest >= SPLIT_BLOCKS)
         run_split(&a, items, thread, (int8_t *)engine->scratch + thread * engine->scratch_bytes);
     else
         run_whole(&a, items, &engine->batch.next_item[stage], thread);
+    engine->kernels->attend_end();
 }

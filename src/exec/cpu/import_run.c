@@ -257,12 +257,14 @@ static void attend_work(void *context, unsigned thread)
     uint32_t group = o->heads / o->kv_heads;
     uint64_t tiles = (positions + KERNEL_ROWS - 1) / KERNEL_ROWS;
     /* Tiles go to threads in turn: later ones see more positions. */
+    job->import->kernels->attend_begin();
     for (uint64_t item = thread; item < tiles * group; item += threads) {
         uint64_t first = item / group * KERNEL_ROWS;
         uint32_t rows = (uint32_t)(positions - first < KERNEL_ROWS ? positions - first : KERNEL_ROWS);
         attend_tile(job, job->kv_head * group + (uint32_t)(item % group), first, rows,
                     job->scratch + thread * job->scratch_bytes);
     }
+    job->import->kernels->attend_end();
 }
 
 static int run_attend(struct job *job, bulla_error *error)

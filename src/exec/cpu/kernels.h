@@ -99,7 +99,7 @@ struct attend_partial {
 struct attend_block_call {
     const struct attend_shape *shape;
     const struct key_block *block;
-    const int8_t *q8;        /* [rows][q_stride], zeros behind the head's size */
+    const int8_t *q8;        /* [16][q_stride], `rows` of them used, zeros behind the head's size */
     const int32_t *s_q;      /* [rows] */
     const uint8_t *begin, *end; /* [rows]: visible are positions begin <= p < end of the block */
     struct attend_partial *partial; /* [rows], partial_stride apart */
@@ -127,6 +127,9 @@ struct kernels {
     int (*prepare)(bulla_error *error);
     /* Row blocks [begin, end) of a linear operation. `scratch`: kernel_linear_scratch bytes, 64-byte aligned. */
     void (*linear)(const struct linear_call *call, uint32_t begin, uint32_t end, void *scratch);
+    /* Around any number of attend_block calls in a thread, with no other kernels between. */
+    void (*attend_begin)(void);
+    void (*attend_end)(void);
     void (*attend_block)(const struct attend_block_call *call);
     int (*attend_combine)(const struct attend_combine_call *call); /* 1: RANGE */
     /* As reference_*: 1 for RANGE; `h` is scratch of n elements. rope takes all heads of a row. */
@@ -155,6 +158,8 @@ static inline size_t kernel_linear_scratch(uint32_t padded_columns)
 #define KERNEL_JOIN(name, isa) KERNEL_JOIN_(name, isa)
 #define KERNEL(name) KERNEL_JOIN(kernel_##name, KERNELS_ISA)
 void KERNEL(linear)(const struct linear_call *call, uint32_t begin, uint32_t end, void *scratch);
+void KERNEL(attend_begin)(void);
+void KERNEL(attend_end)(void);
 void KERNEL(attend_block)(const struct attend_block_call *call);
 int KERNEL(attend_combine)(const struct attend_combine_call *call);
 void KERNEL(quant)(const int32_t *x, uint32_t n, uint32_t b, int32_t *h, int8_t *q, int64_t *s);

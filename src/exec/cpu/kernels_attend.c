@@ -63,70 +63,223 @@ static void score_products(const struct attend_block_call *call, int32_t acc[][P
     }
 }
 
+#if defined(__AMX_INT8__)
+#include "exec/cpu/kernels_amx.h"
+enum { AMX_FROM_ROWS = 4 };
+
+/* The same for 16 rows by tiles, which kernels' attend_begin has configured. */
+static void score_tiles(const struct attend_block_call *call, int32_t acc[][POSITIONS])
+{
+    const struct attend_shape *shape = call->shape;
+    const int8_t *k8 = call->block->k8;
+    size_t block_bytes = (size_t)shape->padded * KERNEL_ROWS;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (uint32_t k = 0; k < shape->padded / 64; k++) {
+        const int8_t *keys = k8 + (size_t)k * 1024;
+        _tile_loadd(4, call->q8 + k * 64, call->q_stride);
+        _tile_loadd(6, keys, 64);
+        _tile_loadd(7, keys + block_bytes, 64);
+        _tile_dpbssd(0, 4, 6);
+        _tile_dpbssd(1, 4, 7);
+        _tile_loadd(6, keys + 2 * block_bytes, 64);
+        _tile_loadd(7, keys + 3 * block_bytes, 64);
+        _tile_dpbssd(2, 4, 6);
+        _tile_dpbssd(3, 4, 7);
+    }
+    enum { STRIDE = POSITIONS * sizeof(int32_t) };
+    _tile_stored(0, acc[0], STRIDE);
+    _tile_stored(1, acc[0] + 16, STRIDE);
+    _tile_stored(2, acc[0] + 32, STRIDE);
+    _tile_stored(3, acc[0] + 48, STRIDE);
+}
+
+/* O by tiles: the two digits of w, unsigned, times v8. */
+static void value_tiles(const struct attend_block_call *call, uint8_t low[][POSITIONS], uint8_t high[][POSITIONS])
+{
+    _Alignas(64) int32_t sums[4][KERNEL_ROWS][KERNEL_ROWS]; /* low, high of two blocks of dimensions */
+    _tile_loadd(4, low, POSITIONS);
+    _tile_loadd(5, high, POSITIONS);
+    for (uint32_t i = 0; i < call->shape->padded; i += 2 * KERNEL_ROWS) {
+        const int8_t *values = call->block->v8 + (size_t)i * POSITIONS;
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+        _tile_loadd(6, values, 64);
+        _tile_loadd(7, values + 1024, 64);
+        _tile_dpbusd(0, 4, 6);
+        _tile_dpbusd(1, 5, 6);
+        _tile_dpbusd(2, 4, 7);
+        _tile_dpbusd(3, 5, 7);
+        _tile_stored(0, sums[0], 64);
+        _tile_stored(1, sums[1], 64);
+        _tile_stored(2, sums[2], 64);
+        _tile_stored(3, sums[3], 64);
+        for (uint32_t r = 0; r < call->rows; r++) {
+            int32_t *O = call->O + r * call->O_stride + i;
+            _mm512_storeu_si512(O, _mm512_add_epi32(_mm512_load_si512(sums[0][r]),
+                                                    _mm512_slli_epi32(_mm512_load_si512(sums[1][r]), 8)));
+            _mm512_storeu_si512(O + KERNEL_ROWS, _mm512_add_epi32(_mm512_load_si512(sums[2][r]),
+                                                                  _mm512_slli_epi32(_mm512_load_si512(sums[3][r]), 8)));
+        }
+    }
+}
+#endif
+
 /* Scores to weights of one query: acc[64] -> w in two digits, Z, K, S. Returns 1 for RANGE. */
 #if defined(__AVX512F__)
-ALWAYS_INLINE __m512i score_halves(__m512i acc, __m512i s_q, __m512i t_k, __m512i half2, __m128i a2)
+/* EXP15's mantissas as products of 2^-(a/32) * (2^15 - 1) and 2^-(b/1024), i = 32 * a +
+ * b, in single precision: rounded to nearest, each of the 1,024 is the table's
+ * (tests/test_cpu_operations.c compares them all). */
+static const float exp_coarse[32] = {
+    0x1.fffc00p+14f, 0x1.f5037cp+14f, 0x1.ea4726p+14f, 0x1.dfc5b4p+14f, 0x1.d57de2p+14f, 0x1.cb6e76p+14f,
+    0x1.c1963ap+14f, 0x1.b7f400p+14f, 0x1.ae869cp+14f, 0x1.a54cf0p+14f, 0x1.9c45e0p+14f, 0x1.937054p+14f,
+    0x1.8acb3ep+14f, 0x1.825594p+14f, 0x1.7a0e54p+14f, 0x1.71f47ap+14f, 0x1.6a0712p+14f, 0x1.624526p+14f,
+    0x1.5aadc8p+14f, 0x1.53400ep+14f, 0x1.4bfb16p+14f, 0x1.44ddfcp+14f, 0x1.3de7e8p+14f, 0x1.371806p+14f,
+    0x1.306d80p+14f, 0x1.29e78cp+14f, 0x1.238560p+14f, 0x1.1d4638p+14f, 0x1.172956p+14f, 0x1.112dfap+14f,
+    0x1.0b5370p+14f, 0x1.059902p+14f,
+};
+static const float exp_fine[32] = {
+    0x1.000000p+0f, 0x1.ffa74ep-1f, 0x1.ff4eacp-1f, 0x1.fef61ap-1f, 0x1.fe9d96p-1f, 0x1.fe4522p-1f, 0x1.fdecbep-1f,
+    0x1.fd9468p-1f, 0x1.fd3c22p-1f, 0x1.fce3ecp-1f, 0x1.fc8bc4p-1f, 0x1.fc33acp-1f, 0x1.fbdba4p-1f, 0x1.fb83aap-1f,
+    0x1.fb2bc0p-1f, 0x1.fad3e4p-1f, 0x1.fa7c18p-1f, 0x1.fa245cp-1f, 0x1.f9ccaep-1f, 0x1.f97510p-1f, 0x1.f91d80p-1f,
+    0x1.f8c600p-1f, 0x1.f86e90p-1f, 0x1.f8172ep-1f, 0x1.f7bfdap-1f, 0x1.f76898p-1f, 0x1.f71164p-1f, 0x1.f6ba3ep-1f,
+    0x1.f66328p-1f, 0x1.f60c20p-1f, 0x1.f5b528p-1f, 0x1.f55e40p-1f,
+};
+
+ALWAYS_INLINE __m512i exp15(__m512i D, const __m512 tables[4])
+{
+    enum { NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
+    __m512 coarse = _mm512_permutex2var_ps(tables[0], _mm512_srli_epi32(D, 5), tables[1]);
+    __m512 fine = _mm512_permutex2var_ps(tables[2], D, tables[3]);
+    __m512i mantissa = _mm512_cvt_roundps_epi32(_mm512_mul_round_ps(coarse, fine, NEAREST), NEAREST);
+    return _mm512_srlv_epi32(mantissa, _mm512_srli_epi32(D, 10));
+}
+
+/* What all queries need of a block. */
+struct weighing {
+    const struct attend_shape *shape;
+    __m512i t_even[POSITION_BLOCKS], t_odd[POSITION_BLOCKS], k_v[POSITION_BLOCKS];
+    __m512i half2;
+    __m128i a2;
+    __m512 tables[4];
+    int32_t largest_t;
+};
+
+ALWAYS_INLINE void weighing_begin(struct weighing *w, const struct attend_shape *shape, const struct key_block *block)
+{
+    __m512i most = _mm512_setzero_si512();
+    for (int b = 0; b < POSITION_BLOCKS; b++) {
+        w->t_even[b] = _mm512_loadu_si512(block->t_k + 16 * b);
+        w->t_odd[b] = _mm512_srli_epi64(w->t_even[b], 32);
+        w->k_v[b] = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(block->k_v + 16 * b)));
+        most = _mm512_max_epi32(most, w->t_even[b]);
+    }
+    w->shape = shape;
+    w->half2 = _mm512_set1_epi64(shape->a2 ? INT64_C(1) << (shape->a2 - 1) : 0);
+    w->a2 = _mm_cvtsi32_si128(shape->a2);
+    w->tables[0] = _mm512_loadu_ps(exp_coarse);
+    w->tables[1] = _mm512_loadu_ps(exp_coarse + 16);
+    w->tables[2] = _mm512_loadu_ps(exp_fine);
+    w->tables[3] = _mm512_loadu_ps(exp_fine + 16);
+    w->largest_t = _mm512_reduce_max_epi32(most);
+}
+
+ALWAYS_INLINE __m512i score_halves(__m512i acc, __m512i s_q, __m512i t_k, const struct weighing *w)
 {
     const __m512i half1 = _mm512_set1_epi64(1 << 21);
     __m512i z = _mm512_srai_epi64(_mm512_add_epi64(_mm512_mul_epi32(acc, s_q), half1), 22);
-    return _mm512_sra_epi64(_mm512_add_epi64(_mm512_mul_epi32(z, t_k), half2), a2);
+    return _mm512_sra_epi64(_mm512_add_epi64(_mm512_mul_epi32(z, t_k), w->half2), w->a2);
 }
 
-static int weigh(const struct attend_shape *shape, const struct key_block *block, const int32_t *acc, int32_t s_query,
-                 uint64_t visible, struct attend_partial *partial, uint8_t *low, uint8_t *high)
+/* Lanes of visible positions whose score leaves its bound. */
+static int scores_outside(__m512i even, __m512i odd, __mmask16 visible)
 {
     const __m512i least = _mm512_set1_epi64(-(INT64_C(1) << 31)), most = _mm512_set1_epi64(INT64_C(1) << 31);
-    __m512i half2 = _mm512_set1_epi64(shape->a2 ? INT64_C(1) << (shape->a2 - 1) : 0);
-    __m512i s_q = _mm512_set1_epi64(s_query), z[POSITION_BLOCKS];
-    __m128i a2 = _mm_cvtsi32_si128(shape->a2);
-    __m512i top = _mm512_set1_epi32(INT32_MIN);
-    uint32_t bad = 0;
+    uint32_t out_even = _mm512_cmple_epi64_mask(even, least) | _mm512_cmpge_epi64_mask(even, most);
+    uint32_t out_odd = _mm512_cmple_epi64_mask(odd, least) | _mm512_cmpge_epi64_mask(odd, most);
+    for (int i = 0; i < 8 && (out_even | out_odd); i++)
+        if ((out_even >> i & (uint32_t)visible >> (2 * i) & 1) || (out_odd >> i & (uint32_t)visible >> (2 * i + 1) & 1))
+            return 1;
+    return 0;
+}
+
+static __m512i softcap_vector(const int32_t *cap, __m512i z)
+{
+    int32_t scores[KERNEL_ROWS];
+    _mm512_storeu_si512(scores, z);
+    for (int i = 0; i < KERNEL_ROWS; i++)
+        scores[i] = (int32_t)score_softcap(cap, scores[i]);
+    return _mm512_loadu_si512(scores);
+}
+
+/* Whether no score of this query can leave its bound, whatever the products are. */
+static int is_bounded(const struct weighing *w, int32_t s_query)
+{
+    int64_t acc = (int64_t)127 * 127 * w->shape->size;
+    if (s_query < 0)
+        return 0;
+    int64_t first = round_shift(acc * s_query, 22) + 1;
+    return first < INT64_C(1) << 31 && round_shift(first * w->largest_t, w->shape->a2) + 1 < INT64_C(1) << 31;
+}
+
+ALWAYS_INLINE int weigh(const struct weighing *w, const int32_t *acc, int32_t s_query, uint64_t visible,
+                        struct attend_partial *partial, uint8_t *low, uint8_t *high)
+{
+    __m512i s_q = _mm512_set1_epi64(s_query), z[POSITION_BLOCKS], e[POSITION_BLOCKS];
+    __m512i top = _mm512_set1_epi32(INT32_MIN), k_top = _mm512_setzero_si512();
+    int bad = 0, is_checked = !is_bounded(w, s_query);
     for (int b = 0; b < POSITION_BLOCKS; b++) {
         __mmask16 mask = (__mmask16)(visible >> (16 * b));
-        __m512i sums = _mm512_load_si512(acc + 16 * b), t_k = _mm512_loadu_si512(block->t_k + 16 * b);
-        __m512i even = score_halves(sums, s_q, t_k, half2, a2);
-        __m512i odd = score_halves(_mm512_srli_epi64(sums, 32), s_q, _mm512_srli_epi64(t_k, 32), half2, a2);
-        __mmask16 out_even = _mm512_cmple_epi64_mask(even, least) | _mm512_cmpge_epi64_mask(even, most);
-        __mmask16 out_odd = _mm512_cmple_epi64_mask(odd, least) | _mm512_cmpge_epi64_mask(odd, most);
-        if (out_even | out_odd)
-            for (int i = 0; i < 8; i++)
-                bad |= (((uint32_t)out_even >> i & 1) & ((uint32_t)mask >> (2 * i) & 1)) |
-                       (((uint32_t)out_odd >> i & 1) & ((uint32_t)mask >> (2 * i + 1) & 1));
+        __m512i sums = _mm512_load_si512(acc + 16 * b);
+        __m512i even = score_halves(sums, s_q, w->t_even[b], w);
+        __m512i odd = score_halves(_mm512_srli_epi64(sums, 32), s_q, w->t_odd[b], w);
+        if (is_checked)
+            bad |= scores_outside(even, odd, mask);
         z[b] = _mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA);
-        if (shape->cap) {
-            int32_t scores[KERNEL_ROWS];
-            _mm512_storeu_si512(scores, z[b]);
-            for (int i = 0; i < KERNEL_ROWS; i++)
-                scores[i] = (int32_t)score_softcap(shape->cap, scores[i]);
-            z[b] = _mm512_loadu_si512(scores);
-        }
+        if (w->shape->cap)
+            z[b] = softcap_vector(w->shape->cap, z[b]);
         top = _mm512_mask_max_epi32(top, mask, top, z[b]);
+        k_top = _mm512_mask_max_epi32(k_top, mask, k_top, w->k_v[b]);
     }
-    int32_t Z = _mm512_reduce_max_epi32(top);
-    __m512i k_top = _mm512_setzero_si512(), k_v[POSITION_BLOCKS];
-    for (int b = 0; b < POSITION_BLOCKS; b++) {
-        k_v[b] = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(block->k_v + 16 * b)));
-        k_top = _mm512_mask_max_epi32(k_top, (__mmask16)(visible >> (16 * b)), k_top, k_v[b]);
-    }
-    int32_t K = _mm512_reduce_max_epi32(k_top);
-    __m512i sum = _mm512_setzero_si512();
+    int32_t Z = _mm512_reduce_max_epi32(top), K = _mm512_reduce_max_epi32(k_top);
+    __m512i sum = _mm512_setzero_si512(), Z_all = _mm512_set1_epi32(Z), K_all = _mm512_set1_epi32(K);
     for (int b = 0; b < POSITION_BLOCKS; b++) {
         __mmask16 mask = (__mmask16)(visible >> (16 * b));
-        __m512i D = _mm512_sub_epi32(_mm512_set1_epi32(Z), z[b]);
-        __m512i mantissa = _mm512_i32gather_epi32(_mm512_and_si512(D, _mm512_set1_epi32(1023)), shape->exp15, 4);
-        __m512i e = _mm512_maskz_srlv_epi32(mask, mantissa, _mm512_srli_epi32(D, 10));
-        sum = _mm512_add_epi32(sum, e);
-        __m512i w = _mm512_srlv_epi32(e, _mm512_sub_epi32(_mm512_set1_epi32(K), k_v[b]));
-        _mm_storeu_si128((__m128i *)(low + 16 * b), _mm512_cvtepi32_epi8(w));
-        _mm_storeu_si128((__m128i *)(high + 16 * b), _mm512_cvtepi32_epi8(_mm512_srli_epi32(w, 8)));
+        e[b] = _mm512_maskz_mov_epi32(mask, exp15(_mm512_sub_epi32(Z_all, z[b]), w->tables));
+        sum = _mm512_add_epi32(sum, e[b]);
+        e[b] = _mm512_srlv_epi32(e[b], _mm512_sub_epi32(K_all, w->k_v[b]));
     }
+    /* Packing works within 128 bits: the last permutation puts the positions in order. */
+    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    const __m512i low_byte = _mm512_set1_epi16(255);
+    __m512i w01 = _mm512_packus_epi32(e[0], e[1]), w23 = _mm512_packus_epi32(e[2], e[3]);
+    __m512i lows = _mm512_packus_epi16(_mm512_and_si512(w01, low_byte), _mm512_and_si512(w23, low_byte));
+    __m512i highs = _mm512_packus_epi16(_mm512_srli_epi16(w01, 8), _mm512_srli_epi16(w23, 8));
+    _mm512_store_si512(low, _mm512_permutexvar_epi32(order, lows));
+    _mm512_store_si512(high, _mm512_permutexvar_epi32(order, highs));
     *partial = (struct attend_partial){.Z = Z, .K = K, .S = (uint32_t)_mm512_reduce_add_epi32(sum)};
-    return bad != 0;
+    return bad;
 }
 #else
-static int weigh(const struct attend_shape *shape, const struct key_block *block, const int32_t *acc, int32_t s_query,
-                 uint64_t visible, struct attend_partial *partial, uint8_t *low, uint8_t *high)
+struct weighing {
+    const struct attend_shape *shape;
+    const struct key_block *block;
+};
+
+static void weighing_begin(struct weighing *w, const struct attend_shape *shape, const struct key_block *block)
 {
+    *w = (struct weighing){shape, block};
+}
+
+static int weigh(const struct weighing *w, const int32_t *acc, int32_t s_query, uint64_t visible,
+                 struct attend_partial *partial, uint8_t *low, uint8_t *high)
+{
+    const struct attend_shape *shape = w->shape;
+    const struct key_block *block = w->block;
     int32_t z[POSITIONS], Z = INT32_MIN, K = 0;
     int bad = 0;
     for (int p = 0; p < POSITIONS; p++) {
@@ -142,15 +295,15 @@ static int weigh(const struct attend_shape *shape, const struct key_block *block
     }
     uint32_t S = 0;
     for (int p = 0; p < POSITIONS; p++) {
-        uint32_t w = 0;
+        uint32_t weight = 0;
         if (visible >> p & 1) {
             uint32_t D = (uint32_t)Z - (uint32_t)z[p], octaves = D >> 10;
             uint32_t e = octaves >= 15 ? 0 : shape->exp15[D & 1023] >> octaves;
             S += e;
-            w = e >> (K - block->k_v[p]);
+            weight = e >> (K - block->k_v[p]);
         }
-        low[p] = (uint8_t)w;
-        high[p] = (uint8_t)(w >> 8);
+        low[p] = (uint8_t)weight;
+        high[p] = (uint8_t)(weight >> 8);
     }
     *partial = (struct attend_partial){.Z = Z, .K = K, .S = S};
     return bad;
@@ -214,11 +367,35 @@ static void weighted_values(const struct attend_block_call *call, uint8_t low[][
 }
 #endif
 
+static void block_products(const struct attend_block_call *call, int32_t acc[][POSITIONS])
+{
+#if defined(__AMX_INT8__)
+    if (call->rows >= AMX_FROM_ROWS) {
+        score_tiles(call, acc);
+        return;
+    }
+#endif
+    score_products(call, acc);
+}
+
+static void block_values(const struct attend_block_call *call, uint8_t low[][POSITIONS], uint8_t high[][POSITIONS])
+{
+#if defined(__AMX_INT8__)
+    if (call->rows >= AMX_FROM_ROWS) {
+        value_tiles(call, low, high);
+        return;
+    }
+#endif
+    weighted_values(call, low, high);
+}
+
 void KERNEL(attend_block)(const struct attend_block_call *call)
 {
     _Alignas(64) int32_t acc[KERNEL_ROWS][POSITIONS];
     _Alignas(64) uint8_t low[KERNEL_ROWS][POSITIONS], high[KERNEL_ROWS][POSITIONS];
-    score_products(call, acc);
+    struct weighing weighing;
+    weighing_begin(&weighing, call->shape, call->block);
+    block_products(call, acc);
     for (uint32_t r = 0; r < call->rows; r++) {
         struct attend_partial *partial = &call->partial[r * call->partial_stride];
         uint64_t visible = visible_mask(call->begin[r], call->end[r]);
@@ -226,17 +403,103 @@ void KERNEL(attend_block)(const struct attend_block_call *call)
             *partial = (struct attend_partial){.Z = INT32_MIN, .K = -1};
             memset(low[r], 0, POSITIONS);
             memset(high[r], 0, POSITIONS);
-        } else if (weigh(call->shape, call->block, acc[r], call->s_q[r], visible, partial, low[r], high[r]))
+        } else if (weigh(&weighing, acc[r], call->s_q[r], visible, partial, low[r], high[r]))
             kernel_mark_range(call->range[r], call->operation);
     }
-    weighted_values(call, low, high);
+    block_values(call, low, high);
 }
+
+void KERNEL(attend_begin)(void)
+{
+#if defined(__AMX_INT8__)
+    amx_configure(AMX_ROWS, AMX_ROWS);
+#endif
+}
+
+void KERNEL(attend_end)(void)
+{
+#if defined(__AMX_INT8__)
+    amx_release();
+#endif
+}
+
+/* A block's part in the sums over blocks. */
+struct part {
+    int64_t f, half, k;
+    uint64_t block;
+};
+enum { PARTS = 64 }; /* taken together at a time */
+
+/* B_i += RS(O_j,i * f_j, 15 + K - K_j) over the parts. */
+static void add_parts(const struct part *parts, uint32_t count, const int32_t *O, uint32_t padded, uint32_t size, int64_t *B)
+{
+#if defined(__AVX512F__)
+    /* Even and odd elements of each 16 apart: B is in that order until attend_combine undoes it. */
+    for (uint32_t i = 0; i < size; i += KERNEL_ROWS) {
+        __m512i even = _mm512_loadu_si512(B + i), odd = _mm512_loadu_si512(B + i + 8);
+        for (uint32_t j = 0; j < count; j++) {
+            __m512i values = _mm512_loadu_si512(O + parts[j].block * padded + i), f = _mm512_set1_epi64(parts[j].f);
+            __m512i half = _mm512_set1_epi64(parts[j].half), k = _mm512_set1_epi64(parts[j].k);
+            __m512i first = _mm512_mul_epi32(values, f), second = _mm512_mul_epi32(_mm512_srli_epi64(values, 32), f);
+            even = _mm512_add_epi64(even, _mm512_srav_epi64(_mm512_add_epi64(first, half), k));
+            odd = _mm512_add_epi64(odd, _mm512_srav_epi64(_mm512_add_epi64(second, half), k));
+        }
+        _mm512_storeu_si512(B + i, even);
+        _mm512_storeu_si512(B + i + 8, odd);
+    }
+#else
+    for (uint32_t j = 0; j < count; j++)
+        for (uint32_t i = 0; i < size; i++)
+            B[i] += ((int64_t)O[parts[j].block * padded + i] * parts[j].f + parts[j].half) >> parts[j].k;
+#endif
+}
+
+/* o_i = RS(RS(B_i, d) * R, k); 1 for RANGE. */
+static int divide_sums(const int64_t *B, uint32_t size, int d, int64_t R, int k, int32_t *o)
+{
+    int bad = 0;
+    for (uint32_t i = 0; i < size; i++) {
+#if defined(__AVX512F__)
+        uint32_t lane = i % KERNEL_ROWS, at = i - lane + lane % 2 * 8 + lane / 2;
+#else
+        uint32_t at = i;
+#endif
+        int64_t value = round_shift(round_shift(B[at], d) * R, k);
+        bad |= value >= INT64_C(1) << 31 || value <= -(INT64_C(1) << 31);
+        o[i] = (int32_t)(uint32_t)(uint64_t)value;
+    }
+    return bad;
+}
+
+#if defined(__AVX512F__)
+/* The same for whole vectors. */
+static int divide_vectors(const int64_t *B, uint32_t size, int down, int64_t reciprocal, int k, int32_t *o)
+{
+    const __m512i least = _mm512_set1_epi64(-(INT64_C(1) << 31)), most = _mm512_set1_epi64(INT64_C(1) << 31);
+    __m512i R = _mm512_set1_epi64(reciprocal), half_d = _mm512_set1_epi64(down ? INT64_C(1) << (down - 1) : 0);
+    __m512i half_k = _mm512_set1_epi64(INT64_C(1) << (k - 1));
+    __m128i d = _mm_cvtsi32_si128(down), shift = _mm_cvtsi32_si128(k);
+    __mmask8 bad = 0;
+    for (uint32_t i = 0; i < size; i += KERNEL_ROWS) {
+        __m512i half[2];
+        for (int h = 0; h < 2; h++) {
+            __m512i value = _mm512_sra_epi64(_mm512_add_epi64(_mm512_loadu_si512(B + i + 8 * h), half_d), d);
+            half[h] = _mm512_sra_epi64(_mm512_add_epi64(_mm512_mullo_epi64(value, R), half_k), shift);
+            bad |= _mm512_cmple_epi64_mask(half[h], least) | _mm512_cmpge_epi64_mask(half[h], most);
+        }
+        _mm512_storeu_si512(o + i, _mm512_mask_shuffle_epi32(half[0], 0xAAAA, half[1], _MM_PERM_CCAA));
+    }
+    return bad != 0;
+}
+#endif
 
 int KERNEL(attend_combine)(const struct attend_combine_call *call)
 {
-    uint32_t size = call->shape->size, padded = call->shape->padded;
-    int64_t B[KERNEL_MAX_HEAD] = {0}, S = 0;
+    uint32_t size = call->shape->size, whole = (size + KERNEL_ROWS - 1) / KERNEL_ROWS * KERNEL_ROWS, count = 0;
+    int64_t B[KERNEL_MAX_HEAD], S = 0;
     int32_t Z = INT32_MIN, K = 0;
+    struct part parts[PARTS];
+    memset(B, 0, whole * sizeof *B);
     for (uint64_t j = 0; j < call->blocks; j++)
         if (call->partial[j].K >= 0) {
             Z = call->partial[j].Z > Z ? call->partial[j].Z : Z;
@@ -247,21 +510,21 @@ int KERNEL(attend_combine)(const struct attend_combine_call *call)
         uint32_t D = (uint32_t)Z - (uint32_t)partial->Z, octaves = D >> 10;
         if (partial->K < 0 || octaves >= 31)
             continue;
-        int32_t f = (int32_t)(call->shape->exp31[D & 1023] >> octaves);
-        S += round_shift((int64_t)partial->S * f, 15);
+        int64_t f = (int64_t)(call->shape->exp31[D & 1023] >> octaves);
         int k = 15 + K - partial->K;
-        int64_t half = INT64_C(1) << (k - 1);
-        const int32_t *O = call->O + j * padded;
-        for (uint32_t i = 0; i < size; i++)
-            B[i] += ((int64_t)O[i] * f + half) >> k;
+        S += round_shift((int64_t)partial->S * f, 15);
+        parts[count++] = (struct part){f, INT64_C(1) << (k - 1), k, j};
+        if (count == PARTS) {
+            add_parts(parts, count, call->O, call->shape->padded, size, B);
+            count = 0;
+        }
     }
+    add_parts(parts, count, call->O, call->shape->padded, size, B);
     int d = S >> 32 ? 32 - __builtin_clz((uint32_t)(S >> 32)) : 0;
     int64_t R = (int64_t)((UINT64_C(1) << 55) / ((uint64_t)S >> d));
-    int bad = 0;
-    for (uint32_t i = 0; i < size; i++) {
-        int64_t o = round_shift(round_shift(B[i], d) * R, 53 - K);
-        bad |= o >= INT64_C(1) << 31 || o <= -(INT64_C(1) << 31);
-        call->o[i] = (int32_t)(uint32_t)(uint64_t)o;
-    }
-    return bad;
+#if defined(__AVX512F__)
+    if (size == whole)
+        return divide_vectors(B, size, d, R, 53 - K, call->o);
+#endif
+    return divide_sums(B, size, d, R, 53 - K, call->o);
 }
