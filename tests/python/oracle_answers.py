@@ -7,7 +7,6 @@ import time
 import oracle
 import oracle_sampling as sampling
 import oracle_tables as tables
-from checks import Checks
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BULLA = os.path.join(os.environ.get("BULLA_BUILD", os.path.join(ROOT, "build", "release")), "src", "bulla")
@@ -72,9 +71,3 @@ def check_answer(checks, model, question, options):
     checks.true(len(output) == most if finish == "length" else len(output) <= most, f"{what}: its length")
     print(f"{what}: {len(prompt)} + {len(output)} tokens, {finish}, {time.monotonic() - start:.1f} s", flush=True)
     return printed
-
-
-def skip_without_verbs():
-    for verb in ("import", "inspect", "run"):
-        if subprocess.run([BULLA, verb, "--help"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
-            Checks.skip(f"the program has no verb {verb} yet")
