@@ -22,7 +22,9 @@ static const struct option_spec options[] = {
     {"program", 0, OPTION_FLAG, offsetof(struct inspect_options, program), NULL,
      "print the program as JSON: its operations with their constants, and its tensors (docs/program.md)", 0, 0},
     {"tensor", 0, OPTION_TEXT, offsetof(struct inspect_options, tensor), "NAME",
-     "write the raw bytes of this tensor, row after row, little-endian", 0, 0},
+     "write the raw bytes of this tensor, row after row, little-endian; of several, one after another, for "
+     "names with commas between them",
+     0, 0},
 };
 
 #define FACT "%-15s "
@@ -147,19 +149,40 @@ static int print_program(const bulla_model *model, bulla_error *error)
     return BULLA_OK;
 }
 
-static int write_tensor(const char *path, const bulla_model *model, const char *name, bulla_error *error)
+/* The tensor of this name (of `length` bytes), or -1. */
+static int64_t find_tensor(const bulla_program *program, const char *name, size_t length)
+{
+    for (uint32_t i = 0; i < program->tensor_count; i++)
+        if (strlen(program->tensors[i].name) == length && memcmp(program->tensors[i].name, name, length) == 0)
+            return i;
+    return -1;
+}
+
+/* Goes through a list of names: looks whether each is there, or writes each. */
+static int each_tensor(const char *path, const bulla_program *program, const char *names, int writes,
+                       bulla_error *error)
+{
+    for (const char *name = names;; name += strcspn(name, ",") + 1) {
+        size_t length = strcspn(name, ",");
+        int64_t tensor = find_tensor(program, name, length);
+        if (tensor < 0)
+            return bulla_fail(error, BULLA_E_USAGE,
+                              "%s: no tensor is named \"%.*s\"; `bulla inspect --program` lists all %u", path,
+                              (int)(length > 100 ? 100 : length), name, program->tensor_count);
+        if (writes)
+            fwrite(program->data[tensor], 1, program->tensors[tensor].bytes, stdout);
+        if (name[length] == 0)
+            return BULLA_OK;
+    }
+}
+
+static int write_tensors(const char *path, const bulla_model *model, const char *names, bulla_error *error)
 {
     const bulla_program *program = bulla_model_program(model);
-    for (uint32_t i = 0; i < program->tensor_count; i++) {
-        if (strcmp(program->tensors[i].name, name) != 0)
-            continue;
-        if (output_is_terminal(stdout))
-            return bulla_fail(error, BULLA_E_USAGE, "a tensor's bytes are not for a terminal: redirect them to a file");
-        fwrite(program->data[i], 1, program->tensors[i].bytes, stdout);
-        return BULLA_OK;
-    }
-    return bulla_fail(error, BULLA_E_USAGE, "%s: no tensor is named \"%s\"; `bulla inspect --program` lists all %u",
-                      path, name, program->tensor_count);
+    if (output_is_terminal(stdout))
+        return bulla_fail(error, BULLA_E_USAGE, "a tensor's bytes are not for a terminal: redirect them to a file");
+    int code = each_tensor(path, program, names, 0, error);
+    return code == BULLA_OK ? each_tensor(path, program, names, 1, error) : code;
 }
 
 static int run(const struct verb *verb, int argc, char **argv, bulla_error *error)
@@ -177,7 +200,7 @@ static int run(const struct verb *verb, int argc, char **argv, bulla_error *erro
     if (chosen.program)
         code = print_program(model, error);
     else if (chosen.tensor)
-        code = write_tensor(argv[0], model, chosen.tensor, error);
+        code = write_tensors(argv[0], model, chosen.tensor, error);
     else
         code = print_summary(argv[0], model, error);
     bulla_model_close(model);

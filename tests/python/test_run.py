@@ -151,6 +151,13 @@ def check_inspect(checks, model):
         for length in tensor["shape"]:
             count *= length
         checks.equal((status, len(output)), (DONE, count * sizes[tensor["dtype"]]), f"--tensor {tensor['name']}")
+    names = [tensor["name"] for tensor in program["tensors"]]
+    parts = [bulla("inspect", model, "--tensor", name)[1] for name in names[:5]]
+    checks.equal(bulla("inspect", model, "--tensor", ",".join(names[:5]))[1], b"".join(parts), "several tensors")
+    checks.equal(len(bulla("inspect", model, "--tensor", ",".join(names))[1]),
+                 sum(tensor["bytes"] for tensor in program["tensors"]), "all tensors")
+    check_refusal(checks, ("inspect", model, "--tensor", names[0] + ",x"), ['"x"'], "one that is not there", USAGE)
+    check_refusal(checks, ("inspect", model, "--tensor", names[0] + ","), ['""'], "an empty name", USAGE)
     check_refusal(checks, ("inspect", model, "--tensor", "nothing"), ['"nothing"', "--program"], "no tensor", USAGE)
     check_refusal(checks, ("inspect", model, "--tensor", "x", "--program"), ["exclude"], "both", USAGE)
     with open("/dev/full", "w") as full:
