@@ -150,8 +150,8 @@ static inline uint8_t *engine_head_page(const bulla_engine *engine, const bulla_
            head * place->head_bytes;
 }
 
-/* Row operations of a stage at one row (rows.c); attention of a stage (attend.c). */
-void rows_run(bulla_engine *engine, const struct stage *stage, uint32_t row, void *scratch);
+/* Row operations of a stage at rows [begin, end) (rows.c); attention of a stage (attend.c). */
+void rows_run(bulla_engine *engine, const struct stage *stage, uint32_t begin, uint32_t end, void *scratch);
 void attend_run(bulla_engine *engine, uint32_t stage, unsigned thread);
 size_t attend_area_bytes(const struct plan *plan, uint64_t blocks);
 

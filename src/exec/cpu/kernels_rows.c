@@ -327,6 +327,17 @@ ALWAYS_INLINE void turn_pairs(__m512i a, __m512i b, __m512i c, __m512i s, __m512
     *second = join(round_shift(even, half, k), round_shift(odd, half, k));
 }
 
+/* Eight pairs of neighbours: elements 2i and 2i + 1 turned by c[i], s[i] in 64-bit lanes. */
+ALWAYS_INLINE __m512i turn_neighbours(__m512i a, __m512i c, __m512i s)
+{
+    const __m512i half = _mm512_set1_epi64(1 << 13);
+    const __m128i k = _mm_cvtsi32_si128(14);
+    __m512i b = _mm512_srli_epi64(a, 32);
+    __m512i first = _mm512_sub_epi64(_mm512_mul_epi32(a, c), _mm512_mul_epi32(b, s));
+    __m512i second = _mm512_add_epi64(_mm512_mul_epi32(a, s), _mm512_mul_epi32(b, c));
+    return join(round_shift(first, half, k), round_shift(second, half, k));
+}
+
 static int is_small(const int32_t *x, uint32_t n)
 {
     __m512i plain = _mm512_setzero_si512();
@@ -342,25 +353,32 @@ int KERNEL(rope)(const int32_t *x, uint32_t heads, uint32_t size, uint32_t rotar
                  uint64_t position, const int16_t *cosine, int32_t *y)
 {
     int bad = 0;
-    if (!half || rotary % 32 || rotary > KERNEL_MAX_HEAD || !is_small(x, heads * size)) {
+    if (rotary % 32 || rotary > KERNEL_MAX_HEAD || !is_small(x, heads * size)) {
         for (uint32_t h = 0; h < heads; h++)
             bad |= reference_rope(x + (size_t)h * size, size, rotary, half, turn, position, cosine, y + (size_t)h * size);
         return bad;
     }
-    int32_t c[KERNEL_MAX_HEAD / 2], s[KERNEL_MAX_HEAD / 2];
+    /* 32 bits a pair for halves, 64 for neighbours. */
+    int32_t c[KERNEL_MAX_HEAD], s[KERNEL_MAX_HEAD];
+    uint32_t step = half ? 1 : 2;
     for (uint32_t i = 0; i < rotary / 2; i++) {
         uint64_t n = (position * turn[i] + (UINT64_C(1) << 47)) >> 48;
-        c[i] = cosine[n];
-        s[i] = cosine[(n - (1 << 14)) & 0xFFFF];
+        c[i * step] = cosine[n];
+        s[i * step] = cosine[(n - (1 << 14)) & 0xFFFF];
     }
     for (uint32_t h = 0; h < heads; h++, x += size, y += size) {
-        for (uint32_t i = 0; i < rotary / 2; i += LANES) {
-            __m512i first, second;
-            turn_pairs(_mm512_loadu_si512(x + i), _mm512_loadu_si512(x + i + rotary / 2), _mm512_loadu_si512(c + i),
-                       _mm512_loadu_si512(s + i), &first, &second);
-            _mm512_storeu_si512(y + i, first);
-            _mm512_storeu_si512(y + i + rotary / 2, second);
-        }
+        if (half)
+            for (uint32_t i = 0; i < rotary / 2; i += LANES) {
+                __m512i first, second;
+                turn_pairs(_mm512_loadu_si512(x + i), _mm512_loadu_si512(x + i + rotary / 2), _mm512_loadu_si512(c + i),
+                           _mm512_loadu_si512(s + i), &first, &second);
+                _mm512_storeu_si512(y + i, first);
+                _mm512_storeu_si512(y + i + rotary / 2, second);
+            }
+        else
+            for (uint32_t i = 0; i < rotary; i += LANES)
+                _mm512_storeu_si512(y + i, turn_neighbours(_mm512_loadu_si512(x + i), _mm512_loadu_si512(c + i),
+                                                           _mm512_loadu_si512(s + i)));
         memcpy(y + rotary, x + rotary, (size - rotary) * sizeof *y);
     }
     return 0;

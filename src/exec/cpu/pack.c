@@ -2,6 +2,10 @@
 
 #include <string.h>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 void pack_linear_shape(struct packed_linear *linear, uint32_t rows, uint32_t columns, int32_t k1, int32_t k2)
 {
     *linear = (struct packed_linear){.rows = rows, .columns = columns, .k1 = k1, .k2 = k2};
@@ -86,4 +90,27 @@ void pack_value(int8_t *v8, uint32_t slot, const int8_t *value, uint32_t size)
     int8_t *to = v8 + slot / 4 * 64 + slot % 4;
     for (uint32_t i = 0; i < size; i++)
         to[(size_t)(i / KERNEL_ROWS) * KERNEL_POSITIONS * KERNEL_ROWS + i % KERNEL_ROWS * 4] = value[i];
+}
+
+void pack_four_values(int8_t *v8, uint32_t slot, const int8_t *values, size_t stride, uint32_t size)
+{
+    uint32_t i = 0;
+#if defined(__SSE2__)
+    /* Bytes of 16 dimensions interleaved: (0, 1) and (2, 3), then pairs of both. */
+    int8_t *line = v8 + slot / 4 * 64;
+    for (; i + KERNEL_ROWS <= size; i += KERNEL_ROWS, line += KERNEL_POSITIONS * KERNEL_ROWS) {
+        __m128i v[4];
+        for (int p = 0; p < 4; p++)
+            v[p] = _mm_loadu_si128((const __m128i *)(const void *)(values + p * stride + i));
+        __m128i low01 = _mm_unpacklo_epi8(v[0], v[1]), high01 = _mm_unpackhi_epi8(v[0], v[1]);
+        __m128i low23 = _mm_unpacklo_epi8(v[2], v[3]), high23 = _mm_unpackhi_epi8(v[2], v[3]);
+        __m128i *to = (__m128i *)(void *)line;
+        _mm_store_si128(to, _mm_unpacklo_epi16(low01, low23));
+        _mm_store_si128(to + 1, _mm_unpackhi_epi16(low01, low23));
+        _mm_store_si128(to + 2, _mm_unpacklo_epi16(high01, high23));
+        _mm_store_si128(to + 3, _mm_unpackhi_epi16(high01, high23));
+    }
+#endif
+    for (uint32_t p = 0; p < 4 && i < size; p++)
+        pack_value(v8 + (size_t)i / KERNEL_ROWS * KERNEL_POSITIONS * KERNEL_ROWS, slot + p, values + p * stride + i, size - i);
 }

@@ -30,4 +30,7 @@ void pack_linear_blocks(struct packed_linear *linear, const struct pack_target *
 void pack_key(int8_t *k8, int16_t *k_sum, uint32_t slot, const int8_t *key, uint32_t size, uint32_t padded);
 void pack_value(int8_t *v8, uint32_t slot, const int8_t *value, uint32_t size);
 
+/* Four positions' values, slots `slot` to `slot + 3`, a multiple of 4; `stride` bytes apart. */
+void pack_four_values(int8_t *v8, uint32_t slot, const int8_t *values, size_t stride, uint32_t size);
+
 #endif

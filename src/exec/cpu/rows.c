@@ -64,34 +64,81 @@ static int run_head_quant(const struct task *task)
     return bad;
 }
 
-/* key_quant and value_quant write to the cache. */
-static int run_cache(const struct task *task)
+enum { CHUNK = KERNEL_ROWS }; /* rows that go through a stage together */
+
+/* Successive positions of one sequence, all in one page: row `row` and the `count` - 1 after it. */
+static uint32_t rows_of_page(const bulla_engine *engine, uint32_t row, uint32_t end)
 {
-    const bulla_operation *o = task->operation;
-    const struct row *row = &task->engine->batch.rows[task->row];
-    uint32_t padded = task->engine->plan.places[task->index].padded;
-    uint32_t slot = (uint32_t)(row->position % KERNEL_POSITIONS);
-    const struct kernels *kernels = task->engine->kernels;
-    const int32_t *x = input(task, 0);
-    int bad = 0;
-    for (uint32_t h = 0; h < o->heads; h++, x += o->head_size) {
-        uint8_t *page = engine_head_page(task->engine, row->sequence, task->index, row->position / KERNEL_POSITIONS, h);
-        int8_t bytes[KERNEL_MAX_HEAD];
-        uint8_t *after = page + (size_t)KERNEL_POSITIONS * padded;
-        int32_t scale;
-        if (o->kind == BULLA_KEY_QUANT) {
-            int is_out = kernels->head_quant(x, o->head_size, o->block, task->scratch, bytes, &scale);
-            bad |= is_out;
-            ((int32_t *)(void *)after)[slot] = is_out ? 0 : (int32_t)(((int64_t)scale * o->C + (1 << 15)) >> 16);
-            pack_key((int8_t *)page, (int16_t *)(void *)(after + KERNEL_POSITIONS * sizeof(int32_t)), slot, bytes,
-                     o->head_size, padded);
+    const struct row *first = &engine->batch.rows[row];
+    uint32_t count = 1;
+    while (row + count < end && first[count].sequence == first->sequence &&
+           first[count].position / KERNEL_POSITIONS == first->position / KERNEL_POSITIONS)
+        count++;
+    return count;
+}
+
+/* One head's values of successive rows into its page, four positions at a time where they allow it. */
+static void cache_values(uint8_t *page, uint32_t padded, uint32_t slot, uint32_t count, int8_t bytes[][KERNEL_MAX_HEAD],
+                         const int32_t *scales, uint32_t size)
+{
+    for (uint32_t r = 0; r < count; r++)
+        page[(size_t)KERNEL_POSITIONS * padded + slot + r] = (uint8_t)scales[r];
+    for (uint32_t r = 0; r < count;)
+        if ((slot + r) % 4 == 0 && count - r >= 4) {
+            pack_four_values((int8_t *)page, slot + r, bytes[r], KERNEL_MAX_HEAD, size);
+            r += 4;
         } else {
-            bad |= kernels->value_quant(x, o->head_size, bytes, &scale);
-            after[slot] = (uint8_t)scale;
-            pack_value((int8_t *)page, slot, bytes, o->head_size);
+            pack_value((int8_t *)page, slot + r, bytes[r], size);
+            r++;
         }
+}
+
+static void cache_keys(uint8_t *page, uint32_t padded, uint32_t slot, uint32_t count, int8_t bytes[][KERNEL_MAX_HEAD],
+                       const int32_t *scales, uint32_t size)
+{
+    int32_t *t_k = (int32_t *)(void *)(page + (size_t)KERNEL_POSITIONS * padded);
+    for (uint32_t r = 0; r < count; r++) {
+        t_k[slot + r] = scales[r];
+        pack_key((int8_t *)page, (int16_t *)(void *)(t_k + KERNEL_POSITIONS), slot + r, bytes[r], size, padded);
     }
-    return bad;
+}
+
+/* key_quant or value_quant of up to CHUNK successive rows of one page. */
+static void run_cache(bulla_engine *engine, uint32_t index, uint32_t row, uint32_t count, void *scratch)
+{
+    const bulla_operation *o = &engine->program->operations[index];
+    const struct row *first = &engine->batch.rows[row];
+    const struct kernels *kernels = engine->kernels;
+    uint32_t padded = engine->plan.places[index].padded, slot = (uint32_t)(first->position % KERNEL_POSITIONS);
+    for (uint32_t h = 0; h < o->heads; h++) {
+        uint8_t *page = engine_head_page(engine, first->sequence, index, first->position / KERNEL_POSITIONS, h);
+        int8_t bytes[CHUNK][KERNEL_MAX_HEAD];
+        int32_t scales[CHUNK];
+        for (uint32_t r = 0; r < count; r++) {
+            const int32_t *x = engine_vector(engine, (uint32_t)o->inputs[0], row + r) + (size_t)h * o->head_size;
+            int is_out;
+            if (o->kind == BULLA_KEY_QUANT) {
+                is_out = kernels->head_quant(x, o->head_size, o->block, scratch, bytes[r], &scales[r]);
+                scales[r] = is_out ? 0 : (int32_t)(((int64_t)scales[r] * o->C + (1 << 15)) >> 16);
+            } else
+                is_out = kernels->value_quant(x, o->head_size, bytes[r], &scales[r]);
+            if (is_out)
+                kernel_mark_range(&engine->batch.range[row + r], index);
+        }
+        (o->kind == BULLA_KEY_QUANT ? cache_keys : cache_values)(page, padded, slot, count, bytes, scales, o->head_size);
+    }
+}
+
+static void run_cache_rows(bulla_engine *engine, uint32_t index, uint32_t row, uint32_t end, void *scratch)
+{
+    for (uint32_t count; row < end; row += count) {
+        const struct row *at = &engine->batch.rows[row];
+        count = 1;
+        if (at->position < at->sequence->lowest[index])
+            continue;
+        count = rows_of_page(engine, row, end);
+        run_cache(engine, index, row, count, scratch);
+    }
 }
 
 static int run_heads(const struct task *task)
@@ -136,9 +183,6 @@ static int run_operation(const struct task *task)
         return run_quantise(task);
     case BULLA_HEAD_QUANT:
         return run_head_quant(task);
-    case BULLA_KEY_QUANT:
-    case BULLA_VALUE_QUANT:
-        return run_cache(task);
     case BULLA_NORM:
     case BULLA_ROPE:
         return run_heads(task);
@@ -147,15 +191,21 @@ static int run_operation(const struct task *task)
     }
 }
 
-void rows_run(bulla_engine *engine, const struct stage *stage, uint32_t row, void *scratch)
+void rows_run(bulla_engine *engine, const struct stage *stage, uint32_t begin, uint32_t end, void *scratch)
 {
-    const struct row *at = &engine->batch.rows[row];
-    for (uint32_t i = 0; i < stage->count; i++) {
-        uint32_t index = engine->plan.order[stage->first + i];
-        if (at->position < at->sequence->lowest[index])
-            continue;
-        struct task task = {engine, &engine->program->operations[index], index, row, scratch};
-        if (run_operation(&task))
-            kernel_mark_range(&engine->batch.range[row], index);
-    }
+    for (uint32_t first = begin; first < end; first += CHUNK)
+        for (uint32_t i = 0; i < stage->count; i++) {
+            uint32_t index = engine->plan.order[stage->first + i], last = end - first < CHUNK ? end : first + CHUNK;
+            const bulla_operation *o = &engine->program->operations[index];
+            if (o->kind == BULLA_KEY_QUANT || o->kind == BULLA_VALUE_QUANT) {
+                run_cache_rows(engine, index, first, last, scratch);
+                continue;
+            }
+            for (uint32_t row = first; row < last; row++) {
+                const struct row *at = &engine->batch.rows[row];
+                struct task task = {engine, o, index, row, scratch};
+                if (at->position >= at->sequence->lowest[index] && run_operation(&task))
+                    kernel_mark_range(&engine->batch.range[row], index);
+            }
+        }
 }

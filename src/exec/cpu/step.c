@@ -13,8 +13,7 @@ static void run_rows(bulla_engine *engine, const struct stage *stage, unsigned t
 {
     uint64_t begin, end;
     thread_share(engine->batch.count, 1, thread, engine->threads, &begin, &end);
-    for (uint64_t row = begin; row < end; row++)
-        rows_run(engine, stage, (uint32_t)row, scratch_of(engine, thread));
+    rows_run(engine, stage, (uint32_t)begin, (uint32_t)end, scratch_of(engine, thread));
 }
 
 /* Rows of the stage's input that this operation does not all need, put together. */
@@ -86,7 +85,7 @@ static int is_idle(const bulla_engine *engine, const struct stage *stage)
 static uint64_t nanoseconds(void)
 {
     struct timespec now;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
