@@ -49,7 +49,9 @@ static int allocate_work(bulla_engine *engine, bulla_error *error)
     engine->spare_logits = memory_map(engine->spare_bytes, error);
     engine->attend_scratch = memory_map(engine->attend_total, error);
     engine->scratch = memory_alloc_aligned(ALIGNMENT, engine->threads * engine->scratch_bytes, error);
-    return engine->activations && engine->gathered && engine->spare_logits && engine->attend_scratch && engine->scratch
+    engine->fused_scratch = memory_alloc_aligned(ALIGNMENT, (size_t)engine->threads * 2 * FUSED_ELEMENTS * sizeof(int32_t),
+                                                 error);
+    return engine->fused_scratch && engine->activations && engine->gathered && engine->spare_logits && engine->attend_scratch && engine->scratch
                ? BULLA_OK : BULLA_E_MEMORY;
 }
 
@@ -123,6 +125,7 @@ void bulla_engine_close(bulla_engine *engine)
     memory_unmap(engine->spare_logits, engine->spare_bytes);
     memory_unmap(engine->attend_scratch, engine->attend_total);
     memory_free(engine->scratch);
+    memory_free(engine->fused_scratch);
     memory_free(engine->stage_nanoseconds);
     pool_close(&engine->pool);
     weights_free(&engine->weights);

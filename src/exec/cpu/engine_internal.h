@@ -79,6 +79,9 @@ struct batch {
     int32_t **logits;        /* [batch_rows]: rows[].logits */
 };
 
+/* Elements of a linear operation's results that wait for the element-wise one. */
+enum { FUSED_ELEMENTS = 16384, FUSED_ROWS = 128 };
+
 struct bulla_engine {
     const bulla_program *program;
     const struct kernels *kernels;
@@ -94,6 +97,7 @@ struct bulla_engine {
     size_t spare_bytes;
     uint8_t *scratch;        /* [threads][scratch_bytes] */
     size_t scratch_bytes;
+    int32_t *fused_scratch;  /* [threads][2][FUSED_ELEMENTS] */
     uint8_t *attend_scratch; /* [attend_areas][attend_bytes] */
     size_t attend_bytes, attend_total;
     uint32_t attend_areas;
@@ -150,8 +154,14 @@ static inline uint8_t *engine_head_page(const bulla_engine *engine, const bulla_
            head * place->head_bytes;
 }
 
-/* Row operations of a stage at rows [begin, end) (rows.c); attention of a stage (attend.c). */
-void rows_run(bulla_engine *engine, const struct stage *stage, uint32_t begin, uint32_t end, void *scratch);
+/* Row operations at rows [begin, end), in this order at each row (rows.c). */
+void rows_run(bulla_engine *engine, const uint32_t *operations, uint32_t count, uint32_t begin, uint32_t end,
+              void *scratch);
+/* `n` elements of an element-wise operation (gate, add, softcap); 1 for RANGE. */
+int elements_run(const bulla_engine *engine, const bulla_operation *operation, const int32_t *x, const int32_t *y,
+                 uint32_t n, int32_t *result);
+/* A stage of linear operations (linear.c); attention of a stage (attend.c). */
+void linear_run(bulla_engine *engine, const struct stage *stage, unsigned thread);
 void attend_run(bulla_engine *engine, uint32_t stage, unsigned thread);
 size_t attend_area_bytes(const struct plan *plan, uint64_t blocks);
 

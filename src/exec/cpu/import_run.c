@@ -131,6 +131,9 @@ static void linear_work(void *context, unsigned thread)
     pack_linear_blocks(&job->linear, &job->target, step->tensors[BULLA_TENSOR_W], step->tensors[BULLA_TENSOR_M],
                        step->tensors[BULLA_TENSOR_BIAS], (uint32_t)begin, (uint32_t)end);
     thread_team_barrier(team);
+    if (thread == 0)
+        pack_linear_finish(&job->linear);
+    thread_team_barrier(team);
     /* A few thousand positions at a time: `rows` is 32 bits. */
     for (uint64_t first = 0; first < step->positions; first += 4096) {
         struct linear_call call = {

@@ -44,6 +44,7 @@ struct packed_linear {
     uint32_t largest_magnitude; /* largest sum of a row's |W_ji|; |acc| is at most 127 times that */
     uint32_t largest_M;
     uint32_t largest_bias;   /* largest |bias_j| */
+    int64_t bounded_s;       /* up to this s no result can leave 31 bits; -1: no such s */
 };
 
 /* Where RANGE goes: the lowest index of an operation that raised it, a row
@@ -63,12 +64,13 @@ struct linear_call {
     const int8_t *q;         /* [rows][q_stride] */
     const uint32_t *index;   /* [rows] or NULL */
     const int64_t *s;
-    int32_t *y;              /* y_stride apart, unless y_rows is there */
+    int32_t *y;              /* y_stride apart, unless y_rows is there; starts at row block y_block */
     int32_t *const *y_rows;
     uint32_t *range;
     size_t q_stride, y_stride;
     uint32_t rows;
     uint32_t operation;      /* for range */
+    uint32_t y_block;
 };
 
 /* 64 positions of one kv head's cache. */

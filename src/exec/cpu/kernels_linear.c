@@ -22,9 +22,7 @@ static enum row_way row_way(const struct packed_linear *linear, int64_t s)
         return ROW_RANGE;
     if (s >> 32)
         return ROW_SCALAR;
-    int64_t S = round_shift(s * linear->largest_M, linear->k1);
-    int64_t largest = round_shift(INT64_C(127) * linear->largest_magnitude * S, linear->k2) + 1 + (int64_t)linear->largest_bias;
-    return largest < INT64_C(1) << 31 ? ROW_BOUNDED : ROW_CHECKED;
+    return s <= linear->bounded_s ? ROW_BOUNDED : ROW_CHECKED;
 }
 
 static inline uint32_t row_of(const struct linear_call *call, uint32_t r)
@@ -36,7 +34,7 @@ static inline uint32_t row_of(const struct linear_call *call, uint32_t r)
 static inline int32_t *result_of(const struct linear_call *call, uint32_t row, uint32_t block)
 {
     int32_t *y = call->y_rows ? call->y_rows[row] : call->y + row * call->y_stride;
-    return y + (size_t)block * KERNEL_ROWS;
+    return y + (size_t)(block - call->y_block) * KERNEL_ROWS;
 }
 
 static void finish_scalar(const struct linear_call *call, uint32_t row, uint32_t block, enum row_way way,
@@ -208,7 +206,7 @@ ALWAYS_INLINE void finishing_advance(void *context, uint32_t parts)
         __m512i first = _mm512_load_si512(t->acc + r * 32), second = _mm512_load_si512(t->acc + r * 32 + 16);
         uint32_t row = row_of(call, t->first + r);
         if (t->is_plain) {
-            int32_t *y = call->y + row * call->y_stride + (size_t)t->block * KERNEL_ROWS;
+            int32_t *y = call->y + row * call->y_stride + (size_t)(t->block - call->y_block) * KERNEL_ROWS;
             __m512i s = _mm512_set1_epi64(call->s[row]);
             finish_plain(&t->f[0], s, first, y);
             if (t->pair)

@@ -76,6 +76,30 @@ void pack_linear_blocks(struct packed_linear *linear, const struct pack_target *
     raise_bound(&linear->largest_bias, largest_bias);
 }
 
+/* Whether no result can leave 31 bits at this s < 2^32. */
+static int is_bounded(const struct packed_linear *linear, int64_t s)
+{
+    int64_t half1 = linear->k1 ? INT64_C(1) << (linear->k1 - 1) : 0, half2 = linear->k2 ? INT64_C(1) << (linear->k2 - 1) : 0;
+    int64_t S = (s * linear->largest_M + half1) >> linear->k1;
+    if (S >= INT64_C(1) << 31)
+        return 0;
+    int64_t largest = (INT64_C(127) * linear->largest_magnitude * S + half2) >> linear->k2;
+    return largest + 1 + (int64_t)linear->largest_bias < INT64_C(1) << 31;
+}
+
+void pack_linear_finish(struct packed_linear *linear)
+{
+    int64_t low = -1, high = INT64_C(1) << 32; /* bounded at low, not (or not asked) at high */
+    while (high - low > 1) {
+        int64_t middle = low + (high - low) / 2;
+        if (is_bounded(linear, middle))
+            low = middle;
+        else
+            high = middle;
+    }
+    linear->bounded_s = low;
+}
+
 void pack_key(int8_t *k8, int16_t *k_sum, uint32_t slot, const int8_t *key, uint32_t size, uint32_t padded)
 {
     int8_t *block = k8 + (size_t)(slot / KERNEL_ROWS) * padded * KERNEL_ROWS;

@@ -26,6 +26,9 @@ struct pack_target {
 void pack_linear_blocks(struct packed_linear *linear, const struct pack_target *target, const int8_t *W,
                         const uint16_t *M, const int32_t *bias, uint32_t begin, uint32_t end);
 
+/* Once all blocks are packed: up to which s results are bounded. */
+void pack_linear_finish(struct packed_linear *linear);
+
 /* One position's key or value into its block. `size` elements, `padded` dimensions. */
 void pack_key(int8_t *k8, int16_t *k_sum, uint32_t slot, const int8_t *key, uint32_t size, uint32_t padded);
 void pack_value(int8_t *v8, uint32_t slot, const int8_t *value, uint32_t size);

@@ -16,6 +16,7 @@ static int is_row_operation(const bulla_operation *o)
 struct scheduling {
     struct plan *plan;
     uint8_t *done;      /* [operation_count] */
+    uint32_t *uses;     /* [operation_count]: how many inputs name it */
     uint32_t placed;
 };
 
@@ -53,6 +54,42 @@ static int schedule_rows(struct scheduling *s)
     return s->plan->stages[s->plan->stage_count].count > 0;
 }
 
+/* Whether an input is a linear operation of the stage being made that nothing else reads. */
+static int is_fusible_input(const struct scheduling *s, int32_t input)
+{
+    const struct stage *stage = &s->plan->stages[s->plan->stage_count];
+    for (uint32_t i = 0; i < stage->count; i++)
+        if ((int32_t)s->plan->order[stage->first + i] == input)
+            return s->uses[input] == 1;
+    return 0;
+}
+
+/* gate of two of the stage's linear operations (of one: ungated), or add of one of them to what was there before. */
+static int is_fusible(const struct scheduling *s, const bulla_operation *o)
+{
+    int first = is_fusible_input(s, o->inputs[0]), second = is_fusible_input(s, o->inputs[1]);
+    if (o->kind == BULLA_GATE)
+        return first && (second || o->inputs[1] < 0);
+    return o->kind == BULLA_ADD && first != second;
+}
+
+static void fuse(struct scheduling *s)
+{
+    const bulla_program *program = s->plan->program;
+    struct stage *stage = &s->plan->stages[s->plan->stage_count];
+    for (uint32_t i = 0; i + 1 < program->operation_count; i++) {
+        const bulla_operation *o = &program->operations[i];
+        if (!is_row_operation(o) || !is_ready(s, i) || !is_fusible(s, o))
+            continue;
+        for (int j = 0; j < 2; j++)
+            if (o->inputs[j] >= 0 && is_fusible_input(s, o->inputs[j]))
+                s->plan->fused_into[o->inputs[j]] = (int32_t)i;
+        s->plan->order[s->placed++] = i;
+        s->done[i] = 1;
+        stage->fused++;
+    }
+}
+
 /* The first ready linear operation with all that share its input. */
 static int schedule_linear(struct scheduling *s)
 {
@@ -66,6 +103,8 @@ static int schedule_linear(struct scheduling *s)
         input = o->inputs[0];
         place_operation(s, i);
     }
+    if (input >= 0)
+        fuse(s);
     return input >= 0;
 }
 
@@ -85,8 +124,16 @@ static int make_stages(struct plan *plan, bulla_error *error)
     uint32_t count = plan->program->operation_count;
     plan->order = memory_alloc(count, sizeof *plan->order, error);
     plan->stages = memory_alloc((size_t)count + 1, sizeof *plan->stages, error);
+    plan->fused_into = memory_alloc(count, sizeof *plan->fused_into, error);
     struct scheduling s = {.plan = plan, .done = memory_alloc(count, 1, error)};
-    int code = plan->order && plan->stages && s.done ? BULLA_OK : BULLA_E_MEMORY;
+    s.uses = memory_alloc(count, sizeof *s.uses, error);
+    int code = plan->order && plan->stages && plan->fused_into && s.done && s.uses ? BULLA_OK : BULLA_E_MEMORY;
+    for (uint32_t i = 0; i < count && code == BULLA_OK; i++) {
+        plan->fused_into[i] = -1;
+        for (int j = 0; j < 3; j++)
+            if (plan->program->operations[i].inputs[j] >= 0)
+                s.uses[plan->program->operations[i].inputs[j]]++;
+    }
     while (code == BULLA_OK && s.placed < count) {
         if (schedule_rows(&s) || schedule_linear(&s) || schedule_attend(&s))
             plan->stage_count++;
@@ -94,6 +141,7 @@ static int make_stages(struct plan *plan, bulla_error *error)
             code = bulla_fail(error, BULLA_E_INTERNAL, "a program's operations have no order");
     }
     memory_free(s.done);
+    memory_free(s.uses);
     return code;
 }
 
@@ -157,7 +205,7 @@ static size_t find_room(const struct live *live, uint32_t count, size_t bytes)
 static void find_lifetimes(const struct plan *plan, uint32_t *stage_of, struct live *live)
 {
     for (uint32_t s = 0; s < plan->stage_count; s++)
-        for (uint32_t i = 0; i < plan->stages[s].count; i++)
+        for (uint32_t i = 0; i < plan->stages[s].count + plan->stages[s].fused; i++)
             stage_of[plan->order[plan->stages[s].first + i]] = s;
     for (uint32_t i = 0; i < plan->program->operation_count; i++) {
         live[i].until = stage_of[i];
@@ -261,6 +309,7 @@ void plan_free(struct plan *plan)
 {
     memory_free(plan->order);
     memory_free(plan->stages);
+    memory_free(plan->fused_into);
     memory_free(plan->places);
     memset(plan, 0, sizeof *plan);
 }

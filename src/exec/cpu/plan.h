@@ -14,13 +14,15 @@
 
 enum stage_kind {
     STAGE_ROWS,   /* operations on each row by itself, one after another; rows are shared out */
-    STAGE_LINEAR, /* linear operations with the same input; their outputs are shared out */
+    STAGE_LINEAR, /* linear operations with the same input; their outputs are shared out, together with
+                     the element-wise operation (gate, add) that alone reads them */
     STAGE_ATTEND
 };
 
 struct stage {
     enum stage_kind kind;
     uint32_t first, count; /* in plan.order */
+    uint32_t fused;        /* STAGE_LINEAR: so many element-wise operations come after the linear ones */
 };
 
 /* Where an operation's result lies.
@@ -44,6 +46,7 @@ struct plan {
     uint32_t *order;         /* [operation_count], operations by stage */
     struct stage *stages;
     uint32_t stage_count;
+    int32_t *fused_into;     /* [operation_count]: a linear operation's element-wise one, or -1 */
     struct place *places;    /* [operation_count] */
     uint32_t batch_rows;
     size_t activation_bytes;

@@ -157,19 +157,23 @@ static int run_heads(const struct task *task)
     return bad;
 }
 
+int elements_run(const bulla_engine *engine, const bulla_operation *o, const int32_t *x, const int32_t *y, uint32_t n,
+                 int32_t *result)
+{
+    const struct kernels *kernels = engine->kernels;
+    if (o->kind == BULLA_ADD)
+        return kernels->add(x, y, n, result);
+    if (o->kind == BULLA_GATE)
+        return kernels->gate(x, y, n, engine_tensor(engine, o, BULLA_TENSOR_A), o->F_g, o->k, result);
+    kernels->softcap(engine_tensor(engine, o, BULLA_TENSOR_A), x, n, result);
+    return 0;
+}
+
 static int run_elements(const struct task *task)
 {
     const bulla_operation *o = task->operation;
-    const int32_t *x = input(task, 0);
-    int32_t *y = engine_vector(task->engine, task->index, task->row);
-    const struct kernels *kernels = task->engine->kernels;
-    if (o->kind == BULLA_ADD)
-        return kernels->add(x, input(task, 1), o->n, y);
-    if (o->kind == BULLA_GATE)
-        return kernels->gate(x, o->inputs[1] >= 0 ? input(task, 1) : NULL, o->n, tensor(task, BULLA_TENSOR_A), o->F_g,
-                             o->k, y);
-    kernels->softcap(tensor(task, BULLA_TENSOR_A), x, o->n, y);
-    return 0;
+    return elements_run(task->engine, o, input(task, 0), o->inputs[1] >= 0 ? input(task, 1) : NULL, o->n,
+                        engine_vector(task->engine, task->index, task->row));
 }
 
 static int run_operation(const struct task *task)
@@ -191,11 +195,12 @@ static int run_operation(const struct task *task)
     }
 }
 
-void rows_run(bulla_engine *engine, const struct stage *stage, uint32_t begin, uint32_t end, void *scratch)
+void rows_run(bulla_engine *engine, const uint32_t *operations, uint32_t count, uint32_t begin, uint32_t end,
+              void *scratch)
 {
     for (uint32_t first = begin; first < end; first += CHUNK)
-        for (uint32_t i = 0; i < stage->count; i++) {
-            uint32_t index = engine->plan.order[stage->first + i], last = end - first < CHUNK ? end : first + CHUNK;
+        for (uint32_t i = 0; i < count; i++) {
+            uint32_t index = operations[i], last = end - first < CHUNK ? end : first + CHUNK;
             const bulla_operation *o = &engine->program->operations[index];
             if (o->kind == BULLA_KEY_QUANT || o->kind == BULLA_VALUE_QUANT) {
                 run_cache_rows(engine, index, first, last, scratch);

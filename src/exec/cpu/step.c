@@ -4,79 +4,17 @@
 
 #include "exec/cpu/engine_internal.h"
 
-static uint8_t *scratch_of(const bulla_engine *engine, unsigned thread)
-{
-    return engine->scratch + thread * engine->scratch_bytes;
-}
-
 static void run_rows(bulla_engine *engine, const struct stage *stage, unsigned thread)
 {
     uint64_t begin, end;
     thread_share(engine->batch.count, 1, thread, engine->threads, &begin, &end);
-    rows_run(engine, stage, (uint32_t)begin, (uint32_t)end, scratch_of(engine, thread));
-}
-
-/* Rows of the stage's input that this operation does not all need, put together. */
-static void gather_rows(const bulla_engine *engine, uint32_t input, const struct active *active, int8_t *to)
-{
-    size_t stride = engine->plan.places[input].stride;
-    for (uint32_t r = 0; r < active->count; r++)
-        memcpy(to + r * stride, engine_bytes(engine, input, active->index[r]), stride);
-}
-
-static struct linear_call linear_call_of(const bulla_engine *engine, uint32_t index, int32_t **logits)
-{
-    const bulla_operation *o = &engine->program->operations[index];
-    const struct place *place = &engine->plan.places[index];
-    const struct active *active = &engine->batch.active[index];
-    uint32_t input = (uint32_t)o->inputs[0];
-    struct linear_call call = {.linear = &engine->weights.linears[index], .index = active->index,
-        .q = active->index ? engine->gathered : engine_bytes(engine, input, 0), .s = engine_scales(engine, input),
-        .range = engine->batch.range, .q_stride = engine->plan.places[input].stride, .y_stride = place->stride,
-        .rows = active->count, .operation = index};
-    if (place->is_logits)
-        call.y_rows = logits;
-    else
-        call.y = engine_vector(engine, index, 0);
-    return call;
-}
-
-/* The stage's row blocks, one operation's behind another's, shared out evenly. */
-static void run_linear(bulla_engine *engine, const struct stage *stage, unsigned thread)
-{
-    const uint32_t *order = engine->plan.order + stage->first;
-    const struct active *first = &engine->batch.active[order[0]];
-    int alike = 1;
-    uint64_t total = 0, passed = 0, begin, end;
-    for (uint32_t i = 0; i < stage->count; i++) {
-        const struct active *active = &engine->batch.active[order[i]];
-        alike &= active->count == first->count && !active->index;
-        total += engine->weights.linears[order[i]].blocks;
-    }
-    thread_share(total, 2, thread, engine->threads, &begin, &end);
-    for (uint32_t i = 0; i < stage->count; i++) {
-        uint32_t index = order[i], blocks = engine->weights.linears[index].blocks;
-        const struct active *active = &engine->batch.active[index];
-        uint64_t from = begin > passed ? begin - passed : 0, to = end > passed ? end - passed : 0;
-        passed += blocks;
-        if (!alike)
-            thread_share(blocks, 2, thread, engine->threads, &from, &to);
-        if (active->count && active->index) {
-            thread_team_barrier(engine->team);
-            if (thread == 0)
-                gather_rows(engine, (uint32_t)engine->program->operations[index].inputs[0], active, engine->gathered);
-            thread_team_barrier(engine->team);
-        }
-        struct linear_call call = linear_call_of(engine, index, engine->batch.logits);
-        if (active->count && from < blocks && from < to)
-            engine->kernels->linear(&call, (uint32_t)from, (uint32_t)(to < blocks ? to : blocks),
-                                    scratch_of(engine, thread));
-    }
+    rows_run(engine, engine->plan.order + stage->first, stage->count, (uint32_t)begin, (uint32_t)end,
+             engine->scratch + thread * engine->scratch_bytes);
 }
 
 static int is_idle(const bulla_engine *engine, const struct stage *stage)
 {
-    for (uint32_t i = 0; i < stage->count; i++)
+    for (uint32_t i = 0; i < stage->count + stage->fused; i++)
         if (engine->batch.active[engine->plan.order[stage->first + i]].count)
             return 0;
     return 1;
@@ -101,7 +39,7 @@ static void batch_work(void *context, unsigned thread)
         if (stage->kind == STAGE_ROWS)
             run_rows(engine, stage, thread);
         else if (stage->kind == STAGE_LINEAR)
-            run_linear(engine, stage, thread);
+            linear_run(engine, stage, thread);
         else
             attend_run(engine, s, thread);
         thread_team_barrier(engine->team);

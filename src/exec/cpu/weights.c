@@ -70,6 +70,7 @@ int weights_pack(const bulla_program *program, const bulla_model *model, struct 
         packing.linear = &weights->linears[i];
         used += lay_out(packing.linear, weights->memory + used, &packing.target);
         thread_team_run(team, pack_work, &packing);
+        pack_linear_finish(packing.linear);
         if (model)
             bulla_model_release(model, (uint32_t)packing.operation->tensors[BULLA_TENSOR_W]);
     }
