@@ -6,8 +6,13 @@
  * taken. Inlining a plain body into a function of a wider target is what makes
  * the compiler vectorise it for that target. */
 #if defined(__x86_64__)
+#if defined(__clang__) /* takes the width of the vectors as written */
+#define WIDE_TARGET "avx512f,avx512bw,avx512vl,avx512dq"
+#else
+#define WIDE_TARGET "avx512f,avx512bw,avx512vl,avx512dq,prefer-vector-width=512"
+#endif
 #define FOR_EACH_TARGET(name, parameters, arguments)                                                           \
-    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,prefer-vector-width=512"))) static void name##_avx512 parameters \
+    __attribute__((target(WIDE_TARGET))) static void name##_avx512 parameters                                  \
     {                                                                                                          \
         name##_body arguments;                                                                                 \
     }                                                                                                          \
