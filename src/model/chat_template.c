@@ -42,7 +42,7 @@ static int add_special_names(struct render *render, struct bulla_chat_template *
 
 static int compile(struct bulla_chat_template *template, const char *source, size_t length, bulla_error *error)
 {
-    struct render render = {.arena = &template->arena, .error = error, .line = 1};
+    struct render render = {.arena = &template->arena, .error = error, .steps = TEMPLATE_MAX_STEPS, .line = 1};
     struct template_parser parser = {.render = &render, .chat_template = template};
     char *normal = memory_alloc(length + 1, 1, error);
     int done = normal && add_special_names(&render, template) &&
@@ -120,14 +120,18 @@ static int render_with(struct render *render, const char *variables, size_t leng
            execute_body(render, &render->chat_template->body) != FLOW_FAILED;
 }
 
-int bulla_chat_template_render(const bulla_chat_template *chat_template, const char *variables,
-                               size_t variables_length, long long now, char **text, size_t *length,
-                               bulla_error *error)
+int template_render(const struct bulla_chat_template *chat_template, const char *variables, size_t variables_length,
+                    long long now, uint64_t most_steps, size_t most_memory, char **text, size_t *length,
+                    bulla_error *error)
 {
-    struct arena arena = {.limit = TEMPLATE_MAX_MEMORY};
+    struct arena arena = {.limit = most_memory};
     bulla_error own = {0};
-    struct render render = {
-        .chat_template = chat_template, .arena = &arena, .error = &own, .line = 1, .now = now};
+    struct render render = {.chat_template = chat_template,
+                            .arena = &arena,
+                            .error = &own,
+                            .steps = most_steps,
+                            .line = 1,
+                            .now = now};
     *text = NULL;
     *length = 0;
     buffer_append(&render.out, "", 0); /* so that an empty text has its NUL */
@@ -141,4 +145,12 @@ int bulla_chat_template_render(const bulla_chat_template *chat_template, const c
     buffer_free(&render.out);
     arena_free(&arena);
     return own.code == BULLA_OK ? BULLA_OK : bulla_fail(error, own.code, "%s", own.text);
+}
+
+int bulla_chat_template_render(const bulla_chat_template *chat_template, const char *variables,
+                               size_t variables_length, long long now, char **text, size_t *length,
+                               bulla_error *error)
+{
+    return template_render(chat_template, variables, variables_length, now, TEMPLATE_MAX_STEPS, TEMPLATE_MAX_MEMORY,
+                           text, length, error);
 }

@@ -18,11 +18,11 @@ int template_fail(struct render *render, int code, const char *format, ...)
 
 int template_spend(struct render *render, size_t steps)
 {
-    if (steps > TEMPLATE_MAX_STEPS - render->steps) {
-        render->steps = TEMPLATE_MAX_STEPS;
-        return template_fail(render, BULLA_E_LIMIT, "rendering takes more than %d steps", TEMPLATE_MAX_STEPS);
+    if (steps > render->steps) {
+        render->steps = 0;
+        return template_fail(render, BULLA_E_LIMIT, "the template takes more than %d steps", TEMPLATE_MAX_STEPS);
     }
-    render->steps += steps;
+    render->steps -= steps;
     return 1;
 }
 

@@ -39,9 +39,9 @@ enum {
     TEMPLATE_MAX_SOURCE = 1 << 20,         /* bytes of a template */
     TEMPLATE_MAX_NESTING = 200,            /* of expressions and blocks in the source */
     TEMPLATE_MAX_DEPTH = 2000,             /* nodes being evaluated at once: macros that call themselves */
-    TEMPLATE_MAX_STEPS = 50 * 1000 * 1000, /* nodes evaluated, values copied, 64 bytes of text handled */
-    TEMPLATE_MAX_MEMORY = 512 << 20,       /* bytes of values in one rendering */
-    TEMPLATE_MAX_OUTPUT = 64 << 20,        /* bytes of text rendered */
+    TEMPLATE_MAX_STEPS = 20 * 1000 * 1000, /* nodes evaluated, values copied, 64 bytes of text handled */
+    TEMPLATE_MAX_MEMORY = 256 << 20,       /* bytes of values in one rendering */
+    TEMPLATE_MAX_OUTPUT = 16 << 20,        /* bytes of text rendered */
     TEMPLATE_MAX_PARAMETERS = 64,          /* of a macro */
     TEMPLATE_MAX_RANGE = 100000            /* numbers in a range, as jinja2's sandbox */
 };
@@ -312,7 +312,7 @@ struct render {
     struct buffer out;
     struct value *globals; /* by name's number: a variable, a function or VALUE_MISSING */
     struct scope *scope;
-    uint64_t steps;
+    uint64_t steps; /* left */
     uint32_t depth;
     uint32_t line;
     int64_t loop_depth;
@@ -321,6 +321,10 @@ struct render {
 
 /* Records "chat template, line N: ..." and returns 0. */
 int template_fail(struct render *render, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* bulla_chat_template_render with limits of one's own (for fuzzing). */
+int template_render(const struct bulla_chat_template *chat_template, const char *variables, size_t variables_length,
+                    long long now, uint64_t most_steps, size_t most_memory, char **text, size_t *length,
+                    bulla_error *error);
 /* Spends steps; 0 with the error recorded when there are none left. */
 int template_spend(struct render *render, size_t steps);
 
