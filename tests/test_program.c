@@ -6,36 +6,14 @@
 #include "base/memory.h"
 #include "bulla/program.h"
 #include "exec/ref/run.h"
-#include "random_program.h"
+#include "odd_program.h"
 
-/* A program whose records and data may be changed. */
-struct copy {
-    bulla_program *origin;
-    bulla_program program;
-    bulla_operation *operations;
-    bulla_tensor *tensors;
-};
-
-static struct copy copy_program(uint64_t seed, int family)
+static struct program_copy copy_program(uint64_t seed, int family)
 {
-    struct copy copy;
+    struct program_copy copy;
     bulla_error error = {0};
-    assert_ok(random_program_new(seed, family, 0, &copy.origin, &error), error);
-    copy.program = *copy.origin;
-    copy.operations = memory_alloc(copy.program.operation_count, sizeof *copy.operations, NULL);
-    copy.tensors = memory_alloc(copy.program.tensor_count, sizeof *copy.tensors, NULL);
-    copy.program.operations = copy.operations;
-    copy.program.tensors = copy.tensors;
-    memcpy(copy.operations, copy.origin->operations, copy.program.operation_count * sizeof *copy.operations);
-    memcpy(copy.tensors, copy.origin->tensors, copy.program.tensor_count * sizeof *copy.tensors);
+    assert_ok(program_copy_new(seed, family, &copy, &error), error);
     return copy;
-}
-
-static void free_copy(struct copy *copy)
-{
-    random_program_free(copy->origin);
-    memory_free(copy->operations);
-    memory_free(copy->tensors);
 }
 
 static size_t refused;
@@ -105,7 +83,7 @@ static void set_field(bulla_operation *operation, const struct wrong *field, int
     memcpy((uint8_t *)operation + field->offset, &value, field->size); /* little-endian machines only, as the file */
 }
 
-static void check_field(struct copy *copy, uint32_t index, const struct wrong *field)
+static void check_field(struct program_copy *copy, uint32_t index, const struct wrong *field)
 {
     bulla_operation *operation = &copy->operations[index], valid = *operation;
     int64_t value = get_field(operation, field);
@@ -125,7 +103,7 @@ static void check_field(struct copy *copy, uint32_t index, const struct wrong *f
 static void test_fields(void **state)
 {
     for (int family = 0; family < RANDOM_FAMILIES; family++) {
-        struct copy copy = copy_program(4, family);
+        struct program_copy copy = copy_program(4, family);
         bulla_error error = {0};
         copy.program.data = NULL; /* so that tables are not hashed each time */
         assert_ok(bulla_program_check(&copy.program, &error), error);
@@ -133,7 +111,7 @@ static void test_fields(void **state)
             for (int j = 0; j < FIELDS; j++)
                 check_field(&copy, i, &fields[j]);
         assert_ok(bulla_program_check(&copy.program, &error), error);
-        free_copy(&copy);
+        program_copy_free(&copy);
     }
     print_message("%zu changes to operations refused\n", refused);
 }
@@ -143,7 +121,7 @@ static void test_links(void **state)
 {
     refused = 0;
     for (int family = 0; family < RANDOM_FAMILIES; family++) {
-        struct copy copy = copy_program(4, family);
+        struct program_copy copy = copy_program(4, family);
         copy.program.data = NULL;
         for (uint32_t i = 0; i < copy.program.operation_count; i++) {
             bulla_operation *o = &copy.operations[i], valid = *o;
@@ -170,14 +148,14 @@ static void test_links(void **state)
                 *o = valid;
             }
         }
-        free_copy(&copy);
+        program_copy_free(&copy);
     }
     print_message("%zu changes to inputs and tensors refused\n", refused);
 }
 
 static void test_tensor_records(void **state)
 {
-    struct copy copy = copy_program(4, RANDOM_GEMMA2);
+    struct program_copy copy = copy_program(4, RANDOM_GEMMA2);
     copy.program.data = NULL;
     refused = 0;
     for (uint32_t i = 0; i < copy.program.tensor_count; i++) {
@@ -209,12 +187,12 @@ static void test_tensor_records(void **state)
         *t = valid;
     }
     print_message("%zu changes to tensor records refused\n", refused);
-    free_copy(&copy);
+    program_copy_free(&copy);
 }
 
 static void test_program_record(void **state)
 {
-    struct copy copy = copy_program(4, RANDOM_LLAMA);
+    struct program_copy copy = copy_program(4, RANDOM_LLAMA);
     bulla_program valid = copy.program, *p = &copy.program;
 #define REFUSE(change) (*p = valid, change, refuse(p, #change, 0, 0))
     REFUSE(p->operation_count = 0);
@@ -241,12 +219,12 @@ static void test_program_record(void **state)
     refuse(p, "logits_F", p->operation_count - 1, 32);
     p->logits_F = copy.operations[p->operation_count - 1].F = -1;
     refuse(p, "logits_F", p->operation_count - 1, -1);
-    free_copy(&copy);
+    program_copy_free(&copy);
 }
 
 static void test_values(void **state)
 {
-    struct copy copy = copy_program(4, RANDOM_GEMMA3);
+    struct program_copy copy = copy_program(4, RANDOM_GEMMA3);
     refused = 0;
     for (uint32_t i = 0; i < copy.program.operation_count; i++) {
         const bulla_operation *o = &copy.operations[i];
@@ -277,57 +255,7 @@ static void test_values(void **state)
     print_message("%zu values refused\n", refused);
     bulla_error error = {0};
     assert_ok(bulla_program_check(&copy.program, &error), error);
-    free_copy(&copy);
-}
-
-static uint64_t random_state = 1;
-
-static uint64_t random_below(uint64_t limit) /* splitmix64 */
-{
-    uint64_t z = random_state += UINT64_C(0x9E3779B97F4A7C15);
-    z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
-    return (z ^ z >> 31) % limit;
-}
-
-/* Fills a tensor with what its bounds allow at most, or with anything allowed. */
-static void make_extreme(const struct copy *copy, int role, int32_t index)
-{
-    const bulla_tensor *tensor = &copy->tensors[index];
-    int64_t limit = role == BULLA_TENSOR_E8 || role == BULLA_TENSOR_W ? 127 : role == BULLA_TENSOR_E ? 15
-                  : role == BULLA_TENSOR_G ? (1 << 24) - 1 : role == BULLA_TENSOR_A ? (1 << 30) - 1
-                  : role == BULLA_TENSOR_BIAS ? INT32_MAX : INT64_MAX;
-    int is_signed = tensor->dtype == BULLA_I8 || tensor->dtype == BULLA_I32;
-    uint64_t shape = random_below(4);
-    uint32_t size = bulla_dtype_size(tensor->dtype);
-    for (uint64_t i = 0; i < tensor->bytes; i += size) {
-        int64_t value = shape == 0 ? limit : shape == 1 ? (int64_t)random_below((uint64_t)limit) : limit;
-        if (is_signed && (shape == 2 || (shape != 0 && random_below(2))))
-            value = -value;
-        memcpy((uint8_t *)(uintptr_t)copy->program.data[index] + i, &value, size);
-    }
-}
-
-static void change_shifts(bulla_operation *o)
-{
-    int32_t *shifts[] = {&o->k, &o->k1, &o->k2, &o->ke, &o->c, &o->a2, &o->F_g};
-    static const int32_t limits[][2] = {{0, 61}, {0, 31}, {0, 61}, {0, 61}, {-64, 64}, {0, 61}, {-15, 62}};
-    for (int i = 0; i < 7; i++)
-        if (*shifts[i] && random_below(3) == 0) {
-            int32_t low = limits[i][0], high = limits[i][1];
-            uint64_t way = random_below(4);
-            *shifts[i] = way == 0 ? low : way == 1 ? high : way == 2 ? low + (int32_t)random_below((uint64_t)(high - low + 1))
-                         : *shifts[i] + (int32_t)random_below(9) - 4;
-            *shifts[i] = *shifts[i] < low ? low : *shifts[i] > high ? high : *shifts[i];
-        }
-    if (o->eps && random_below(4) == 0)
-        o->eps = random_below(2) ? (UINT64_C(1) << 62) - 1 : UINT64_C(1) << random_below(62);
-    if (o->C && random_below(4) == 0)
-        o->C = 65535;
-    if (o->block > 1 && random_below(4) == 0)
-        o->block >>= 1 + random_below(2) * (o->block > 2);
-    if (o->kind == BULLA_ATTEND && random_below(2))
-        o->window = (uint32_t)(random_below(2) ? random_below(5) : UINT32_MAX);
+    program_copy_free(&copy);
 }
 
 /* Valid by the check, and as far from sense as that allows. */
@@ -335,23 +263,15 @@ static void test_odd_programs_run(void **state)
 {
     uint64_t programs = test_count(150, 10000), ended = 0, deepest = 0, operations = 0;
     for (uint64_t k = 0; k < programs; k++) {
-        struct copy copy = copy_program(k, (int)(k % RANDOM_FAMILIES));
+        struct program_copy copy;
         bulla_error error = {0};
-        uint64_t rate = 1 + random_below(20);
-        for (uint32_t i = 0; i < copy.program.operation_count; i++) {
-            if (random_below(rate) == 0)
-                change_shifts(&copy.operations[i]);
-            for (int role = 0; role < BULLA_TENSOR_ROLES; role++)
-                if (copy.operations[i].tensors[role] >= 0 && random_below(rate * 2) == 0)
-                    make_extreme(&copy, role, copy.operations[i].tensors[role]);
-        }
-        assert_ok(bulla_program_check(&copy.program, &error), error);
+        assert_ok(odd_program_new(k, &copy, &error), error);
         struct reference_run *run;
         assert_ok(reference_run_open(&copy.program, 0, &run, &error), error);
         uint32_t ids[70], operation;
         uint64_t position;
         for (int i = 0; i < 70; i++)
-            ids[i] = (uint32_t)random_below(copy.program.vocabulary);
+            ids[i] = (uint32_t)((uint64_t)(i * 7919 + 3) % copy.program.vocabulary);
         int code = reference_run_append(run, ids, k % 4 ? 3 : 70, NULL, &error);
         assert_true(code == BULLA_OK || code == BULLA_E_RANGE);
         ended += code == BULLA_OK;
@@ -360,7 +280,7 @@ static void test_odd_programs_run(void **state)
             operations += operation;
         }
         reference_run_close(run);
-        free_copy(&copy);
+        program_copy_free(&copy);
     }
     print_message("%llu odd programs: %llu ran to the end, RANGE at operation %llu on average, %llu at the most\n",
                   (unsigned long long)programs, (unsigned long long)ended,
@@ -383,7 +303,7 @@ static void test_names(void **state)
 
 static void test_allocation_failures(void **state)
 {
-    struct copy copy = copy_program(4, RANDOM_UNGATED);
+    struct program_copy copy = copy_program(4, RANDOM_UNGATED);
     uint64_t n = 1;
     for (int code = BULLA_E_MEMORY; code != BULLA_OK; n++) {
         bulla_error error = {0};
@@ -394,7 +314,7 @@ static void test_allocation_failures(void **state)
             assert_int_equal(code, BULLA_E_MEMORY);
     }
     assert_true(n > 2);
-    free_copy(&copy);
+    program_copy_free(&copy);
 }
 
 int main(void)
