@@ -49,9 +49,15 @@ static int allocate_work(bulla_engine *engine, bulla_error *error)
     engine->spare_logits = memory_map(engine->spare_bytes, error);
     engine->attend_scratch = memory_map(engine->attend_total, error);
     engine->scratch = memory_alloc_aligned(ALIGNMENT, engine->threads * engine->scratch_bytes, error);
+    engine->small_steps = memory_alloc(engine->program->operation_count, 1, error);
+    for (uint32_t i = 0; engine->small_steps && i < engine->program->operation_count; i++) {
+        const bulla_operation *o = &engine->program->operations[i];
+        if (o->kind == BULLA_GATE)
+            engine->small_steps[i] = (uint8_t)engine->kernels->small_steps(engine_tensor(engine, o, BULLA_TENSOR_A));
+    }
     engine->fused_scratch = memory_alloc_aligned(ALIGNMENT, (size_t)engine->threads * 2 * FUSED_ELEMENTS * sizeof(int32_t),
                                                  error);
-    return engine->fused_scratch && engine->activations && engine->gathered && engine->spare_logits && engine->attend_scratch && engine->scratch
+    return engine->small_steps && engine->fused_scratch && engine->activations && engine->gathered && engine->spare_logits && engine->attend_scratch && engine->scratch
                ? BULLA_OK : BULLA_E_MEMORY;
 }
 
@@ -126,6 +132,7 @@ void bulla_engine_close(bulla_engine *engine)
     memory_unmap(engine->attend_scratch, engine->attend_total);
     memory_free(engine->scratch);
     memory_free(engine->fused_scratch);
+    memory_free(engine->small_steps);
     memory_free(engine->stage_nanoseconds);
     pool_close(&engine->pool);
     weights_free(&engine->weights);

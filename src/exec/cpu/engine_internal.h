@@ -91,6 +91,7 @@ struct bulla_engine {
     struct weights weights;
     struct pool pool;
     struct batch batch;
+    uint8_t *small_steps;    /* [operation_count]: kernels->small_steps of a gate's table */
     uint8_t *activations;    /* plan.activation_bytes */
     int8_t *gathered;        /* [batch_rows][largest_columns]: rows of a linear operation that are not all */
     int32_t *spare_logits;   /* [batch_rows][vocabulary], touched only where evaluated logits are unwanted */

@@ -22,6 +22,7 @@ struct job {
     uint32_t *range;  /* [positions], as kernel_mark_range */
     uint8_t *scratch; /* [threads][scratch_bytes] */
     size_t scratch_bytes;
+    int small_steps;  /* gate: kernels->small_steps of its table */
     /* linear */
     struct packed_linear linear;
     struct pack_target target;
@@ -84,7 +85,7 @@ static int run_row(const struct job *job, uint64_t row, void *scratch)
                              out->vector + to);
     case BULLA_GATE:
         return kernels->gate(a->vector + in, b ? b->vector + in : NULL, o->n, step->tensors[BULLA_TENSOR_A], o->F_g,
-                             o->k, out->vector + to);
+                             job->small_steps, o->k, out->vector + to);
     case BULLA_ADD:
         return kernels->add(a->vector + in, b->vector + in, o->n, out->vector + to);
     case BULLA_SOFTCAP:
@@ -113,6 +114,8 @@ static int run_rows(struct job *job, bulla_error *error)
     job->scratch = memory_alloc_aligned(ALIGNMENT, job->scratch_bytes * thread_team_size(job->import->team), error);
     if (!job->scratch)
         return BULLA_E_MEMORY;
+    if (job->step->operation->kind == BULLA_GATE)
+        job->small_steps = job->import->kernels->small_steps(job->step->tensors[BULLA_TENSOR_A]);
     thread_team_run(job->import->team, rows_work, job);
     return BULLA_OK;
 }

@@ -143,7 +143,10 @@ struct kernels {
     int (*norm)(const int32_t *x, const int32_t *G, uint32_t n, uint64_t eps, int k, int32_t *y);
     int (*rope)(const int32_t *x, uint32_t heads, uint32_t size, uint32_t rotary, int half, const uint64_t *turn,
                       uint64_t position, const int16_t *cosine, int32_t *y);
-    int (*gate)(const int32_t *g, const int32_t *u, uint32_t n, const int32_t *A, int F_g, int k, int32_t *y);
+    /* `small_steps`: what the function of that name says of A. */
+    int (*gate)(const int32_t *g, const int32_t *u, uint32_t n, const int32_t *A, int F_g, int small_steps, int k,
+                int32_t *y);
+    int (*small_steps)(const int32_t *A);
     int (*add)(const int32_t *x, const int32_t *y, uint32_t n, int32_t *sum);
     void (*softcap)(const int32_t *A, const int32_t *x, uint32_t n, int32_t *y);
 };
@@ -172,7 +175,9 @@ int KERNEL(value_quant)(const int32_t *x, uint32_t size, int8_t *v8, int32_t *k_
 int KERNEL(norm)(const int32_t *x, const int32_t *G, uint32_t n, uint64_t eps, int k, int32_t *y);
 int KERNEL(rope)(const int32_t *x, uint32_t heads, uint32_t size, uint32_t rotary, int half, const uint64_t *turn,
                        uint64_t position, const int16_t *cosine, int32_t *y);
-int KERNEL(gate)(const int32_t *g, const int32_t *u, uint32_t n, const int32_t *A, int F_g, int k, int32_t *y);
+int KERNEL(gate)(const int32_t *g, const int32_t *u, uint32_t n, const int32_t *A, int F_g, int small_steps, int k,
+                 int32_t *y);
+int KERNEL(small_steps)(const int32_t *A);
 int KERNEL(add)(const int32_t *x, const int32_t *y, uint32_t n, int32_t *sum);
 void KERNEL(softcap)(const int32_t *A, const int32_t *x, uint32_t n, int32_t *y);
 #endif

@@ -500,6 +500,7 @@ int KERNEL(attend_combine)(const struct attend_combine_call *call)
     int32_t Z = INT32_MIN, K = 0;
     struct part parts[PARTS];
     memset(B, 0, whole * sizeof *B);
+    parts[0] = (struct part){0};
     for (uint64_t j = 0; j < call->blocks; j++)
         if (call->partial[j].K >= 0) {
             Z = call->partial[j].Z > Z ? call->partial[j].Z : Z;

@@ -397,49 +397,84 @@ ALWAYS_INLINE void look_up(const int32_t *A, __m512i index, __m512i *value, __m5
     *next = _mm512_permutex2var_epi32(low, odds, high);
 }
 
-/* The activation of t in Q16. */
-ALWAYS_INLINE __m512i activation(const int32_t *A, __m512i t)
+/* Whether all steps A[i+1] - A[i] fit 16 bits: then a step times f (11 bits) is one
+ * product of 16-bit halves, and fits 32 bits. Real activations' steps are below 2^12. */
+static int has_small_steps(const int32_t *A)
 {
-    const __m512i edge = _mm512_set1_epi32(1 << 20), half = _mm512_set1_epi64(1 << 10);
-    const __m128i k = _mm_cvtsi32_si128(11);
+    __m512i most = _mm512_setzero_si512();
+    for (uint32_t i = 0; i < 1024; i += LANES)
+        most = _mm512_max_epu32(most, _mm512_abs_epi32(_mm512_sub_epi32(_mm512_loadu_si512(A + i + 1), _mm512_loadu_si512(A + i))));
+    return _mm512_reduce_max_epu32(most) < 1 << 15;
+}
+
+/* The activation of t in Q16. */
+ALWAYS_INLINE __m512i activation(const int32_t *A, __m512i t, const int small_steps)
+{
+    const __m512i edge = _mm512_set1_epi32(1 << 20);
     __mmask16 above = _mm512_cmpge_epi32_mask(t, edge);
-    __mmask16 inside = _mm512_mask_cmpge_epi32_mask((__mmask16)~above, t, _mm512_set1_epi32(-(1 << 20)));
-    __m512i at = _mm512_maskz_add_epi32(inside, t, edge), a, next;
+    /* t + 2^20 as unsigned is below 2^21 just where -2^20 <= t < 2^20. */
+    __m512i at = _mm512_add_epi32(t, edge), a, next;
+    __mmask16 inside = _mm512_cmplt_epu32_mask(at, _mm512_set1_epi32(1 << 21));
+    at = _mm512_maskz_mov_epi32(inside, at);
     __m512i f = _mm512_and_si512(at, _mm512_set1_epi32(2047));
     look_up(A, _mm512_srli_epi32(at, 11), &a, &next);
     __m512i rise = _mm512_sub_epi32(next, a); /* below 2^31: |A| < 2^30 */
-    __m512i even = round_shift(_mm512_mul_epi32(rise, f), half, k);
-    __m512i odd = round_shift(_mm512_mul_epi32(_mm512_srli_epi64(rise, 32), _mm512_srli_epi64(f, 32)), half, k);
-    a = _mm512_maskz_add_epi32(inside, a, join(even, odd));
+    if (small_steps)
+        rise = _mm512_srai_epi32(_mm512_add_epi32(_mm512_madd_epi16(rise, f), _mm512_set1_epi32(1 << 10)), 11);
+    else {
+        const __m512i half = _mm512_set1_epi64(1 << 10);
+        const __m128i k = _mm_cvtsi32_si128(11);
+        __m512i even = round_shift(_mm512_mul_epi32(rise, f), half, k);
+        __m512i odd = round_shift(_mm512_mul_epi32(_mm512_srli_epi64(rise, 32), _mm512_srli_epi64(f, 32)), half, k);
+        rise = join(even, odd);
+    }
+    a = _mm512_maskz_add_epi32(inside, a, rise);
     return _mm512_mask_mov_epi32(a, above, t);
 }
 
-int KERNEL(gate)(const int32_t *g, const int32_t *u, uint32_t n, const int32_t *A, int F_g, int k, int32_t *y)
+/* RS(g, F_g - 16). Where rounding carries beyond 31 bits the sum is right as an unsigned number. */
+ALWAYS_INLINE __m512i gate_input(const int32_t *g, __m512i half, __m128i shift)
 {
-    if (n % LANES || F_g < 16 || F_g > 40)
-        return reference_gate(g, u, n, A, F_g, k, y);
+    __m512i v = _mm512_loadu_si512(g), sum = _mm512_add_epi32(v, half);
+    return _mm512_mask_srl_epi32(_mm512_sra_epi32(sum, shift), _mm512_cmplt_epi32_mask(sum, v), sum, shift);
+}
+
+/* Returns 1 where a result could have left its bound: then y is to be computed with care. */
+ALWAYS_INLINE int gate_vectors(const int32_t *g, const int32_t *u, uint32_t n, const int32_t *A, int F_g, int k, int32_t *y,
+                               const int small_steps)
+{
     __m512i half = half_of(k), half_g = _mm512_set1_epi32((int32_t)(((int64_t)1 << (F_g - 16)) >> 1));
     __m128i shift = _mm_cvtsi32_si128(k), shift_g = _mm_cvtsi32_si128(F_g - 16);
-    __mmask8 bad = 0;
+    __m512i largest_a = _mm512_setzero_si512(), largest_u = largest_a;
     for (uint32_t i = 0; i < n; i += LANES) {
-        __m512i v = _mm512_loadu_si512(g + i);
-        /* Rounding may carry beyond 31 bits: then 2^31 >> k, as 64-bit arithmetic gives, is what an unsigned shift gives. */
-        __m512i sum = _mm512_add_epi32(v, half_g);
-        __mmask16 carried = _mm512_cmplt_epi32_mask(sum, v);
-        __m512i t = _mm512_sra_epi32(sum, shift_g);
-        t = _mm512_mask_srl_epi32(t, carried, sum, shift_g);
-        __m512i a = activation(A, t);
+        __m512i a = activation(A, gate_input(g + i, half_g, shift_g), small_steps);
         if (!u) {
             _mm512_storeu_si512(y + i, a);
             continue;
         }
         __m512i up = _mm512_loadu_si512(u + i);
+        largest_a = _mm512_or_si512(largest_a, _mm512_abs_epi32(a));
+        largest_u = _mm512_or_si512(largest_u, _mm512_abs_epi32(up));
         __m512i even = round_shift(_mm512_mul_epi32(a, up), half, shift);
         __m512i odd = round_shift(_mm512_mul_epi32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(up, 32)), half, shift);
-        bad |= outside(even) | outside(odd);
         _mm512_storeu_si512(y + i, join(even, odd));
     }
-    return bad != 0;
+    int bits = bit_length((uint32_t)_mm512_reduce_or_epi32(largest_a)) + bit_length((uint32_t)_mm512_reduce_or_epi32(largest_u));
+    return bits - k > 30;
+}
+
+int KERNEL(gate)(const int32_t *g, const int32_t *u, uint32_t n, const int32_t *A, int F_g, int small_steps, int k,
+                 int32_t *y)
+{
+    if (n % LANES || F_g < 16 || F_g > 40)
+        return reference_gate(g, u, n, A, F_g, k, y);
+    int careful = small_steps ? gate_vectors(g, u, n, A, F_g, k, y, 1) : gate_vectors(g, u, n, A, F_g, k, y, 0);
+    return careful ? reference_gate(g, u, n, A, F_g, k, y) : 0;
+}
+
+int KERNEL(small_steps)(const int32_t *A)
+{
+    return has_small_steps(A);
 }
 
 int KERNEL(add)(const int32_t *x, const int32_t *y, uint32_t n, int32_t *sum)
@@ -517,9 +552,15 @@ int KERNEL(rope)(const int32_t *x, uint32_t heads, uint32_t size, uint32_t rotar
     return bad;
 }
 
-int KERNEL(gate)(const int32_t *g, const int32_t *u, uint32_t n, const int32_t *A, int F_g, int k, int32_t *y)
+int KERNEL(gate)(const int32_t *g, const int32_t *u, uint32_t n, const int32_t *A, int F_g, int small_steps, int k,
+                 int32_t *y)
 {
     return reference_gate(g, u, n, A, F_g, k, y);
+}
+
+int KERNEL(small_steps)(const int32_t *A)
+{
+    return 0;
 }
 
 int KERNEL(add)(const int32_t *x, const int32_t *y, uint32_t n, int32_t *sum)

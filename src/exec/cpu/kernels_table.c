@@ -51,6 +51,7 @@ const struct kernels KERNEL_JOIN(kernels, KERNELS_ISA) = {
     .norm = KERNEL(norm),
     .rope = KERNEL(rope),
     .gate = KERNEL(gate),
+    .small_steps = KERNEL(small_steps),
     .add = KERNEL(add),
     .softcap = KERNEL(softcap),
 };

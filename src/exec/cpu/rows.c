@@ -164,7 +164,8 @@ int elements_run(const bulla_engine *engine, const bulla_operation *o, const int
     if (o->kind == BULLA_ADD)
         return kernels->add(x, y, n, result);
     if (o->kind == BULLA_GATE)
-        return kernels->gate(x, y, n, engine_tensor(engine, o, BULLA_TENSOR_A), o->F_g, o->k, result);
+        return kernels->gate(x, y, n, engine_tensor(engine, o, BULLA_TENSOR_A), o->F_g,
+                             engine->small_steps[o - engine->program->operations], o->k, result);
     kernels->softcap(engine_tensor(engine, o, BULLA_TENSOR_A), x, n, result);
     return 0;
 }
