@@ -49,6 +49,11 @@ class Safetensors:
                                                                     8 + length + entry["data_offsets"][1]])
                         for name, entry in header.items()}
 
+    def copy(self):
+        other = object.__new__(Safetensors)
+        other.tensors = dict(self.tensors)
+        return other
+
     def write(self, path):
         header, body, at = {}, [], 0
         for name, (dtype, shape, data) in self.tensors.items():

@@ -273,34 +273,29 @@ def damaged(checks, folder, name, seed):
     for tensor in chosen:
         dtype, shape, data = whole.tensors[tensor]
         for word, pattern in sources.BROKEN_NUMBERS.get(dtype, {}).items():
-            changed = sources.Safetensors(path)
+            changed = whole.copy()
             at = random_source.randrange(len(data) // len(pattern)) * len(pattern)
             changed.tensors[tensor] = (dtype, shape, data[:at] + pattern + data[at + len(pattern):])
-            yield_source(changed, whole, path)
+            changed.write(path)
             refuses(checks, SANITIZE, source, folder, [source, tensor, word], f"{name}: {word} in {tensor}")
-        changed = sources.Safetensors(path)
+        changed = whole.copy()
         del changed.tensors[tensor]
-        yield_source(changed, whole, path)
+        changed.write(path)
         if tensor != "lm_head.weight" or not sources.golden_config(name).get("tie_word_embeddings", True):
             refuses_missing(checks, source, folder, tensor, name)
         for label, other in other_shapes(shape).items():
-            changed = sources.Safetensors(path)
+            changed = whole.copy()
             changed.tensors[tensor] = (dtype, other, resized(data, shape, other))
-            yield_source(changed, whole, path)
+            changed.write(path)
             refuses(checks, SANITIZE, source, folder, [source], f"{name}: {tensor} {label}")
     whole.write(path)
-
-
-def yield_source(changed, whole, path):
-    changed.write(path)
-    changed.tensors = dict(whole.tensors)
 
 
 def refuses_missing(checks, source, folder, tensor, name):
     target = os.path.join(folder, "missing.bulla")
     outcome = importing.run(SANITIZE, source, target, "--fast")
     if tensor.endswith(".bias") and outcome.root:
-        return # a bias that is not there is none
+        return  # a bias that is not there is none
     last = tensor.split(".")[-2]
     named = outcome.refused() and (last in outcome.sentence or "embedding" in outcome.sentence or "vocabulary" in outcome.sentence)
     checks.true(named, f"{name}: without {tensor}: {outcome}")
@@ -333,8 +328,7 @@ def check_extremes(checks, folder, program):
         whole = sources.Safetensors(path)
         for pattern in ("norm", "proj", "embed", "layernorm", "."):
             for value in (0.0, 1e-45, 1e-30, 1e-10, 1e10, 3e38, -3e38):
-                changed = sources.Safetensors(path)
-                changed.tensors = dict(whole.tensors)
+                changed = whole.copy()
                 for tensor, (dtype, shape, data) in whole.tensors.items():
                     if pattern in tensor and dtype in ("F32", "BF16"):
                         one = struct.pack("<f", value)
@@ -362,7 +356,7 @@ GGUF_VALUES = [(0, gguf.GGUFValueType.UINT32), (1, gguf.GGUFValueType.UINT32), (
                (-1, gguf.GGUFValueType.INT32), (2**31, gguf.GGUFValueType.UINT32), (2**63, gguf.GGUFValueType.UINT64),
                (3e38, gguf.GGUFValueType.FLOAT32), (1e308, gguf.GGUFValueType.FLOAT64), (-1e308, gguf.GGUFValueType.FLOAT64),
                (float("nan"), gguf.GGUFValueType.FLOAT64), (float("inf"), gguf.GGUFValueType.FLOAT32),
-               ("text", gguf.GGUFValueType.STRING), (True, gguf.GGUFValueType.BOOL), ([1, 2],), ([],), None]
+               ("text", gguf.GGUFValueType.STRING), (True, gguf.GGUFValueType.BOOL), ([1, 2],), None]
 # Every setting of config.json that import reads, with a golden that has it.
 CONFIG_KEYS = {
     "llama3": ["model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
