@@ -1,8 +1,11 @@
 /* Chat templates: the Jinja programs that models ship to turn messages into a
  * prompt. A template is compiled before it is used, at import first, so that an
  * unknown construct is an error there and not at the first chat. Rendering is a
- * pure function of the template and its variables, bounded in steps, depth and
- * output, so that a hostile template can neither hang nor exhaust memory.
+ * pure function of the template, its variables and the time given, bounded in
+ * steps, depth, memory and output, so that a hostile template can neither hang
+ * nor exhaust memory. The text is that of Hugging Face transformers'
+ * apply_chat_template; docs/chat-templates.md says what the language holds, its
+ * limits and where it differs.
  */
 #ifndef BULLA_CHAT_TEMPLATE_H
 #define BULLA_CHAT_TEMPLATE_H
@@ -13,7 +16,9 @@
 
 typedef struct bulla_chat_template bulla_chat_template;
 
-/* Compiles `length` bytes of Jinja source. Errors name line and construct. */
+/* Compiles `length` bytes of Jinja source. Errors name line and construct: a
+ * statement, filter, test, function or method that is not supported is
+ * BULLA_E_UNSUPPORTED. A compiled template never changes: threads may share it. */
 int bulla_chat_template_compile(const char *source, size_t length, bulla_chat_template **chat_template,
                                 bulla_error *error);
 void bulla_chat_template_free(bulla_chat_template *chat_template); /* NULL is fine */

@@ -16,7 +16,7 @@ VARIABLES = {
     "lines": "one\n  two\n\nthree\n",
 }
 KINDS = {
-    "text": ["t", "u", "s", "e", "esc", "lines", "dd.get", "ms[0].role", "ms[1].content"],
+    "text": ["t", "u", "s", "e", "esc", "lines", "dd['get']", "ms[0].role", "ms[1].content"],
     "number": ["n", "z", "f", "neg", "yes", "no", "d.a", "ms[0].n"],
     "list": ["xs", "ws", "mix", "em", "nest", "ms", "ms", "dd.k.x", "xs", "ws"],
     "dict": ["d", "ed", "dd", "ms[0]", "dd.k", "ns"],
