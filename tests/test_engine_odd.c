@@ -62,7 +62,7 @@ static void compare(const bulla_program *program, const char *isa, uint64_t seed
 
 static void test_odd_programs(void **state)
 {
-    uint64_t programs = test_count(120, 5000), whole = 0;
+    uint64_t programs = test_count(60, 5000), whole = 0;
     for (uint64_t seed = 0; seed < programs; seed++) {
         struct program_copy copy;
         bulla_error error = {0};

@@ -386,9 +386,73 @@ static void test_bounds(void **state)
     assert_int_equal(reference_norm_quant(x, NULL, 1, 1, 0, rest, h, q8, &s), 1);
 }
 
+static void test_exp_and_softcap(void **state)
+{
+    struct reference_tables *tables = shared_tables();
+    assert_int_equal(reference_exp(tables->exp15, 15, 0), 32767);
+    assert_int_equal(reference_exp(tables->exp15, 15, 1024), 32767 >> 1);
+    assert_int_equal(reference_exp(tables->exp15, 15, 15 * 1024 - 1), tables->exp15[1023] >> 14);
+    assert_int_equal(reference_exp(tables->exp15, 15, 15 * 1024), 0);
+    assert_int_equal(reference_exp(tables->exp31, 31, UINT64_MAX), 0);
+    memory_free(tables);
+    int32_t A[1025];
+    tables_softcap(20, 1, 10, A);
+    assert_int_equal(A[512], 0);
+    for (int i = 0; i <= 1024; i++) {
+        assert_int_equal(A[i], -A[1024 - i]); /* tanh is odd, and no value is a half */
+        assert_int_equal(reference_softcap(A, (i - 512) * 1024), A[i]);
+    }
+    /* 20 / ln 2 in Q10, reached and kept at the ends */
+    assert_int_equal(A[1024], 29546);
+    static const int32_t beyond[] = {1 << 19, (1 << 19) + 1, INT32_MAX};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(reference_softcap(A, beyond[i]), A[1024]);
+        assert_int_equal(reference_softcap(A, -beyond[i]), A[0]);
+    }
+    assert_int_equal(reference_softcap(A, INT32_MIN), A[0]);
+    for (int32_t z = -700; z <= 700; z++) /* a line from 0 to A[513] and from A[511] */
+        assert_int_equal(reference_softcap(A, z), z < 0 ? A[511] + reference_round_shift((int64_t)-A[511] * (1024 + z), 10)
+                                                        : reference_round_shift((int64_t)A[513] * z, 10));
+}
+
+/* The window is a view of the same keys: positions before it do not matter. */
+static void test_attend_window(void **state)
+{
+    enum { SIZE = 16, POSITIONS = 200, WINDOW = 70 };
+    struct reference_tables *tables = shared_tables();
+    static int8_t k8[POSITIONS][SIZE], v8[POSITIONS][SIZE];
+    struct reference_key keys[POSITIONS];
+    uint32_t seed = 1;
+    for (int p = 0; p < POSITIONS; p++) {
+        for (int i = 0; i < SIZE; i++) {
+            k8[p][i] = (int8_t)((int)((seed = seed * 1664525 + 1013904223) >> 24) % 127);
+            v8[p][i] = (int8_t)((int)((seed = seed * 1664525 + 1013904223) >> 24) % 127);
+        }
+        keys[p] = (struct reference_key){k8[p], v8[p], 300000, p % 5};
+    }
+    for (uint64_t t = 0; t < POSITIONS; t++) {
+        int32_t windowed[SIZE], again[SIZE], all[SIZE];
+        assert_int_equal(reference_attend(k8[0], 400000, SIZE, t, WINDOW, 18, NULL, tables, key_at, keys, windowed), 0);
+        assert_int_equal(reference_attend(k8[0], 400000, SIZE, t, 0, 18, NULL, tables, key_at, keys, all), 0);
+        if (t < WINDOW) {
+            assert_memory_equal(windowed, all, sizeof all);
+            continue;
+        }
+        struct reference_key kept = keys[t - WINDOW];
+        keys[t - WINDOW].t_k = INT32_MAX;
+        keys[t - WINDOW].k_v = 24;
+        assert_int_equal(reference_attend(k8[0], 400000, SIZE, t, WINDOW, 18, NULL, tables, key_at, keys, again), 0);
+        assert_memory_equal(windowed, again, sizeof again);
+        keys[t - WINDOW] = kept;
+    }
+    memory_free(tables);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_exp_and_softcap),
+        cmocka_unit_test(test_attend_window),
         cmocka_unit_test(test_tables),
         cmocka_unit_test(test_quantize),
         cmocka_unit_test(test_norm_quant),

@@ -12,7 +12,8 @@
  *
  * The structures below are the file's own bytes (little-endian, no padding
  * beyond what is written), mapped and checked by bulla_model_open. Their layout
- * is part of the file format; every reserved byte is zero.
+ * is part of the file format (docs/model-file.md has every bound); every reserved
+ * byte is zero, and so is every field that a kind does not have.
  */
 #ifndef BULLA_PROGRAM_H
 #define BULLA_PROGRAM_H
