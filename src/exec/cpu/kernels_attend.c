@@ -163,8 +163,7 @@ ALWAYS_INLINE __m512i exp15(__m512i D, const __m512 tables[4])
 struct weighing {
     const struct attend_shape *shape;
     __m512i t_even[POSITION_BLOCKS], t_odd[POSITION_BLOCKS], k_v[POSITION_BLOCKS];
-    __m512i half2;
-    __m128i a2;
+    __m512i half2, a2;
     __m512 tables[4];
     int32_t largest_t;
 };
@@ -180,7 +179,7 @@ ALWAYS_INLINE void weighing_begin(struct weighing *w, const struct attend_shape 
     }
     w->shape = shape;
     w->half2 = _mm512_set1_epi64(shape->a2 ? INT64_C(1) << (shape->a2 - 1) : 0);
-    w->a2 = _mm_cvtsi32_si128(shape->a2);
+    w->a2 = _mm512_set1_epi64(shape->a2);
     w->tables[0] = _mm512_loadu_ps(exp_coarse);
     w->tables[1] = _mm512_loadu_ps(exp_coarse + 16);
     w->tables[2] = _mm512_loadu_ps(exp_fine);
@@ -192,7 +191,7 @@ ALWAYS_INLINE __m512i score_halves(__m512i acc, __m512i s_q, __m512i t_k, const 
 {
     const __m512i half1 = _mm512_set1_epi64(1 << 21);
     __m512i z = _mm512_srai_epi64(_mm512_add_epi64(_mm512_mul_epi32(acc, s_q), half1), 22);
-    return _mm512_sra_epi64(_mm512_add_epi64(_mm512_mul_epi32(z, t_k), w->half2), w->a2);
+    return _mm512_srav_epi64(_mm512_add_epi64(_mm512_mul_epi32(z, t_k), w->half2), w->a2);
 }
 
 /* Lanes of visible positions whose score leaves its bound. */
@@ -478,13 +477,13 @@ static int divide_vectors(const int64_t *B, uint32_t size, int down, int64_t rec
     const __m512i least = _mm512_set1_epi64(-(INT64_C(1) << 31)), most = _mm512_set1_epi64(INT64_C(1) << 31);
     __m512i R = _mm512_set1_epi64(reciprocal), half_d = _mm512_set1_epi64(down ? INT64_C(1) << (down - 1) : 0);
     __m512i half_k = _mm512_set1_epi64(INT64_C(1) << (k - 1));
-    __m128i d = _mm_cvtsi32_si128(down), shift = _mm_cvtsi32_si128(k);
+    __m512i d = _mm512_set1_epi64(down), shift = _mm512_set1_epi64(k);
     __mmask8 bad = 0;
     for (uint32_t i = 0; i < size; i += KERNEL_ROWS) {
         __m512i half[2];
         for (int h = 0; h < 2; h++) {
-            __m512i value = _mm512_sra_epi64(_mm512_add_epi64(_mm512_loadu_si512(B + i + 8 * h), half_d), d);
-            half[h] = _mm512_sra_epi64(_mm512_add_epi64(_mm512_mullo_epi64(value, R), half_k), shift);
+            __m512i value = _mm512_srav_epi64(_mm512_add_epi64(_mm512_loadu_si512(B + i + 8 * h), half_d), d);
+            half[h] = _mm512_srav_epi64(_mm512_add_epi64(_mm512_mullo_epi64(value, R), half_k), shift);
             bad |= _mm512_cmple_epi64_mask(half[h], least) | _mm512_cmpge_epi64_mask(half[h], most);
         }
         _mm512_storeu_si512(o + i, _mm512_mask_shuffle_epi32(half[0], 0xAAAA, half[1], _MM_PERM_CCAA));

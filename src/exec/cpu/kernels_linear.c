@@ -67,7 +67,7 @@ static void finish_scalar(const struct linear_call *call, uint32_t row, uint32_t
 struct finish {
     __m512i M_even, M_odd, bias;
     __m512i half1, half2;
-    __m128i k1, k2;
+    __m512i k1, k2; /* vectors: a shift by a count in an xmm register takes two instructions' time */
     __mmask16 mask;
 };
 
@@ -80,8 +80,8 @@ ALWAYS_INLINE struct finish finish_begin(const struct packed_linear *linear, uin
     f.bias = _mm512_loadu_si512(linear->bias + first);
     f.half1 = _mm512_set1_epi64(linear->k1 ? INT64_C(1) << (linear->k1 - 1) : 0);
     f.half2 = _mm512_set1_epi64(linear->k2 ? INT64_C(1) << (linear->k2 - 1) : 0);
-    f.k1 = _mm_cvtsi32_si128(linear->k1);
-    f.k2 = _mm_cvtsi32_si128(linear->k2);
+    f.k1 = _mm512_set1_epi64(linear->k1);
+    f.k2 = _mm512_set1_epi64(linear->k2);
     f.mask = left >= KERNEL_ROWS ? (__mmask16)0xFFFF : (__mmask16)((1u << left) - 1);
     return f;
 }
@@ -96,11 +96,11 @@ ALWAYS_INLINE void finish_row(const struct linear_call *call, const struct finis
         return;
     }
     __m512i s = _mm512_set1_epi64(call->s[row]);
-    __m512i S_even = _mm512_srl_epi64(_mm512_add_epi64(_mm512_mul_epu32(f->M_even, s), f->half1), f->k1);
-    __m512i S_odd = _mm512_srl_epi64(_mm512_add_epi64(_mm512_mul_epu32(f->M_odd, s), f->half1), f->k1);
+    __m512i S_even = _mm512_srlv_epi64(_mm512_add_epi64(_mm512_mul_epu32(f->M_even, s), f->half1), f->k1);
+    __m512i S_odd = _mm512_srlv_epi64(_mm512_add_epi64(_mm512_mul_epu32(f->M_odd, s), f->half1), f->k1);
     __m512i even = _mm512_mul_epi32(acc, S_even), odd = _mm512_mul_epi32(_mm512_srli_epi64(acc, 32), S_odd);
-    even = _mm512_sra_epi64(_mm512_add_epi64(even, f->half2), f->k2);
-    odd = _mm512_sra_epi64(_mm512_add_epi64(odd, f->half2), f->k2);
+    even = _mm512_srav_epi64(_mm512_add_epi64(even, f->half2), f->k2);
+    odd = _mm512_srav_epi64(_mm512_add_epi64(odd, f->half2), f->k2);
     if (way == ROW_CHECKED) {
         const __m512i low = _mm512_set1_epi64(-(INT64_C(1) << 31)), high = _mm512_set1_epi64(INT64_C(1) << 31);
         even = _mm512_add_epi64(even, _mm512_srai_epi64(_mm512_slli_epi64(f->bias, 32), 32));
@@ -177,7 +177,8 @@ enum { AMX_FROM_ROWS = 4, TILE_POSITIONS = 2 * AMX_ROWS, CHUNK_ROWS = 512 };
 struct finishing {
     const struct linear_call *call;
     const uint8_t *way;       /* of the call's rows from chunk_first on */
-    int is_plain;             /* all rows bounded, where y lies by its stride */
+    int are_bounded;          /* all rows, and y lies by its stride */
+    int is_plain;             /* besides, two whole blocks */
     uint32_t chunk_first;
     uint32_t first, rows, done, block;
     int pair;
@@ -188,13 +189,12 @@ struct finishing {
 /* As finish_row for bounded rows and whole blocks. */
 ALWAYS_INLINE void finish_plain(const struct finish *f, __m512i s, __m512i acc, int32_t *y)
 {
-    __m512i S_even = _mm512_srl_epi64(_mm512_add_epi64(_mm512_mul_epu32(f->M_even, s), f->half1), f->k1);
-    __m512i S_odd = _mm512_srl_epi64(_mm512_add_epi64(_mm512_mul_epu32(f->M_odd, s), f->half1), f->k1);
+    __m512i S_even = _mm512_srlv_epi64(_mm512_add_epi64(_mm512_mul_epu32(f->M_even, s), f->half1), f->k1);
+    __m512i S_odd = _mm512_srlv_epi64(_mm512_add_epi64(_mm512_mul_epu32(f->M_odd, s), f->half1), f->k1);
     __m512i even = _mm512_mul_epi32(acc, S_even), odd = _mm512_mul_epi32(_mm512_srli_epi64(acc, 32), S_odd);
-    even = _mm512_sra_epi64(_mm512_add_epi64(even, f->half2), f->k2);
-    odd = _mm512_sra_epi64(_mm512_add_epi64(odd, f->half2), f->k2);
-    __m512i sum = _mm512_add_epi32(_mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA), f->bias);
-    _mm512_mask_storeu_epi32(y, f->mask, sum);
+    even = _mm512_srav_epi64(_mm512_add_epi64(even, f->half2), f->k2);
+    odd = _mm512_srav_epi64(_mm512_add_epi64(odd, f->half2), f->k2);
+    _mm512_storeu_si512(y, _mm512_add_epi32(_mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA), f->bias));
 }
 
 ALWAYS_INLINE void finishing_advance(void *context, uint32_t parts)
@@ -202,17 +202,21 @@ ALWAYS_INLINE void finishing_advance(void *context, uint32_t parts)
     struct finishing *t = context;
     const struct linear_call *call = t->call;
     uint32_t end = t->done + parts < t->rows ? t->done + parts : t->rows;
+    if (t->is_plain) {
+        const struct finish f0 = t->f[0], f1 = t->f[1];
+        for (uint32_t r = t->done; r < end; r++) {
+            uint32_t row = row_of(call, t->first + r);
+            int32_t *y = call->y + row * call->y_stride + (size_t)(t->block - call->y_block) * KERNEL_ROWS;
+            __m512i s = _mm512_set1_epi64(call->s[row]);
+            finish_plain(&f0, s, _mm512_load_si512(t->acc + r * 32), y);
+            finish_plain(&f1, s, _mm512_load_si512(t->acc + r * 32 + 16), y + KERNEL_ROWS);
+        }
+        t->done = end;
+        return;
+    }
     for (uint32_t r = t->done; r < end; r++) {
         __m512i first = _mm512_load_si512(t->acc + r * 32), second = _mm512_load_si512(t->acc + r * 32 + 16);
         uint32_t row = row_of(call, t->first + r);
-        if (t->is_plain) {
-            int32_t *y = call->y + row * call->y_stride + (size_t)(t->block - call->y_block) * KERNEL_ROWS;
-            __m512i s = _mm512_set1_epi64(call->s[row]);
-            finish_plain(&t->f[0], s, first, y);
-            if (t->pair)
-                finish_plain(&t->f[1], s, second, y + KERNEL_ROWS);
-            continue;
-        }
         enum row_way way = (enum row_way)t->way[t->first + r - t->chunk_first];
         finish_row(call, &t->f[0], row, t->block, way, first);
         if (t->pair)
@@ -245,7 +249,7 @@ static void linear_tiles(const struct linear_call *call, const uint8_t *way, int
                          uint32_t first, uint32_t end, uint32_t begin_block, uint32_t end_block)
 {
     _Alignas(64) int32_t acc[2][TILE_POSITIONS * 2 * KERNEL_ROWS];
-    struct finishing tile = {.call = call, .way = way, .is_plain = is_plain, .chunk_first = chunk_first};
+    struct finishing tile = {.call = call, .way = way, .are_bounded = is_plain, .chunk_first = chunk_first};
     uint32_t turn = 0, tile_rows = end - first < TILE_POSITIONS ? end - first : TILE_POSITIONS;
     for (uint32_t block = begin_block; block < end_block; block += 2) {
         int pair = end_block - block >= 2;
@@ -258,6 +262,7 @@ static void linear_tiles(const struct linear_call *call, const uint8_t *way, int
             if (tile.block != block || row == first) {
                 tile.block = block;
                 tile.pair = pair;
+                tile.is_plain = tile.are_bounded && (block + 2) * KERNEL_ROWS <= call->linear->rows && pair;
                 tile.f[0] = finish_begin(call->linear, block);
                 tile.f[1] = finish_begin(call->linear, pair ? block + 1 : block);
             }

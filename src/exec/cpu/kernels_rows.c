@@ -33,10 +33,10 @@ ALWAYS_INLINE __m512i join(__m512i even, __m512i odd)
     return _mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA);
 }
 
-/* RS of products in 64-bit lanes. */
-ALWAYS_INLINE __m512i round_shift(__m512i product, __m512i half, __m128i k)
+/* RS of products in 64-bit lanes. Counts are vectors: shifts by one in an xmm register take twice as long. */
+ALWAYS_INLINE __m512i round_shift(__m512i product, __m512i half, __m512i k)
 {
-    return _mm512_sra_epi64(_mm512_add_epi64(product, half), k);
+    return _mm512_srav_epi64(_mm512_add_epi64(product, half), k);
 }
 
 ALWAYS_INLINE __m512i half_of(int k)
@@ -123,8 +123,12 @@ ALWAYS_INLINE struct extent measure(const int32_t *x, const uint8_t *e, uint32_t
     struct extent extent = {.plain = (uint32_t)_mm512_reduce_or_epi32(plain)};
     extent.scaled = e ? (uint64_t)(uint32_t)_mm512_reduce_or_epi32(high) << 32 | (uint32_t)_mm512_reduce_or_epi32(low)
                       : extent.plain;
-    if (with_squares)
-        extent.squares = (uint64_t)_mm512_reduce_add_epi64(_mm512_add_epi64(squares, more_squares));
+    if (with_squares) {
+        uint64_t lanes[8];
+        _mm512_storeu_si512(lanes, _mm512_add_epi64(squares, more_squares));
+        for (int i = 0; i < 8; i++)
+            extent.squares += lanes[i];
+    }
     return extent;
 }
 
@@ -189,12 +193,12 @@ ALWAYS_INLINE void divide(const int32_t *h, uint32_t n, uint32_t m, int8_t *q)
 {
     int l = bit_length(m), up = l < 16 ? 16 : 0; /* small h are shifted up, so that all shifts are at least 32 */
     __m512i R = _mm512_set1_epi64((INT64_C(127) << (l + 16)) / m), half = _mm512_set1_epi64(INT64_C(1) << (l + up + 15));
-    __m128i down = _mm_cvtsi32_si128(l + up + 16), down_odd = _mm_cvtsi32_si128(l + up - 16), left = _mm_cvtsi32_si128(up);
+    __m512i down = _mm512_set1_epi64(l + up + 16), down_odd = _mm512_set1_epi64(l + up - 16), left = _mm512_set1_epi32(up);
     for (uint32_t i = 0; i < n; i += LANES) {
-        __m512i v = _mm512_sll_epi32(_mm512_loadu_si512(h + i), left);
+        __m512i v = _mm512_sllv_epi32(_mm512_loadu_si512(h + i), left);
         __m512i even = _mm512_mul_epi32(v, R), odd = _mm512_mul_epi32(_mm512_srli_epi64(v, 32), R);
-        even = _mm512_sra_epi64(_mm512_add_epi64(even, half), down);
-        odd = _mm512_sra_epi64(_mm512_add_epi64(odd, half), down_odd); /* its result lies in the upper half */
+        even = _mm512_srav_epi64(_mm512_add_epi64(even, half), down);
+        odd = _mm512_srav_epi64(_mm512_add_epi64(odd, half), down_odd); /* its result lies in the upper half */
         _mm_storeu_si128((__m128i *)(q + i), _mm512_cvtepi32_epi8(_mm512_mask_blend_epi32(0xAAAA, even, odd)));
     }
 }
@@ -276,10 +280,9 @@ int KERNEL(value_quant)(const int32_t *x, uint32_t size, int8_t *v8, int32_t *k_
     int k = bit_length(largest) > 7 ? bit_length(largest) - 7 : 0;
     k += largest > UINT32_C(127) << k; /* 127 * 2^k is 2^(k+7) less a little */
     *k_v = k;
-    __m128i shift = _mm_cvtsi32_si128(k);
-    __m512i half = _mm512_set1_epi32((1 << k) >> 1);
+    __m512i shift = _mm512_set1_epi32(k), half = _mm512_set1_epi32((1 << k) >> 1);
     for (uint32_t i = 0; i < size; i += LANES)
-        _mm_storeu_si128((__m128i *)(v8 + i), _mm512_cvtepi32_epi8(_mm512_sra_epi32(
+        _mm_storeu_si128((__m128i *)(v8 + i), _mm512_cvtepi32_epi8(_mm512_srav_epi32(
             _mm512_add_epi32(_mm512_loadu_si512(x + i), half), shift)));
     return 0;
 }
@@ -295,7 +298,7 @@ int KERNEL(norm)(const int32_t *x, const int32_t *G, uint32_t n, uint64_t eps, i
         return reference_norm(x, G, n, eps, k, y);
     __m512i inv = _mm512_set1_epi64((int64_t)((UINT64_C(1) << 46) / integer_root(extent.squares + eps)));
     __m512i half = half_of(k), half22 = half_of(22);
-    __m128i shift = _mm_cvtsi32_si128(k);
+    __m512i shift = _mm512_set1_epi64(k);
     __mmask8 bad = 0;
     for (uint32_t i = 0; i < n; i += LANES) {
         __m512i v = _mm512_loadu_si512(x + i), g = _mm512_loadu_si512(G + i);
@@ -316,7 +319,7 @@ int KERNEL(norm)(const int32_t *x, const int32_t *G, uint32_t n, uint64_t eps, i
 ALWAYS_INLINE void turn_pairs(__m512i a, __m512i b, __m512i c, __m512i s, __m512i *first, __m512i *second)
 {
     const __m512i half = _mm512_set1_epi64(1 << 13);
-    const __m128i k = _mm_cvtsi32_si128(14);
+    const __m512i k = _mm512_set1_epi64(14);
     __m512i a_odd = _mm512_srli_epi64(a, 32), b_odd = _mm512_srli_epi64(b, 32);
     __m512i c_odd = _mm512_srli_epi64(c, 32), s_odd = _mm512_srli_epi64(s, 32);
     __m512i even = _mm512_sub_epi64(_mm512_mul_epi32(a, c), _mm512_mul_epi32(b, s));
@@ -331,7 +334,7 @@ ALWAYS_INLINE void turn_pairs(__m512i a, __m512i b, __m512i c, __m512i s, __m512
 ALWAYS_INLINE __m512i turn_neighbours(__m512i a, __m512i c, __m512i s)
 {
     const __m512i half = _mm512_set1_epi64(1 << 13);
-    const __m128i k = _mm_cvtsi32_si128(14);
+    const __m512i k = _mm512_set1_epi64(14);
     __m512i b = _mm512_srli_epi64(a, 32);
     __m512i first = _mm512_sub_epi64(_mm512_mul_epi32(a, c), _mm512_mul_epi32(b, s));
     __m512i second = _mm512_add_epi64(_mm512_mul_epi32(a, s), _mm512_mul_epi32(b, c));
@@ -423,7 +426,7 @@ ALWAYS_INLINE __m512i activation(const int32_t *A, __m512i t, const int small_st
         rise = _mm512_srai_epi32(_mm512_add_epi32(_mm512_madd_epi16(rise, f), _mm512_set1_epi32(1 << 10)), 11);
     else {
         const __m512i half = _mm512_set1_epi64(1 << 10);
-        const __m128i k = _mm_cvtsi32_si128(11);
+        const __m512i k = _mm512_set1_epi64(11);
         __m512i even = round_shift(_mm512_mul_epi32(rise, f), half, k);
         __m512i odd = round_shift(_mm512_mul_epi32(_mm512_srli_epi64(rise, 32), _mm512_srli_epi64(f, 32)), half, k);
         rise = join(even, odd);
@@ -433,10 +436,10 @@ ALWAYS_INLINE __m512i activation(const int32_t *A, __m512i t, const int small_st
 }
 
 /* RS(g, F_g - 16). Where rounding carries beyond 31 bits the sum is right as an unsigned number. */
-ALWAYS_INLINE __m512i gate_input(const int32_t *g, __m512i half, __m128i shift)
+ALWAYS_INLINE __m512i gate_input(const int32_t *g, __m512i half, __m512i shift)
 {
     __m512i v = _mm512_loadu_si512(g), sum = _mm512_add_epi32(v, half);
-    return _mm512_mask_srl_epi32(_mm512_sra_epi32(sum, shift), _mm512_cmplt_epi32_mask(sum, v), sum, shift);
+    return _mm512_mask_srlv_epi32(_mm512_srav_epi32(sum, shift), _mm512_cmplt_epi32_mask(sum, v), sum, shift);
 }
 
 /* Returns 1 where a result could have left its bound: then y is to be computed with care. */
@@ -444,7 +447,7 @@ ALWAYS_INLINE int gate_vectors(const int32_t *g, const int32_t *u, uint32_t n, c
                                const int small_steps)
 {
     __m512i half = half_of(k), half_g = _mm512_set1_epi32((int32_t)(((int64_t)1 << (F_g - 16)) >> 1));
-    __m128i shift = _mm_cvtsi32_si128(k), shift_g = _mm_cvtsi32_si128(F_g - 16);
+    __m512i shift = _mm512_set1_epi64(k), shift_g = _mm512_set1_epi32(F_g - 16);
     __m512i largest_a = _mm512_setzero_si512(), largest_u = largest_a;
     for (uint32_t i = 0; i < n; i += LANES) {
         __m512i a = activation(A, gate_input(g + i, half_g, shift_g), small_steps);
@@ -496,7 +499,7 @@ int KERNEL(add)(const int32_t *x, const int32_t *y, uint32_t n, int32_t *sum)
 void KERNEL(softcap)(const int32_t *A, const int32_t *x, uint32_t n, int32_t *y)
 {
     const __m512i edge = _mm512_set1_epi32(1 << 19), half = _mm512_set1_epi64(1 << 9);
-    const __m128i k = _mm_cvtsi32_si128(10);
+    const __m512i k = _mm512_set1_epi64(10);
     uint32_t i = 0;
     for (; i + LANES <= n; i += LANES) {
         /* A[1024] itself is reached as its neighbour below with the whole step on top. */
