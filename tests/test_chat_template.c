@@ -173,6 +173,8 @@ static void test_limits(void **state)
         "{% set ns = namespace(x=(1,)) %}{% for i in range(99) %}{% set ns.x = (ns.x, ns.x) %}{% endfor %}"
         "{{ {ns.x: 1} }}",
         "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}",
+        "{% macro m(a=m()) %}{% endmacro %}{{ m() }}",
+        "{% macro m(a) %}{% for i in [1] %}{{ m(a=(1 + m(a|e)))|upper }}{% endfor %}{% endmacro %}{{ m() }}",
         "{{ 'x' * 9999999999 }}",
         "{{ [1] * 9999999999 }}",
         "{% for i in range(99999) %}{{ 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' * 1000 }}{% endfor %}",
@@ -208,9 +210,13 @@ static void test_deep_sources(void **state)
         assert_int_equal(error.code, BULLA_E_LIMIT);
         free(source);
     }
-    struct {
+    static const struct {
         const char *start, *part, *end;
-    } chains[] = {{"{{ 1", "+1", " }}"}, {"{{ x", ".a", " }}"}, {"{{ x", "|e", " }}"}, {"{{ 1", " and 1", " }}"}};
+    } chains[] = {{"{{ 1", "+1", " }}"},
+                  {"{{ x", ".a", " }}"},
+                  {"{{ x", "|e", " }}"},
+                  {"{{ 1", " and 1", " }}"},
+                  {"{{ 'a'|map('map'", ",'map'", ")|list }}"}};
     for (size_t i = 0; i < sizeof chains / sizeof chains[0]; i++) {
         char *text, *source = calloc(1, 256 * 1024), *at = source;
         bulla_error error;

@@ -26,6 +26,14 @@ int template_spend(struct render *render, size_t steps)
     return 1;
 }
 
+int template_enter(struct render *render)
+{
+    if (++render->depth <= TEMPLATE_MAX_DEPTH)
+        return 1;
+    return template_fail(render, BULLA_E_LIMIT, "more than %d things are being evaluated at once",
+                         TEMPLATE_MAX_DEPTH);
+}
+
 /* ---- Scopes ---- */
 
 int scope_push(struct render *render, struct scope *parent)
@@ -178,9 +186,8 @@ int evaluate_filters(struct render *render, const struct node *node, struct valu
         *result = input;
         return 1;
     }
-    if (++render->depth > TEMPLATE_MAX_DEPTH)
-        return template_fail(render, BULLA_E_LIMIT, "more than %d things are being evaluated at once",
-                             TEMPLATE_MAX_DEPTH);
+    if (!template_enter(render))
+        return 0;
     if (node->a && !evaluate_filters(render, node->a, input, &self))
         return 0;
     render->depth--;
@@ -364,10 +371,7 @@ static int evaluate_node(struct render *render, const struct node *node, struct 
 int evaluate(struct render *render, const struct node *node, struct value *result)
 {
     render->line = node->line;
-    if (++render->depth > TEMPLATE_MAX_DEPTH)
-        return template_fail(render, BULLA_E_LIMIT, "more than %d things are being evaluated at once",
-                             TEMPLATE_MAX_DEPTH);
-    if (!template_spend(render, 1) || !evaluate_node(render, node, result))
+    if (!template_enter(render) || !template_spend(render, 1) || !evaluate_node(render, node, result))
         return 0;
     render->depth--;
     return 1;

@@ -120,8 +120,10 @@ static int bind_extra_arguments(struct render *render, const struct node *node, 
 /* Parameters in order; a default sees those before it. */
 static int bind_parameters(struct render *render, const struct node *node, struct arguments *arguments)
 {
-    struct value values[TEMPLATE_MAX_PARAMETERS] = {{0}};
     size_t count = node->parameter_count, first_default = count - node->children.count;
+    struct value *values = arena_alloc(render->arena, count, sizeof *values, render->error);
+    if (!values)
+        return 0;
     for (size_t i = 0; i < count; i++)
         values[i] = i < arguments->count
                         ? arguments->values[i]
@@ -146,11 +148,12 @@ int macro_call(struct render *render, const struct macro *macro, const struct ar
     struct scope *caller_scope = render->scope;
     struct arguments own = *arguments;
     uint32_t line = render->line;
-    if (!scope_push(render, macro->scope) || !bind_parameters(render, macro->node, &own) ||
+    if (!template_enter(render) || !scope_push(render, macro->scope) || !bind_parameters(render, macro->node, &own) ||
         !execute_captured(render, &macro->node->body, result))
         return 0;
     render->scope = caller_scope;
     render->line = line;
+    render->depth--;
     return 1;
 }
 
@@ -374,10 +377,8 @@ static enum flow execute_node(struct render *render, const struct node *node)
 
 enum flow execute_body(struct render *render, const struct node_list *body)
 {
-    if (++render->depth > TEMPLATE_MAX_DEPTH) {
-        template_fail(render, BULLA_E_LIMIT, "more than %d things are being evaluated at once", TEMPLATE_MAX_DEPTH);
+    if (!template_enter(render))
         return FLOW_FAILED;
-    }
     for (size_t i = 0; i < body->count; i++) {
         render->line = body->nodes[i]->line;
         if (!template_spend(render, 1))

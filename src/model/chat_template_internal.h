@@ -327,6 +327,9 @@ int template_render(const struct bulla_chat_template *chat_template, const char 
                     bulla_error *error);
 /* Spends steps; 0 with the error recorded when there are none left. */
 int template_spend(struct render *render, size_t steps);
+/* One level deeper, for everything that can call itself; leave by render->depth--.
+ * 0 with the error recorded when that is too deep. */
+int template_enter(struct render *render);
 
 /* ---- chat_template_value.c ---- */
 

@@ -42,8 +42,13 @@ int builtin_invoke(struct render *render, const struct builtin *builtin, struct 
     struct value slots[BUILTIN_PARAMETERS] = {{0}};
     if (builtin->flags & BUILTIN_UNSUPPORTED)
         return template_fail(render, BULLA_E_UNSUPPORTED, "%s() is not supported", builtin->name);
-    if (builtin->flags & BUILTIN_VARIADIC)
-        return builtin->call(render, self, arguments, NULL, result);
+    if (!template_enter(render)) /* map('map', 'map', ...) calls itself */
+        return 0;
+    if (builtin->flags & BUILTIN_VARIADIC) {
+        int done = builtin->call(render, self, arguments, NULL, result);
+        render->depth--;
+        return done;
+    }
     size_t parameters = parameter_count(builtin);
     if (arguments->count > parameters)
         return fail_argument(render, builtin, "got too many arguments", NULL);
@@ -54,7 +59,9 @@ int builtin_invoke(struct render *render, const struct builtin *builtin, struct 
     for (size_t i = 0; i < builtin->required; i++)
         if (slots[i].type == VALUE_MISSING)
             return fail_argument(render, builtin, "misses an argument", NULL);
-    return builtin->call(render, self, arguments, slots, result);
+    int done = builtin->call(render, self, arguments, slots, result);
+    render->depth--;
+    return done;
 }
 
 int slot_integer(struct render *render, struct value slot, int64_t otherwise,

@@ -63,15 +63,10 @@ static void print_text_repr(struct buffer *out, const struct text *text)
     buffer_append_byte(out, (uint8_t)quote);
 }
 
-static int too_deep(struct render *render)
-{
-    return template_fail(render, BULLA_E_LIMIT, "values are nested more than %d deep", TEMPLATE_MAX_DEPTH);
-}
-
 static int enter(struct render *render, const struct buffer *out)
 {
-    if (++render->depth > TEMPLATE_MAX_DEPTH)
-        return too_deep(render);
+    if (!template_enter(render))
+        return 0;
     if (out->length > TEMPLATE_MAX_OUTPUT)
         return template_fail(render, BULLA_E_LIMIT, "a text grows beyond %d bytes", TEMPLATE_MAX_OUTPUT);
     return template_spend(render, 1);

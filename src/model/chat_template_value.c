@@ -164,10 +164,7 @@ static int hash_value(struct render *render, struct value value, uint32_t *hash)
     case VALUE_TUPLE:
         for (size_t i = 0; i < value.list->count; i++) {
             uint32_t part = 0;
-            if (++render->depth > TEMPLATE_MAX_DEPTH)
-                return template_fail(render, BULLA_E_LIMIT, "values are nested more than %d deep",
-                                     TEMPLATE_MAX_DEPTH);
-            if (!template_spend(render, 1) || !hash_value(render, value.list->items[i], &part))
+            if (!template_enter(render) || !template_spend(render, 1) || !hash_value(render, value.list->items[i], &part))
                 return 0;
             render->depth--;
             state = (state ^ part) * UINT64_C(0x100000001B3);
@@ -432,9 +429,7 @@ int value_fail_undefined(struct render *render, struct value value)
 
 static int enter(struct render *render)
 {
-    if (++render->depth > TEMPLATE_MAX_DEPTH)
-        return template_fail(render, BULLA_E_LIMIT, "values are nested more than %d deep", TEMPLATE_MAX_DEPTH);
-    return template_spend(render, 1);
+    return template_enter(render) && template_spend(render, 1);
 }
 
 static int lists_equal(struct render *render, const struct list *left, const struct list *right, int *equal)
