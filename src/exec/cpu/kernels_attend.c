@@ -164,19 +164,32 @@ struct weighing {
     const struct attend_shape *shape;
     __m512i t_even[POSITION_BLOCKS], t_odd[POSITION_BLOCKS], k_v[POSITION_BLOCKS];
     __m512i half2, a2;
+    __m512i k_shift[POSITION_BLOCKS]; /* largest_k - k_v */
     __m512 tables[4];
-    int32_t largest_t;
+    int32_t largest_k;
+    uint32_t bounded_s; /* up to this s_q no score can leave its bound, whatever the products are */
 };
+
+/* |acc| <= 127^2 * size < 2^22: RS(acc * s_q, 22) is at most s_q + 1, and times t_k below 2^(31 + a2) is in bounds. */
+static uint32_t bounded_query(const struct attend_shape *shape, uint32_t largest_t)
+{
+    uint64_t most = largest_t ? ((UINT64_C(1) << 30) << shape->a2) / largest_t : INT32_MAX;
+    return most > INT32_MAX - 1 ? INT32_MAX - 1 : most ? (uint32_t)most - 1 : 0;
+}
 
 ALWAYS_INLINE void weighing_begin(struct weighing *w, const struct attend_shape *shape, const struct key_block *block)
 {
-    __m512i most = _mm512_setzero_si512();
+    __m512i most = _mm512_setzero_si512(), k_most = most;
     for (int b = 0; b < POSITION_BLOCKS; b++) {
         w->t_even[b] = _mm512_loadu_si512(block->t_k + 16 * b);
         w->t_odd[b] = _mm512_srli_epi64(w->t_even[b], 32);
         w->k_v[b] = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(block->k_v + 16 * b)));
         most = _mm512_max_epi32(most, w->t_even[b]);
+        k_most = _mm512_max_epi32(k_most, w->k_v[b]);
     }
+    w->largest_k = _mm512_reduce_max_epi32(k_most);
+    for (int b = 0; b < POSITION_BLOCKS; b++)
+        w->k_shift[b] = _mm512_sub_epi32(_mm512_set1_epi32(w->largest_k), w->k_v[b]);
     w->shape = shape;
     w->half2 = _mm512_set1_epi64(shape->a2 ? INT64_C(1) << (shape->a2 - 1) : 0);
     w->a2 = _mm512_set1_epi64(shape->a2);
@@ -184,7 +197,7 @@ ALWAYS_INLINE void weighing_begin(struct weighing *w, const struct attend_shape 
     w->tables[1] = _mm512_loadu_ps(exp_coarse + 16);
     w->tables[2] = _mm512_loadu_ps(exp_fine);
     w->tables[3] = _mm512_loadu_ps(exp_fine + 16);
-    w->largest_t = _mm512_reduce_max_epi32(most);
+    w->bounded_s = bounded_query(shape, (uint32_t)_mm512_reduce_max_epi32(most));
 }
 
 ALWAYS_INLINE __m512i score_halves(__m512i acc, __m512i s_q, __m512i t_k, const struct weighing *w)
@@ -215,42 +228,43 @@ static __m512i softcap_vector(const int32_t *cap, __m512i z)
     return _mm512_loadu_si512(scores);
 }
 
-/* Whether no score of this query can leave its bound, whatever the products are. */
-static int is_bounded(const struct weighing *w, int32_t s_query)
+/* `simple`: all 64 positions are visible, no score can leave its bound and there is no softcap. */
+ALWAYS_INLINE int weigh_vectors(const struct weighing *w, const int32_t *acc, int32_t s_query, uint64_t visible,
+                                struct attend_partial *partial, uint8_t *low, uint8_t *high, const int simple)
 {
-    int64_t acc = (int64_t)127 * 127 * w->shape->size;
-    if (s_query < 0)
-        return 0;
-    int64_t first = round_shift(acc * s_query, 22) + 1;
-    return first < INT64_C(1) << 31 && round_shift(first * w->largest_t, w->shape->a2) + 1 < INT64_C(1) << 31;
-}
-
-ALWAYS_INLINE int weigh(const struct weighing *w, const int32_t *acc, int32_t s_query, uint64_t visible,
-                        struct attend_partial *partial, uint8_t *low, uint8_t *high)
-{
-    __m512i s_q = _mm512_set1_epi64(s_query), z[POSITION_BLOCKS], e[POSITION_BLOCKS];
-    __m512i top = _mm512_set1_epi32(INT32_MIN), k_top = _mm512_setzero_si512();
-    int bad = 0, is_checked = !is_bounded(w, s_query);
+    __m512i s_q = _mm512_set1_epi64(s_query), z[POSITION_BLOCKS], e[POSITION_BLOCKS], shift[POSITION_BLOCKS];
+    __m512i top = _mm512_set1_epi32(INT32_MIN), k_top = _mm512_setzero_si512(), sum = _mm512_setzero_si512();
+    __mmask16 mask[POSITION_BLOCKS];
+    int32_t K = w->largest_k;
+    int bad = 0;
+#pragma GCC unroll 4
     for (int b = 0; b < POSITION_BLOCKS; b++) {
-        __mmask16 mask = (__mmask16)(visible >> (16 * b));
         __m512i sums = _mm512_load_si512(acc + 16 * b);
         __m512i even = score_halves(sums, s_q, w->t_even[b], w);
         __m512i odd = score_halves(_mm512_srli_epi64(sums, 32), s_q, w->t_odd[b], w);
-        if (is_checked)
-            bad |= scores_outside(even, odd, mask);
         z[b] = _mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA);
+        if (simple) {
+            top = _mm512_max_epi32(top, z[b]);
+            continue;
+        }
+        mask[b] = (__mmask16)(visible >> (16 * b));
+        bad |= scores_outside(even, odd, mask[b]);
         if (w->shape->cap)
             z[b] = softcap_vector(w->shape->cap, z[b]);
-        top = _mm512_mask_max_epi32(top, mask, top, z[b]);
-        k_top = _mm512_mask_max_epi32(k_top, mask, k_top, w->k_v[b]);
+        top = _mm512_mask_max_epi32(top, mask[b], top, z[b]);
+        k_top = _mm512_mask_max_epi32(k_top, mask[b], k_top, w->k_v[b]);
     }
-    int32_t Z = _mm512_reduce_max_epi32(top), K = _mm512_reduce_max_epi32(k_top);
-    __m512i sum = _mm512_setzero_si512(), Z_all = _mm512_set1_epi32(Z), K_all = _mm512_set1_epi32(K);
+    int32_t Z = _mm512_reduce_max_epi32(top);
+    if (!simple)
+        K = _mm512_reduce_max_epi32(k_top);
+#pragma GCC unroll 4
     for (int b = 0; b < POSITION_BLOCKS; b++) {
-        __mmask16 mask = (__mmask16)(visible >> (16 * b));
-        e[b] = _mm512_maskz_mov_epi32(mask, exp15(_mm512_sub_epi32(Z_all, z[b]), w->tables));
+        e[b] = exp15(_mm512_sub_epi32(_mm512_set1_epi32(Z), z[b]), w->tables);
+        if (!simple)
+            e[b] = _mm512_maskz_mov_epi32(mask[b], e[b]);
         sum = _mm512_add_epi32(sum, e[b]);
-        e[b] = _mm512_srlv_epi32(e[b], _mm512_sub_epi32(K_all, w->k_v[b]));
+        shift[b] = simple ? w->k_shift[b] : _mm512_sub_epi32(_mm512_set1_epi32(K), w->k_v[b]);
+        e[b] = _mm512_srlv_epi32(e[b], shift[b]);
     }
     /* Packing works within 128 bits: the last permutation puts the positions in order. */
     const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
@@ -262,6 +276,15 @@ ALWAYS_INLINE int weigh(const struct weighing *w, const int32_t *acc, int32_t s_
     _mm512_store_si512(high, _mm512_permutexvar_epi32(order, highs));
     *partial = (struct attend_partial){.Z = Z, .K = K, .S = (uint32_t)_mm512_reduce_add_epi32(sum)};
     return bad;
+}
+
+static int weigh(const struct weighing *w, const int32_t *acc, int32_t s_query, uint64_t visible,
+                 struct attend_partial *partial, uint8_t *low, uint8_t *high)
+{
+    /* s_q is not negative unless RANGE was raised before. */
+    if (visible == UINT64_MAX && !w->shape->cap && (uint32_t)s_query <= w->bounded_s)
+        return weigh_vectors(w, acc, s_query, visible, partial, low, high, 1);
+    return weigh_vectors(w, acc, s_query, visible, partial, low, high, 0);
 }
 #else
 struct weighing {
