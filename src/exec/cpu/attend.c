@@ -136,6 +136,16 @@ static void find_visible(const bulla_operation *o, const struct tile *tile, uint
     }
 }
 
+/* A few queries finish a block before the next one has come from memory by itself. */
+static void prefetch_block(const struct attending *a, const struct tile *tile, uint64_t number)
+{
+    struct key_block block = block_of(a, tile, number);
+    for (size_t i = 0; i < (size_t)KERNEL_POSITIONS * (a->shape.padded + 6); i += 64)
+        __builtin_prefetch(block.k8 + i);
+    for (size_t i = 0; i < (size_t)KERNEL_POSITIONS * (a->shape.padded + 1); i += 64)
+        __builtin_prefetch(block.v8 + i);
+}
+
 /* Blocks [begin, end) of the tile's; the queries are gathered first. */
 static void score_blocks(const struct attending *a, const struct tile *tile, uint64_t begin, uint64_t end, int8_t *q8,
                          const struct area *area)
@@ -157,6 +167,8 @@ static void score_blocks(const struct attending *a, const struct tile *tile, uin
         uint64_t start = (tile->first_block + b) * KERNEL_POSITIONS;
         find_visible(o, tile, rows, start, from, to);
         struct key_block block = block_of(a, tile, tile->first_block + b);
+        if (b + 1 < end && rows < KERNEL_ROWS / 2)
+            prefetch_block(a, tile, tile->first_block + b + 1);
         struct attend_block_call call = {.shape = &a->shape, .block = &block, .q8 = q8, .s_q = s_q, .begin = from,
             .end = to, .partial = area->partial + b, .O = area->O + b * padded, .range = range, .q_stride = padded,
             .partial_stride = stride, .O_stride = stride * padded, .rows = rows, .operation = a->index};
