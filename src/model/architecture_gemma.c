@@ -57,6 +57,14 @@ static int read_common(const struct source *source, const char *prefix, uint64_t
     return error->code;
 }
 
+static int read_softcap(const struct source *source, const char *key, double *softcap, bulla_error *error)
+{
+    if (decoder_real(source, "gemma2", key, key, softcap, error) == 1 && *softcap != 0 && !(*softcap >= 0.01 && *softcap <= 1000))
+        return bulla_fail(error, BULLA_E_INPUT, "%s: %s is %g, expected 0.01 to 1000, or 0 for none", source_path(source), key,
+                          *softcap);
+    return error->code;
+}
+
 static int emit_gemma2(const struct source *source, uint64_t context, struct draft_list *list, bulla_error *error)
 {
     struct decoder decoder = {0};
@@ -65,11 +73,9 @@ static int emit_gemma2(const struct source *source, uint64_t context, struct dra
         code = read_window(source, "gemma2", 2, &decoder, error);
     if (code != BULLA_OK)
         return code;
-    decoder_real(source, "gemma2", "attn_logit_softcapping", "attn_logit_softcapping", &decoder.score_softcap, error);
-    decoder_real(source, "gemma2", "final_logit_softcapping", "final_logit_softcapping", &decoder.logits_softcap, error);
-    if (decoder.score_softcap < 0 || decoder.score_softcap > 1000 || decoder.logits_softcap < 0 ||
-        decoder.logits_softcap > 1000)
-        return bulla_fail(error, BULLA_E_INPUT, "%s: a softcap outside 0 to 1000", source_path(source));
+    if (read_softcap(source, "attn_logit_softcapping", &decoder.score_softcap, error) ||
+        read_softcap(source, "final_logit_softcapping", &decoder.logits_softcap, error))
+        return error->code;
     return error->code ? error->code : decoder_emit(source, &decoder, list, error);
 }
 

@@ -269,18 +269,25 @@ static int read_factors(const struct reading *r, const char *prefix, const struc
     if (!factors || !values)
         return BULLA_E_MEMORY;
     char key[128];
+    uint64_t count = 0;
     if (gguf) {
         const char *name = prefix ? prefix : is_long ? "rope_factors_long.weight" : "rope_factors_short.weight";
         const struct source_tensor *tensor = source_tensor_find(r->source, name);
         if (!tensor || tensor->rows * tensor->columns != d->rotary / 2)
             return bulla_fail(r->error, BULLA_E_INPUT, "%s: tensor %s is missing or not of %u elements", source_path(r->source),
                               name, d->rotary / 2);
-        int code = source_tensor_read(r->source, tensor, 0, tensor->rows, values, r->error);
-        if (code)
-            return code;
+        snprintf(key, sizeof key, "tensor %s", name);
+        if (source_tensor_read(r->source, tensor, 0, tensor->rows, values, r->error))
+            return r->error->code;
+    } else {
+        snprintf(key, sizeof key, "%s.%s", prefix, is_long ? "long_factor" : "short_factor");
+        if (source_get_array(r->source, key, &count, r->error) >= 0 && count != d->rotary / 2)
+            bulla_fail(r->error, BULLA_E_INPUT, "%s: %s has %llu divisors, expected %u", source_path(r->source), key,
+                       (unsigned long long)count, d->rotary / 2);
+        if (r->error->code)
+            return r->error->code;
     }
     for (uint32_t i = 0; i < d->rotary / 2; i++) {
-        snprintf(key, sizeof key, "%s.%s", prefix, is_long ? "long_factor" : "short_factor");
         factors[i] = (double)values[i];
         int found = gguf ? 1 : source_get_array_real(r->source, key, i, &factors[i], r->error);
         if (found != 1 || !(factors[i] > 0 && factors[i] < 1e9))
