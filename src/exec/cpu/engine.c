@@ -55,9 +55,11 @@ static int allocate_work(bulla_engine *engine, bulla_error *error)
         if (o->kind == BULLA_GATE)
             engine->small_steps[i] = (uint8_t)engine->kernels->small_steps(engine_tensor(engine, o, BULLA_TENSOR_A));
     }
+    engine->own_q = memory_alloc_aligned(ALIGNMENT, (size_t)engine->threads * OWN_ROWS * plan->largest_columns, error);
+    engine->own_s = memory_alloc((size_t)engine->threads * OWN_ROWS, sizeof *engine->own_s, error);
     engine->fused_scratch = memory_alloc_aligned(ALIGNMENT, (size_t)engine->threads * 2 * FUSED_ELEMENTS * sizeof(int32_t),
                                                  error);
-    return engine->small_steps && engine->fused_scratch && engine->activations && engine->gathered && engine->spare_logits && engine->attend_scratch && engine->scratch
+    return engine->own_q && engine->own_s && engine->small_steps && engine->fused_scratch && engine->activations && engine->gathered && engine->spare_logits && engine->attend_scratch && engine->scratch
                ? BULLA_OK : BULLA_E_MEMORY;
 }
 
@@ -132,6 +134,8 @@ void bulla_engine_close(bulla_engine *engine)
     memory_unmap(engine->attend_scratch, engine->attend_total);
     memory_free(engine->scratch);
     memory_free(engine->fused_scratch);
+    memory_free(engine->own_q);
+    memory_free(engine->own_s);
     memory_free(engine->small_steps);
     memory_free(engine->stage_nanoseconds);
     pool_close(&engine->pool);

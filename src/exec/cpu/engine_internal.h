@@ -81,6 +81,9 @@ struct batch {
 
 /* Elements of a linear operation's results that wait for the element-wise one. */
 enum { FUSED_ELEMENTS = 16384, FUSED_ROWS = 128 };
+/* Up to this many rows each thread quantises the input of linear operations for
+ * itself: sooner done than handed over. */
+enum { OWN_ROWS = 2 };
 
 struct bulla_engine {
     const bulla_program *program;
@@ -98,6 +101,8 @@ struct bulla_engine {
     size_t spare_bytes;
     uint8_t *scratch;        /* [threads][scratch_bytes] */
     size_t scratch_bytes;
+    int8_t *own_q;           /* [threads][OWN_ROWS][largest_columns]: a thread's own quantised input */
+    int64_t *own_s;          /* [threads][OWN_ROWS] */
     int32_t *fused_scratch;  /* [threads][2][FUSED_ELEMENTS] */
     uint8_t *attend_scratch; /* [attend_areas][attend_bytes] */
     size_t attend_bytes, attend_total;
@@ -114,6 +119,11 @@ int bulla_engine_open_program(const bulla_program *program, const bulla_model *m
 
 /* Runs the batch that is set up. */
 void batch_run(bulla_engine *engine);
+/* Whether this stage is a quantisation that each thread does for itself in the next one. */
+static inline int is_own_stage(const bulla_engine *engine, uint32_t stage)
+{
+    return engine->threads > 1 && engine->batch.count <= OWN_ROWS && engine->plan.stages[stage].can_be_own;
+}
 
 static inline const void *engine_tensor(const bulla_engine *engine, const bulla_operation *operation, int role)
 {
@@ -155,14 +165,20 @@ static inline uint8_t *engine_head_page(const bulla_engine *engine, const bulla_
            head * place->head_bytes;
 }
 
+/* A thread's part of the heads of operations that are by the head: {0, 1} is all. */
+struct slice {
+    unsigned number, count;
+};
 /* Row operations at rows [begin, end), in this order at each row (rows.c). */
 void rows_run(bulla_engine *engine, const uint32_t *operations, uint32_t count, uint32_t begin, uint32_t end,
-              void *scratch);
+              struct slice slice, void *scratch);
+/* quant or norm_quant at one row; 1 for RANGE. */
+int quantise_run(bulla_engine *engine, uint32_t operation, uint32_t row, int8_t *q, int64_t *s, void *scratch);
 /* `n` elements of an element-wise operation (gate, add, softcap); 1 for RANGE. */
 int elements_run(const bulla_engine *engine, const bulla_operation *operation, const int32_t *x, const int32_t *y,
                  uint32_t n, int32_t *result);
 /* A stage of linear operations (linear.c); attention of a stage (attend.c). */
-void linear_run(bulla_engine *engine, const struct stage *stage, unsigned thread);
+void linear_run(bulla_engine *engine, uint32_t stage, unsigned thread);
 void attend_run(bulla_engine *engine, uint32_t stage, unsigned thread);
 size_t attend_area_bytes(const struct plan *plan, uint64_t blocks);
 

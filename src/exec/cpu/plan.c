@@ -119,6 +119,43 @@ static int schedule_attend(struct scheduling *s)
     return 0;
 }
 
+static int is_by_heads(const struct plan *plan, const struct stage *stage)
+{
+    const bulla_operation *all = plan->program->operations;
+    for (uint32_t i = 0; i < stage->count; i++) {
+        const bulla_operation *o = &all[plan->order[stage->first + i]];
+        if (o->kind != BULLA_ROPE && o->kind != BULLA_NORM && o->kind != BULLA_HEAD_QUANT && o->kind != BULLA_KEY_QUANT &&
+            o->kind != BULLA_VALUE_QUANT)
+            return 0;
+        for (uint32_t j = 0; j < i; j++)
+            if (o->inputs[0] == (int32_t)plan->order[stage->first + j] &&
+                (all[o->inputs[0]].heads != o->heads || o->kind == BULLA_VALUE_QUANT))
+                return 0;
+    }
+    return 1;
+}
+
+static void describe_stages(struct plan *plan)
+{
+    const bulla_operation *all = plan->program->operations;
+    for (uint32_t s = 0; s < plan->stage_count; s++) {
+        struct stage *stage = &plan->stages[s];
+        if (stage->kind != STAGE_ROWS)
+            continue;
+        uint32_t index = plan->order[stage->first], uses = 0, uses_next = 0;
+        stage->by_heads = (uint8_t)is_by_heads(plan, stage);
+        if (stage->count != 1 || s + 1 == plan->stage_count || plan->stages[s + 1].kind != STAGE_LINEAR ||
+            (all[index].kind != BULLA_QUANT && all[index].kind != BULLA_NORM_QUANT))
+            continue;
+        for (uint32_t i = 0; i < plan->program->operation_count; i++)
+            for (int j = 0; j < 3; j++)
+                uses += all[i].inputs[j] == (int32_t)index;
+        for (uint32_t i = 0; i < plan->stages[s + 1].count; i++)
+            uses_next += all[plan->order[plan->stages[s + 1].first + i]].inputs[0] == (int32_t)index;
+        stage->can_be_own = uses == uses_next;
+    }
+}
+
 static int make_stages(struct plan *plan, bulla_error *error)
 {
     uint32_t count = plan->program->operation_count;
@@ -211,8 +248,10 @@ static void find_lifetimes(const struct plan *plan, uint32_t *stage_of, struct l
         live[i].until = stage_of[i];
         for (int j = 0; j < 3; j++) {
             int32_t input = plan->program->operations[i].inputs[j];
-            if (input >= 0 && live[input].until < stage_of[i])
-                live[input].until = stage_of[i];
+            /* One thread may already be in the next stage while another still does a stage of its own. */
+            uint32_t until = stage_of[i] + plan->stages[stage_of[i]].can_be_own;
+            if (input >= 0 && live[input].until < until)
+                live[input].until = until;
         }
     }
 }
@@ -296,8 +335,10 @@ int plan_make(const bulla_program *program, uint32_t batch_rows, struct plan *pl
 {
     *plan = (struct plan){.program = program, .batch_rows = batch_rows};
     int code = make_stages(plan, error);
-    if (code == BULLA_OK)
+    if (code == BULLA_OK) {
+        describe_stages(plan);
         code = make_places(plan, error);
+    }
     if (code == BULLA_OK)
         measure(plan);
     else

@@ -22,6 +22,8 @@ enum stage_kind {
 struct stage {
     enum stage_kind kind;
     uint32_t first, count; /* in plan.order */
+    uint8_t can_be_own;    /* STAGE_ROWS: one quantisation that only the next stage, of linear operations, reads */
+    uint8_t by_heads;      /* STAGE_ROWS: every operation is by the head, and heads do not mix */
     uint32_t fused;        /* STAGE_LINEAR: so many element-wise operations come after the linear ones */
 };
 

@@ -10,8 +10,18 @@ struct task {
     bulla_engine *engine;
     const bulla_operation *operation;
     uint32_t index, row;
+    struct slice slice;
     void *scratch;
 };
+
+/* The slice's heads of an operation. Values go the other way round, so that small
+ * numbers of heads even out. */
+static void heads_of(const bulla_operation *o, struct slice slice, uint32_t *begin, uint32_t *end)
+{
+    uint64_t number = o->kind == BULLA_VALUE_QUANT ? slice.count - 1 - slice.number : slice.number;
+    *begin = (uint32_t)(o->heads * number / slice.count);
+    *end = (uint32_t)(o->heads * (number + 1) / slice.count);
+}
 
 static const void *tensor(const struct task *task, int role)
 {
@@ -32,33 +42,31 @@ static void run_embed(const struct task *task)
                     engine_vector(task->engine, task->index, task->row));
 }
 
-static int run_quantise(const struct task *task)
+int quantise_run(bulla_engine *engine, uint32_t index, uint32_t row, int8_t *q, int64_t *s, void *scratch)
 {
-    const bulla_operation *o = task->operation;
-    int8_t *q = engine_bytes(task->engine, task->index, task->row);
-    int64_t *s = &engine_scales(task->engine, task->index)[task->row];
-    size_t stride = task->engine->plan.places[task->index].stride;
-    const struct kernels *kernels = task->engine->kernels;
+    const bulla_operation *o = &engine->program->operations[index];
+    const int32_t *x = engine_vector(engine, (uint32_t)o->inputs[0], row);
     int bad = 0;
     if (o->kind == BULLA_NORM_QUANT)
-        bad = kernels->norm_quant(input(task, 0), tensor(task, BULLA_TENSOR_E), o->n, o->block, o->c, o->eps,
-                                   task->scratch, q, s);
+        bad = engine->kernels->norm_quant(x, engine_tensor(engine, o, BULLA_TENSOR_E), o->n, o->block, o->c, o->eps,
+                                          scratch, q, s);
     else
-        kernels->quant(input(task, 0), o->n, o->block, task->scratch, q, s);
-    memset(q + o->n, 0, stride - o->n);
+        engine->kernels->quant(x, o->n, o->block, scratch, q, s);
+    memset(q + o->n, 0, engine->plan.places[index].stride - o->n);
     return bad;
 }
 
 static int run_head_quant(const struct task *task)
 {
     const bulla_operation *o = task->operation;
-    uint32_t padded = task->engine->plan.places[task->index].padded;
-    int8_t *q8 = engine_bytes(task->engine, task->index, task->row);
+    uint32_t padded = task->engine->plan.places[task->index].padded, begin, end;
     int32_t *s_q = engine_head_scales(task->engine, task->index) + (size_t)task->row * o->heads;
-    const int32_t *x = input(task, 0);
     int bad = 0;
-    for (uint32_t h = 0; h < o->heads; h++, x += o->head_size, q8 += padded) {
-        bad |= task->engine->kernels->head_quant(x, o->head_size, o->block, task->scratch, q8, &s_q[h]);
+    heads_of(o, task->slice, &begin, &end);
+    for (uint32_t h = begin; h < end; h++) {
+        int8_t *q8 = engine_bytes(task->engine, task->index, task->row) + (size_t)h * padded;
+        bad |= task->engine->kernels->head_quant(input(task, 0) + (size_t)h * o->head_size, o->head_size, o->block,
+                                                 task->scratch, q8, &s_q[h]);
         memset(q8 + o->head_size, 0, padded - o->head_size);
     }
     return bad;
@@ -104,13 +112,16 @@ static void cache_keys(uint8_t *page, uint32_t padded, uint32_t slot, uint32_t c
 }
 
 /* key_quant or value_quant of up to CHUNK successive rows of one page. */
-static void run_cache(bulla_engine *engine, uint32_t index, uint32_t row, uint32_t count, void *scratch)
+static void run_cache(bulla_engine *engine, uint32_t index, uint32_t row, uint32_t count, struct slice slice,
+                      void *scratch)
 {
     const bulla_operation *o = &engine->program->operations[index];
     const struct row *first = &engine->batch.rows[row];
     const struct kernels *kernels = engine->kernels;
     uint32_t padded = engine->plan.places[index].padded, slot = (uint32_t)(first->position % KERNEL_POSITIONS);
-    for (uint32_t h = 0; h < o->heads; h++) {
+    uint32_t begin, end;
+    heads_of(o, slice, &begin, &end);
+    for (uint32_t h = begin; h < end; h++) {
         uint8_t *page = engine_head_page(engine, first->sequence, index, first->position / KERNEL_POSITIONS, h);
         int8_t bytes[CHUNK][KERNEL_MAX_HEAD];
         int32_t scales[CHUNK];
@@ -129,7 +140,8 @@ static void run_cache(bulla_engine *engine, uint32_t index, uint32_t row, uint32
     }
 }
 
-static void run_cache_rows(bulla_engine *engine, uint32_t index, uint32_t row, uint32_t end, void *scratch)
+static void run_cache_rows(bulla_engine *engine, uint32_t index, uint32_t row, uint32_t end, struct slice slice,
+                           void *scratch)
 {
     for (uint32_t count; row < end; row += count) {
         const struct row *at = &engine->batch.rows[row];
@@ -137,7 +149,7 @@ static void run_cache_rows(bulla_engine *engine, uint32_t index, uint32_t row, u
         if (at->position < at->sequence->lowest[index])
             continue;
         count = rows_of_page(engine, row, end);
-        run_cache(engine, index, row, count, scratch);
+        run_cache(engine, index, row, count, slice, scratch);
     }
 }
 
@@ -145,14 +157,16 @@ static int run_heads(const struct task *task)
 {
     const bulla_operation *o = task->operation;
     const struct kernels *kernels = task->engine->kernels;
-    const int32_t *x = input(task, 0);
-    int32_t *y = engine_vector(task->engine, task->index, task->row);
+    uint32_t begin, end;
+    heads_of(o, task->slice, &begin, &end);
+    const int32_t *x = input(task, 0) + (size_t)begin * o->head_size;
+    int32_t *y = engine_vector(task->engine, task->index, task->row) + (size_t)begin * o->head_size;
     int bad = 0;
     if (o->kind == BULLA_ROPE)
-        return kernels->rope(x, o->heads, o->head_size, o->rotary, (o->flags & BULLA_OPERATION_HALF) != 0,
+        return kernels->rope(x, end - begin, o->head_size, o->rotary, (o->flags & BULLA_OPERATION_HALF) != 0,
                              tensor(task, BULLA_TENSOR_TURN), task->engine->batch.rows[task->row].position,
                              task->engine->program->data[3], y);
-    for (uint32_t h = 0; h < o->heads; h++, x += o->head_size, y += o->head_size)
+    for (uint32_t h = begin; h < end; h++, x += o->head_size, y += o->head_size)
         bad |= kernels->norm(x, tensor(task, BULLA_TENSOR_G), o->head_size, o->eps, o->k, y);
     return bad;
 }
@@ -185,7 +199,8 @@ static int run_operation(const struct task *task)
         return 0;
     case BULLA_NORM_QUANT:
     case BULLA_QUANT:
-        return run_quantise(task);
+        return quantise_run(task->engine, task->index, task->row, engine_bytes(task->engine, task->index, task->row),
+                            &engine_scales(task->engine, task->index)[task->row], task->scratch);
     case BULLA_HEAD_QUANT:
         return run_head_quant(task);
     case BULLA_NORM:
@@ -197,19 +212,19 @@ static int run_operation(const struct task *task)
 }
 
 void rows_run(bulla_engine *engine, const uint32_t *operations, uint32_t count, uint32_t begin, uint32_t end,
-              void *scratch)
+              struct slice slice, void *scratch)
 {
     for (uint32_t first = begin; first < end; first += CHUNK)
         for (uint32_t i = 0; i < count; i++) {
             uint32_t index = operations[i], last = end - first < CHUNK ? end : first + CHUNK;
             const bulla_operation *o = &engine->program->operations[index];
             if (o->kind == BULLA_KEY_QUANT || o->kind == BULLA_VALUE_QUANT) {
-                run_cache_rows(engine, index, first, last, scratch);
+                run_cache_rows(engine, index, first, last, slice, scratch);
                 continue;
             }
             for (uint32_t row = first; row < last; row++) {
                 const struct row *at = &engine->batch.rows[row];
-                struct task task = {engine, o, index, row, scratch};
+                struct task task = {engine, o, index, row, slice, scratch};
                 if (at->position >= at->sequence->lowest[index] && run_operation(&task))
                     kernel_mark_range(&engine->batch.range[row], index);
             }

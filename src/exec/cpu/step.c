@@ -6,9 +6,13 @@
 
 static void run_rows(bulla_engine *engine, const struct stage *stage, unsigned thread)
 {
-    uint64_t begin, end;
-    thread_share(engine->batch.count, 1, thread, engine->threads, &begin, &end);
-    rows_run(engine, engine->plan.order + stage->first, stage->count, (uint32_t)begin, (uint32_t)end,
+    uint64_t begin = 0, end = engine->batch.count;
+    struct slice slice = {0, 1};
+    if (stage->by_heads && end < engine->threads)
+        slice = (struct slice){thread, engine->threads};
+    else
+        thread_share(engine->batch.count, 1, thread, engine->threads, &begin, &end);
+    rows_run(engine, engine->plan.order + stage->first, stage->count, (uint32_t)begin, (uint32_t)end, slice,
              engine->scratch + thread * engine->scratch_bytes);
 }
 
@@ -34,12 +38,12 @@ static void batch_work(void *context, unsigned thread)
     uint64_t before = is_timed ? nanoseconds() : 0;
     for (uint32_t s = 0; s < engine->plan.stage_count; s++) {
         const struct stage *stage = &engine->plan.stages[s];
-        if (is_idle(engine, stage))
+        if (is_idle(engine, stage) || is_own_stage(engine, s))
             continue;
         if (stage->kind == STAGE_ROWS)
             run_rows(engine, stage, thread);
         else if (stage->kind == STAGE_LINEAR)
-            linear_run(engine, stage, thread);
+            linear_run(engine, s, thread);
         else
             attend_run(engine, s, thread);
         thread_team_barrier(engine->team);
