@@ -62,9 +62,15 @@ static const struct builtin *methods_of(struct value object)
     }
 }
 
-static int loop_attribute(struct render *render, const struct loop *loop, const struct text *name,
-                          struct value *result)
+static int loop_attribute(struct render *render, struct loop *loop, const struct text *name, struct value *result)
 {
+    if (text_equals(name, "last") || text_equals(name, "nextitem")) {
+        if (!loop_pull(render, loop, loop->index + 2))
+            return 0;
+    } else if (text_equals(name, "length") || text_equals(name, "revindex") || text_equals(name, "revindex0")) {
+        if (!loop_pull(render, loop, SIZE_MAX))
+            return 0;
+    }
     int64_t index = (int64_t)loop->index, count = (int64_t)loop->items.count;
     const struct {
         const char *name;

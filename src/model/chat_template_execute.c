@@ -277,38 +277,51 @@ static int next_scope(struct render *render, struct scope *outer, struct scope *
     return 1;
 }
 
-/* The items for which the loop's condition is true. */
-static int filter_items(struct render *render, const struct node *node, struct list *items)
+/* The condition is evaluated when an item is asked for, not before: it may
+ * depend on what the loop's body did. */
+int loop_pull(struct render *render, struct loop *loop, size_t count)
 {
-    struct scope *outer = render->scope, *inner = NULL;
-    struct list *kept;
-    if (!list_new(render, 8, &kept))
-        return 0;
-    for (size_t i = 0; i < items->count; i++) {
-        struct value condition;
-        if (!next_scope(render, outer, &inner) || !assign(render, node->a, items->items[i]) ||
-            !evaluate(render, node->c, &condition))
+    struct scope *before = render->scope, *inner = NULL;
+    while (loop->items.count < count && loop->position < loop->source.count) {
+        struct value item = loop->source.items[loop->position++], condition;
+        if (!next_scope(render, loop->scope, &inner) || !assign(render, loop->node->a, item) ||
+            !evaluate(render, loop->node->c, &condition))
             return 0;
-        if (value_truth(condition) && !list_append(render, kept, items->items[i]))
+        if (value_truth(condition) && !list_append(render, &loop->items, item))
             return 0;
     }
-    render->scope = outer;
-    *items = *kept;
+    render->scope = before;
     return 1;
+}
+
+static struct loop *start_loop(struct render *render, const struct node *node)
+{
+    struct value iterable;
+    struct loop *loop = arena_alloc(render->arena, 1, sizeof *loop, render->error);
+    if (!loop || !evaluate(render, node->b, &iterable) || !value_iterate(render, iterable, &loop->source))
+        return NULL;
+    loop->node = node;
+    loop->scope = render->scope;
+    if (!node->c) {
+        loop->items = loop->source;
+        loop->position = loop->source.count;
+    }
+    return loop;
 }
 
 static enum flow execute_for(struct render *render, const struct node *node)
 {
     struct scope *outer = render->scope, *inner = NULL;
-    struct value iterable;
-    struct loop *loop = arena_alloc(render->arena, 1, sizeof *loop, render->error);
-    if (!loop || !evaluate(render, node->b, &iterable) || !value_iterate(render, iterable, &loop->items))
-        return FLOW_FAILED;
-    if (node->c && !filter_items(render, node, &loop->items))
+    struct loop *loop = start_loop(render, node);
+    if (!loop)
         return FLOW_FAILED;
     enum flow flow = FLOW_NORMAL;
     int completed = 0; /* as jinja2 has it, an iteration that ends in break or continue does not count for "else" */
-    for (; loop->index < loop->items.count && flow != FLOW_BREAK; loop->index++) {
+    for (; flow != FLOW_BREAK; loop->index++) {
+        if (!loop_pull(render, loop, loop->index + 1))
+            return FLOW_FAILED;
+        if (loop->index >= loop->items.count)
+            break;
         if (!next_scope(render, outer, &inner) ||
             !scope_set(render, inner, NAME_LOOP, (struct value){.type = VALUE_LOOP, .loop = loop}) ||
             !assign(render, node->a, loop->items.items[loop->index]))

@@ -140,9 +140,12 @@ struct joiner {
 };
 
 struct loop {
-    struct list items;
+    struct list items; /* those that the loop's condition let through so far */
     size_t index;
-    int64_t depth;
+    struct list source; /* all of them; position: how many were looked at */
+    size_t position;
+    const struct node *node;
+    struct scope *scope; /* around the loop */
     int has_changed_value;
     struct value changed_value; /* of loop.changed() */
 };
@@ -315,7 +318,6 @@ struct render {
     uint64_t steps; /* left */
     uint32_t depth;
     uint32_t line;
-    int64_t loop_depth;
     long long now;
 };
 
@@ -499,6 +501,8 @@ int scope_set(struct render *render, struct scope *scope, uint32_t name, struct 
 int scope_push(struct render *render, struct scope *parent);
 enum flow { FLOW_FAILED, FLOW_NORMAL, FLOW_BREAK, FLOW_CONTINUE };
 enum flow execute_body(struct render *render, const struct node_list *body);
+/* Looks at the loop's source until `count` items are let through, or none are left. */
+int loop_pull(struct render *render, struct loop *loop, size_t count);
 /* Runs a body in render->scope and gives its text instead of writing it. */
 int execute_captured(struct render *render, const struct node_list *body, struct value *result);
 int macro_call(struct render *render, const struct macro *macro, const struct arguments *arguments,
