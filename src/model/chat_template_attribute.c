@@ -213,7 +213,7 @@ static int list_item(struct render *render, struct value object, int64_t index, 
         *result = object.list->items[index];
         return 1;
     }
-    size_t start = text_offset(render, object.text, (size_t)index), size;
+    size_t start = text_offset(object.text, (size_t)index), size;
     text_character(object.text, start, &size);
     return template_spend(render, object.text->characters == object.text->length ? 0 : start / 16) &&
            text_part(render, object.text, start, start + size, object.detail, result);
@@ -301,8 +301,8 @@ static int slice_text(struct render *render, struct value object, int64_t start,
 {
     const struct text *text = object.text;
     if (step == 1) {
-        size_t from = text_offset(render, text, (size_t)start);
-        size_t to = stop > start ? text_offset(render, text, (size_t)stop) : from;
+        size_t from = text_offset(text, (size_t)start);
+        size_t to = stop > start ? text_offset(text, (size_t)stop) : from;
         return template_spend(render, text->characters == text->length ? 0 : to / 16) &&
                text_part(render, text, from, to, object.detail, result);
     }

@@ -201,7 +201,7 @@ FILTER(truncate)
     }
     if (self.type != VALUE_TEXT)
         return template_fail(render, BULLA_E_INPUT, "truncate wants a string, not '%s'", value_type_name(self));
-    size_t cut = text_offset(render, self.text, (size_t)(length - end_size));
+    size_t cut = text_offset(self.text, (size_t)(length - end_size));
     if (!value_truth(slots[1])) {
         struct text space = {.bytes = " ", .length = 1};
         size_t at;

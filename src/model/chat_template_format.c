@@ -144,7 +144,7 @@ static int format_text(struct render *render, struct buffer *out, const struct s
 {
     size_t end = text->length, characters = text->characters;
     if (wanted->precision >= 0 && (size_t)wanted->precision < characters) {
-        end = text_offset(render, text, (size_t)wanted->precision);
+        end = text_offset(text, (size_t)wanted->precision);
         characters = (size_t)wanted->precision;
     }
     append_padded(out, wanted, "", text->bytes, end, characters, default_align);

@@ -410,7 +410,7 @@ size_t text_find(const struct text *text, const struct text *part, size_t from);
 /* The last one that ends at or before byte `end`; 0 on error (no steps left). */
 int text_find_last(struct render *render, const struct text *text, const struct text *part, size_t end, size_t *at);
 /* Byte offset of character number `index` (0..characters). */
-size_t text_offset(struct render *render, const struct text *text, size_t index);
+size_t text_offset(const struct text *text, size_t index);
 int text_part(struct render *render, const struct text *text, size_t start, size_t end, int markup,
               struct value *result);
 enum { STRIP_LEFT = 1, STRIP_RIGHT = 2 };

@@ -152,8 +152,8 @@ static int search_range(struct render *render, const struct text *text, const st
         end = count;
     if (start > count)
         return -1;
-    *from = text_offset(render, text, (size_t)start);
-    *to = text_offset(render, text, (size_t)end);
+    *from = text_offset(text, (size_t)start);
+    *to = text_offset(text, (size_t)end);
     if (!template_spend(render, *to / 64))
         return 0;
     return *from <= *to ? 1 : -1;

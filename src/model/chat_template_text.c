@@ -66,7 +66,7 @@ int text_find_last(struct render *render, const struct text *text, const struct 
     return template_spend(render, compared / 16);
 }
 
-size_t text_offset(struct render *render, const struct text *text, size_t index)
+size_t text_offset(const struct text *text, size_t index)
 {
     if (index >= text->characters)
         return text->length;

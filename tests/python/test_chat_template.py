@@ -10,6 +10,7 @@ import glob
 import os
 import random
 import re
+import unicodedata
 
 from checks import Checks
 from conversations import all_variables
@@ -58,6 +59,23 @@ def check_model_templates(checks, environment, templates):
         print(f"{name}: {len(cases)} renderings, {texts} of them texts")
 
 
+def check_characters(checks, environment, step):
+    """What Python says of every character that it knows, and of its case."""
+    methods = ["upper", "lower", "title", "capitalize", "casefold", "isupper", "islower", "isalpha", "isdigit",
+               "isnumeric", "isdecimal", "isalnum", "isspace", "isprintable", "strip", "split", "splitlines"]
+    source = "{% for c in cs %}{{ [c" + "".join(f", c.{method}()" for method in methods) + "] }}\n{% endfor %}"
+    characters = [chr(code) for code in range(1, 0x110000, step)
+                  if unicodedata.category(chr(code)) not in ("Cn", "Co", "Cs")]
+    for start in range(0, len(characters), 2000):
+        variables = {"cs": characters[start:start + 2000]}
+        (code, text), = rendered([(source, variables)])
+        _, wanted = reference(environment, source, variables)
+        rows = zip(text.split("\n"), wanted.split("\n"))
+        checks.equal([pair for pair in rows if pair[0] != pair[1]][:3], [], "characters and their case")
+        checks.equal((code, len(text)), ("ok", len(wanted)), "characters and their case: length")
+    print(f"{len(characters)} characters")
+
+
 def peer_templates():
     pattern = os.path.join(os.environ.get("BULLA_PEERS", ""), "vendor", "llama.cpp", "models", "templates", "*.jinja")
     for path in sorted(glob.glob(pattern) if os.environ.get("BULLA_PEERS") else []):
@@ -99,6 +117,7 @@ def main():
     environment = reference_environment(NOW)
     check_own(checks, environment)
     check_refused(checks)
+    check_characters(checks, environment, 1 if FULL else 13)
     check_model_templates(checks, environment, [*demo_templates(), *peer_templates()])
     check_random(checks, environment, RANDOM_TEMPLATES)
     checks.finish()
