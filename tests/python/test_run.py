@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 
+import demo_models
 from checks import Checks
 from small_source import CONTEXT, PROGRAM, make_model, make_source, render
 
@@ -371,6 +372,24 @@ def check_closed_pipe(checks, model):
     checks.contains(errors, "could not be written", "is said")
 
 
+def check_real_model(checks, model):
+    """A real model answers a real question, in one turn and in two, with any threads."""
+    if not model:
+        print("no BULLA_MODELS: no real model is asked")
+        return
+    question = "What is the capital of France?"
+    status, output, errors = bulla("run", model, question)
+    checks.equal((status, errors), (DONE, ""), "a real model")
+    checks.contains(output, b"Paris", question)
+    ids = json.loads(bulla("run", model, question, "--ids", "--threads", "1")[1])
+    checks.equal(ids["finish"], "stop", "its answer ends by itself")
+    checks.equal(bulla("detokenize", model, data=json.dumps(ids["output"]).encode())[1] + b"\n", output,
+                 "its tokens with one thread")
+    turns = bulla("chat", model, "--max-tokens", "40", data=f"{question}\nAnd what is it known for?\n".encode())
+    checks.equal(turns[0], DONE, f"two turns: {turns[2]}")
+    checks.true(turns[1].startswith(output) and len(turns[1]) > len(output) + 10, f"two turns: {turns[1]}")
+
+
 def check_streaming(checks, model):
     """The answer comes as it is made."""
     process = subprocess.Popen([PROGRAM, "run", model, "hello", "--max-tokens", "0"], stdout=subprocess.PIPE,
@@ -384,6 +403,7 @@ def check_streaming(checks, model):
 
 def main():
     checks = Checks()
+    real_model = demo_models.model("smollm2")  # from the cache that tests share
     with tempfile.TemporaryDirectory() as folder:
         os.environ["BULLA_CACHE"] = os.path.join(folder, "cache")
         model = make_model(folder, "model")
@@ -399,6 +419,7 @@ def main():
         check_tokenize(checks, model)
         check_bench(checks, model)
         check_closed_pipe(checks, model)
+        check_real_model(checks, real_model)
         check_streaming(checks, make_model(folder, "long", context=100000))
     checks.finish()
 
