@@ -136,19 +136,30 @@ static void find_visible(const bulla_operation *o, const struct tile *tile, uint
     }
 }
 
-/* A few queries finish a block before the next one has come from memory by itself. */
+/* A few queries finish a block before the next one has come from memory by itself.
+ * Only what its last query sees of it matters. */
 static void prefetch_block(const struct attending *a, const struct tile *tile, uint64_t number)
 {
     struct key_block block = block_of(a, tile, number);
-    for (size_t i = 0; i < (size_t)KERNEL_POSITIONS * (a->shape.padded + 6); i += 64)
+    uint64_t start = number * KERNEL_POSITIONS, last = tile->rows[tile->row_count - 1].position;
+    uint64_t seen = last - start < KERNEL_POSITIONS ? last - start + 1 : KERNEL_POSITIONS;
+    size_t key_bytes = (size_t)kernel_round_up(seen, KERNEL_ROWS) * a->shape.padded, value_bytes = seen * KERNEL_ROWS;
+    for (size_t i = 0; i < key_bytes; i += 64)
         __builtin_prefetch(block.k8 + i);
-    for (size_t i = 0; i < (size_t)KERNEL_POSITIONS * (a->shape.padded + 1); i += 64)
-        __builtin_prefetch(block.v8 + i);
+    for (size_t dimension = 0; dimension < a->shape.size; dimension += KERNEL_ROWS)
+        for (size_t i = 0; i < value_bytes; i += 64)
+            __builtin_prefetch(block.v8 + dimension * KERNEL_POSITIONS + i);
+    for (size_t i = 0; i < KERNEL_POSITIONS * sizeof(int32_t); i += 64)
+        __builtin_prefetch((const int8_t *)block.t_k + i);
+    __builtin_prefetch(block.k_sum);
+    __builtin_prefetch(block.k_sum + 32);
+    __builtin_prefetch(block.k_v);
 }
 
-/* Blocks [begin, end) of the tile's; the queries are gathered first. */
+/* Blocks [begin, end) of the tile's; the queries are gathered first. `next` (may be
+ * NULL) is what this thread does after them. */
 static void score_blocks(const struct attending *a, const struct tile *tile, uint64_t begin, uint64_t end, int8_t *q8,
-                         const struct area *area)
+                         const struct area *area, const struct tile *next)
 {
     const bulla_operation *o = a->operation;
     uint32_t query = (uint32_t)o->inputs[0], rows = tile->row_count * tile->heads, padded = a->shape.padded;
@@ -169,6 +180,8 @@ static void score_blocks(const struct attending *a, const struct tile *tile, uin
         struct key_block block = block_of(a, tile, tile->first_block + b);
         if (b + 1 < end && rows < KERNEL_ROWS / 2)
             prefetch_block(a, tile, tile->first_block + b + 1);
+        else if (b + 1 == end && next)
+            prefetch_block(a, next, next->first_block);
         struct attend_block_call call = {.shape = &a->shape, .block = &block, .q8 = q8, .s_q = s_q, .begin = from,
             .end = to, .partial = area->partial + b, .O = area->O + b * padded, .range = range, .q_stride = padded,
             .partial_stride = stride, .O_stride = stride * padded, .rows = rows, .operation = a->index};
@@ -197,14 +210,22 @@ static struct tile find_tile(const struct attending *a, uint32_t number)
     return tile_of(a, &batch->runs[run], number);
 }
 
-static void run_whole(const struct attending *a, uint32_t items, uint32_t *next, unsigned thread)
+static void run_whole(const struct attending *a, uint32_t items, uint32_t *next_item, unsigned thread)
 {
     struct area area = area_of(a, thread);
-    for (uint32_t item; (item = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < items;) {
-        struct tile tile = find_tile(a, item);
-        score_blocks(a, &tile, 0, tile.block_count, area.q8, &area);
+    struct tile tile, next;
+    uint32_t item = __atomic_fetch_add(next_item, 1, __ATOMIC_RELAXED);
+    if (item < items)
+        tile = find_tile(a, item);
+    while (item < items) {
+        item = __atomic_fetch_add(next_item, 1, __ATOMIC_RELAXED);
+        if (item < items)
+            next = find_tile(a, item);
+        score_blocks(a, &tile, 0, tile.block_count, area.q8, &area, item < items ? &next : NULL);
         for (uint32_t r = 0; r < tile.row_count * tile.heads; r++)
             combine_query(a, &tile, &area, r);
+        if (item < items)
+            tile = next;
     }
 }
 
@@ -222,7 +243,7 @@ static void run_split(const struct attending *a, uint32_t items, unsigned thread
         uint64_t from = begin > passed ? begin - passed : 0, to = end > passed ? end - passed : 0;
         to = to < tile.block_count ? to : tile.block_count;
         if (from < to)
-            score_blocks(a, &tile, from, to, q8, &area);
+            score_blocks(a, &tile, from, to, q8, &area, NULL);
         passed += tile.block_count;
     }
     thread_team_barrier(a->engine->team);

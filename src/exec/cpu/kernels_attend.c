@@ -27,9 +27,19 @@ static uint64_t visible_mask(uint32_t begin, uint32_t end)
     return begin >= 64 ? 0 : below_end >> begin << begin;
 }
 
-/* acc[rows][64] = q8 . k8 */
+/* Positions from which on no query sees any of the block. */
+static uint32_t visible_end(const struct attend_block_call *call)
+{
+    uint32_t end = 0;
+    for (uint32_t r = 0; r < call->rows; r++)
+        end = call->end[r] > end ? call->end[r] : end;
+    return end;
+}
+
+/* acc[rows][64] = q8 . k8; zeros where no query sees any of 32 positions. */
 static void score_products(const struct attend_block_call *call, int32_t acc[][POSITIONS])
 {
+    uint32_t end = visible_end(call);
     const struct attend_shape *shape = call->shape;
     _Alignas(64) uint8_t prepared[DOT_ROWS * MAX_PADDED];
     uint32_t groups = shape->padded / 4;
@@ -39,6 +49,11 @@ static void score_products(const struct attend_block_call *call, int32_t acc[][P
             dot_prepare(call->q8 + (first + r) * call->q_stride, shape->padded, prepared + (size_t)r * shape->padded);
 #if defined(__AVX512VNNI__)
         for (uint32_t b = 0; b < POSITION_BLOCKS; b += 2) {
+            if (b * KERNEL_ROWS >= end) {
+                for (uint32_t r = 0; r < rows; r++)
+                    memset(&acc[first + r][b * 16], 0, 2 * KERNEL_ROWS * sizeof(int32_t));
+                continue;
+            }
             const int8_t *keys[2];
             __m512i start[2], sums[DOT_ROWS][2];
             for (uint32_t half = 0; half < 2; half++) {
@@ -54,6 +69,11 @@ static void score_products(const struct attend_block_call *call, int32_t acc[][P
         }
 #else
         for (uint32_t b = 0; b < POSITION_BLOCKS; b++) {
+            if (b * KERNEL_ROWS >= end) {
+                for (uint32_t r = 0; r < rows; r++)
+                    memset(&acc[first + r][b * 16], 0, KERNEL_ROWS * sizeof(int32_t));
+                continue;
+            }
             int32_t sums[DOT_ROWS][KERNEL_ROWS];
             dot_rows(call->block->k8 + (size_t)b * groups * 64, groups, prepared, shape->padded, rows, sums);
             for (uint32_t r = 0; r < rows; r++)
@@ -337,13 +357,14 @@ static int weigh(const struct weighing *w, const int32_t *acc, int32_t s_query, 
 ALWAYS_INLINE void weighted_values_rows(const struct attend_block_call *call, uint32_t first, const int rows,
                                         uint8_t low[][POSITIONS], uint8_t high[][POSITIONS])
 {
+    int groups = (int)(visible_end(call) + 3) / 4;
     for (uint32_t i = 0; i < call->shape->size; i += KERNEL_ROWS) {
         const int8_t *values = call->block->v8 + (size_t)i * POSITIONS;
         __m512i sum_low[4], sum_high[4];
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++)
             sum_low[r] = sum_high[r] = _mm512_setzero_si512();
-        for (int g = 0; g < POSITIONS / 4; g++) {
+        for (int g = 0; g < groups; g++) {
             __m512i v = _mm512_load_si512(values + g * 64);
 #pragma GCC unroll 4
             for (int r = 0; r < rows; r++) {
