@@ -77,10 +77,13 @@ def check_characters(checks, environment, step):
 
 
 def peer_templates():
-    pattern = os.path.join(os.environ.get("BULLA_PEERS", ""), "vendor", "llama.cpp", "models", "templates", "*.jinja")
-    for path in sorted(glob.glob(pattern) if os.environ.get("BULLA_PEERS") else []):
+    if not os.environ.get("BULLA_PEERS"):
+        return
+    pattern = os.path.join(os.environ["BULLA_PEERS"], "**", "models", "templates", "*.jinja")
+    paths = {os.path.basename(path): path for path in glob.glob(pattern, recursive=True)}
+    for name, path in sorted(paths.items()):
         with open(path, encoding="utf-8") as file:
-            yield os.path.basename(path), file.read()
+            yield name, file.read()
 
 
 def demo_templates():
