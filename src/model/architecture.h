@@ -45,6 +45,10 @@ struct draft {
     /* linear: rows whose index modulo row_period lies below row_scaled are
      * multiplied by `factor` (an attention factor on partly rotated heads). */
     uint32_t row_period, row_scaled;
+    /* linear: what import multiplies rows by, and columns of what reads them by its
+     * inverse (import_balance); NULL for none. In the arena. */
+    const double *row_scale, *column_scale;
+    const double *next_row_scale, *next_column_scale; /* found in the measuring pass, for the next one */
     const uint64_t *turn;      /* rope: [rotary / 2], in the arena */
     enum tables_activation activation;
     double softcap;            /* attend, softcap: 0 for none */

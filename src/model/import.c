@@ -213,6 +213,10 @@ static int measure_residual(struct importing *im, bulla_error *error)
     im->feedback = feedback;
     if (code == BULLA_E_RANGE)
         return fail_range(im, error);
+    for (uint32_t i = 0; i < im->list.count; i++) {
+        im->list.drafts[i].row_scale = im->list.drafts[i].next_row_scale;
+        im->list.drafts[i].column_scale = im->list.drafts[i].next_column_scale;
+    }
     if (code == BULLA_OK) {
         int exponent = 0;
         frexp(im->residual_max > 0 ? im->residual_max : 1, &exponent);
@@ -448,6 +452,8 @@ int import_model(const char *source, const char *path, const struct import_optio
         code = thread_team_start(options->threads ? options->threads : thread_cores(), &im.team, error);
     if (code == BULLA_OK)
         code = import_source(&im, path, model_root, error);
+    if ((code == BULLA_E_INPUT || code == BULLA_E_UNSUPPORTED) && opened && error && !strstr(error->text, source_path(opened)))
+        bulla_fail_prefix(error, "%s", source_path(opened));
     model_writer_abandon(im.writer);
     clear_values(&im);
     memory_free(im.values);

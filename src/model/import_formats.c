@@ -203,66 +203,6 @@ static int do_embed(struct importing *im, uint32_t index, struct draft *draft, b
 
 /* --- norm_quant, quant --- */
 
-/* Mean of (x_i / r)^2 over the text, up to a common factor. */
-static void channel_powers(const struct importing *im, uint32_t input, uint32_t n, double *power)
-{
-    for (uint64_t t = 0; t < im->text_positions; t++) {
-        const int32_t *x = im->values[input].vector + t * n;
-        double sum = 0;
-        for (uint32_t i = 0; i < n; i++)
-            sum += (double)x[i] * x[i];
-        double inverse = sum > 0 ? 1 / sum : 0;
-        for (uint32_t i = 0; i < n; i++)
-            power[i] += (double)x[i] * x[i] * inverse;
-    }
-}
-
-/* Sums of squares of the columns of every matrix that reads value `index`; of a
- * large one (the head), some rows suffice. */
-static int column_powers(const struct importing *im, uint32_t index, uint32_t n, double *power, bulla_error *error)
-{
-    enum { ROWS = 32, MOST_ROWS = 8192 };
-    float *rows = memory_alloc(ROWS, n * sizeof *rows, error);
-    int code = rows ? BULLA_OK : BULLA_E_MEMORY;
-    for (uint32_t i = index + 1; i < im->list.count; i++) {
-        const struct draft *draft = &im->list.drafts[i];
-        const bulla_operation *o = &draft->operation;
-        if (o->kind != BULLA_LINEAR || o->inputs[0] != (int32_t)index)
-            continue;
-        uint64_t stride = ROWS * (1 + (uint64_t)o->outputs / MOST_ROWS);
-        for (uint64_t row = 0; row < o->outputs && code == BULLA_OK; row += stride) {
-            uint64_t count = o->outputs - row < ROWS ? o->outputs - row : ROWS;
-            code = source_tensor_read(im->source, draft->weight.tensor, draft->weight.first + row, count, rows, error);
-            for (uint64_t r = 0; r < count && code == BULLA_OK; r++)
-                for (uint32_t c = 0; c < n; c++)
-                    power[c] += (double)rows[r * n + c] * (double)rows[r * n + c];
-        }
-    }
-    memory_free(rows);
-    return code;
-}
-
-/* What each channel should be multiplied by before it is quantised: the error of
- * int8 rows and of int8 activations both go with (sum of sigma^2 d^2) (sum of w^2 g^2 / d^2),
- * sigma a channel's size after the norm, w its column's and g its gain, and that is least
- * at d^2 = w g / sigma (Cauchy-Schwarz; compare G. Xiao et al., "SmoothQuant", 2023). */
-static int wanted_scales(const struct importing *im, uint32_t index, double *wanted, bulla_error *error)
-{
-    uint32_t n = im->list.drafts[index].operation.n;
-    double *power = memory_alloc(n, sizeof *power, error), *weight = memory_alloc(n, sizeof *weight, error);
-    int code = power && weight ? column_powers(im, index, n, weight, error) : BULLA_E_MEMORY;
-    if (code == BULLA_OK) {
-        channel_powers(im, (uint32_t)im->list.drafts[index].operation.inputs[0], n, power);
-        for (uint32_t i = 0; i < n; i++) {
-            double ratio = power[i] > 0 ? sqrt(weight[i] / power[i]) : 0;
-            wanted[i] = ratio < 1e300 ? sqrt(ratio * fabs(im->gain[i])) : 0;
-        }
-    }
-    memory_free(power);
-    memory_free(weight);
-    return code;
-}
-
 /* g = rest * 2^e, e in 0..8 nearest to what is wanted, the largest at 8. */
 static int split_gains(struct importing *im, uint32_t index, struct draft *draft, bulla_error *error)
 {
@@ -280,7 +220,7 @@ static int split_gains(struct importing *im, uint32_t index, struct draft *draft
     for (uint32_t i = 0; i < n; i++)
         im->gain[i] += draft->gain_offset;
     double *wanted = memory_alloc(n, sizeof *wanted, error);
-    code = wanted ? wanted_scales(im, index, wanted, error) : BULLA_E_MEMORY;
+    code = wanted ? import_wanted_scales(im, index, im->gain, wanted, error) : BULLA_E_MEMORY;
     double largest = 0;
     for (uint32_t i = 0; i < n && code == BULLA_OK; i++)
         largest = wanted[i] > largest ? wanted[i] : largest;
@@ -433,8 +373,7 @@ static int linear_parameters(struct importing *im, struct draft *draft, const do
         return BULLA_E_MEMORY;
     code = weights_read_vector(im->source, draft->bias.tensor, draft->bias.first, o->outputs, mu, error);
     for (uint32_t i = 0; i < o->outputs && code == BULLA_OK; i++) {
-        if (draft->row_period && i % draft->row_period < draft->row_scaled)
-            mu[i] *= draft->factor;
+        mu[i] *= weights_row_factor(draft, i);
         double value = floor(ldexp(mu[i], o->F) + 0.5);
         if (fabs(value) >= 1073741824.0)
             return bulla_fail(error, BULLA_E_UNSUPPORTED, "%s: bias %g is too large for %d fraction bits", draft->name, mu[i],
@@ -678,6 +617,8 @@ int import_draft(struct importing *im, uint32_t index, bulla_error *error)
         memory_free(im->tensors[role]);
         im->tensors[role] = NULL;
     }
+    if (code == BULLA_OK && !im->writer && (draft->operation.kind == BULLA_GATE || draft->operation.kind == BULLA_ATTEND))
+        code = import_balance(im, index, error);
     if (code == BULLA_OK && draft->format == FORMAT_RESIDUAL && im->values[index].vector) {
         double largest = ldexp(import_largest(im, index), -draft->operation.F);
         im->residual_max = largest > im->residual_max ? largest : im->residual_max;

@@ -28,6 +28,9 @@ struct weight_job {
 /* Fills W (and/or hands it to the writer), scales and bound. */
 int weights_round(struct weight_job *job, bulla_error *error);
 
+/* What a linear operation's row is multiplied by on its way. */
+double weights_row_factor(const struct draft *draft, uint64_t row);
+
 /* `count` elements of a vector, from `first`; every one finite. */
 int weights_read_vector(const struct source *source, const struct source_tensor *tensor, uint64_t first, uint64_t count,
                         double *values, bulla_error *error);
@@ -76,6 +79,13 @@ struct importing {
 int import_draft(struct importing *importing, uint32_t index, bulla_error *error);
 /* Whether 16-bit multipliers reach the embedding's elements at F fraction bits. */
 int import_embed_fits(const struct importing *importing, int F);
+/* What each channel of the norm_quant `index` should be multiplied by: wanted[n], up to a
+ * common factor. */
+int import_wanted_scales(const struct importing *importing, uint32_t index, const double *gain, double *wanted,
+                         bulla_error *error);
+/* After the measuring pass saw the product or attention `index`: scales for the rows
+ * that make its channels and the columns that read them. */
+int import_balance(struct importing *importing, uint32_t index, bulla_error *error);
 int import_tick(void *importing, uint64_t weights); /* progress; non-zero cancels */
 /* max |x| over a value's vector. */
 uint32_t import_largest(const struct importing *importing, uint32_t index);

@@ -46,11 +46,11 @@ static void hadamard(double *x, uint32_t n, uint32_t block)
         x[i] /= block;
 }
 
-static double row_factor(const struct draft *draft, uint64_t row)
+double weights_row_factor(const struct draft *draft, uint64_t row)
 {
-    if (draft->row_period && row % draft->row_period >= draft->row_scaled)
-        return 1;
-    return draft->row_period ? draft->factor : 1;
+    double scale = draft->row_scale ? draft->row_scale[row] : 1;
+    int turns = draft->row_period && row % draft->row_period < draft->row_scaled;
+    return turns ? scale * draft->factor : scale;
 }
 
 /* The row in real numbers, folded and transformed, its scale, and after a norm its result's bound. */
@@ -58,7 +58,7 @@ static int prepare_row(const struct rounding *rounding, const float *source, uin
                        double *bound, bulla_error *error)
 {
     const struct weight_job *job = rounding->job;
-    double factor = row_factor(job->draft, row), largest = 0;
+    double factor = weights_row_factor(job->draft, row), largest = 0;
     for (uint32_t i = 0; i < job->columns; i++) {
         if (!(fabsf(source[i]) <= 3e38f))
             return bulla_fail(error, BULLA_E_INPUT, "%s: tensor %s, row %llu, column %u is %s; weights must be finite",
@@ -67,6 +67,8 @@ static int prepare_row(const struct rounding *rounding, const float *source, uin
                               isnan(source[i]) ? "NaN" : "infinite");
         w[i] = (double)source[i] * factor;
     }
+    for (uint32_t i = 0; job->draft->column_scale && i < job->columns; i++)
+        w[i] *= job->draft->column_scale[i];
     double sum = 0;
     for (uint32_t i = 0; job->rest && i < job->columns; i++) {
         sum += w[i] * job->gain[i] * (w[i] * job->gain[i]);
