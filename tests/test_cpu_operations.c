@@ -220,6 +220,34 @@ static void test_attend(void **state)
     assert_true(ranges > 0 && ranges < rounds / 2);
 }
 
+/* EXP15 at every difference of scores: kernels may compute its mantissas otherwise
+ * than by looking them up. Each position's score is -t_k; the first of a block has
+ * 0, so that each block's largest score is 0. With k_v = 24 a weight off by one
+ * changes the result. */
+static void test_exponentials(void **state)
+{
+    enum { SIZE = 64, BLOCKS = 34, COUNT = 64 * BLOCKS };
+    bulla_operation o = operation_new(BULLA_ATTEND, SIZE, SIZE);
+    o.heads = o.kv_heads = 1;
+    o.head_size = SIZE;
+    struct import_value q = value_new(COUNT, SIZE, 1), k = value_new(COUNT, SIZE, 1), v = value_new(COUNT, SIZE, 1);
+    for (uint32_t p = 0, D = 0; p < COUNT; p++) {
+        q.bytes[(uint64_t)p * SIZE] = 1;
+        q.head_scale[p] = 1 << 22;
+        k.bytes[(uint64_t)p * SIZE] = -1;
+        k.head_scale[p] = p % 64 ? (int32_t)(D++ * (p < COUNT / 2 ? 1 : 7)) : 0;
+        v.head_scale[p] = 24;
+        for (uint32_t i = 0; i < SIZE; i++)
+            v.bytes[(uint64_t)p * SIZE + i] = (int8_t)random_between(-15, 15);
+    }
+    struct import_step step = {.operation = &o, .positions = COUNT, .inputs = {&q, &k, &v},
+        .sequence_starts = (const uint64_t[]){0, COUNT}, .sequences = 1};
+    assert_int_equal(compare(&step), BULLA_OK);
+    value_free(&q);
+    value_free(&k);
+    value_free(&v);
+}
+
 /* quant, norm_quant and the quantising operations a head. */
 static void test_quantising(void **state)
 {
@@ -318,6 +346,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_isas),       cmocka_unit_test(test_linear),      cmocka_unit_test(test_attend),
+        cmocka_unit_test(test_exponentials),
         cmocka_unit_test(test_quantising), cmocka_unit_test(test_elementwise),
     };
     return cmocka_run_group_tests(tests, make_tables, NULL);
