@@ -28,6 +28,7 @@ static const struct family families[RANDOM_FAMILIES] = {
                        .gated = 1, .gelu = 1, .window = 24, .full_every = 4},
     [RANDOM_PHI3] = {"phi3", 160, 192, 2, 2, 80, 48, 2, 100, 400, .half = 1, .gated = 1},
     [RANDOM_UNGATED] = {"ungated", 64, 128, 4, 2, 16, 16, 2, 64, 300, .half = 1, .bias = 1, .gelu = 1},
+    [RANDOM_MANY_HEADS] = {"many heads", 80, 96, 20, 1, 16, 16, 2, 70, 300, .half = 1, .gated = 1},
     [RANDOM_ODD] = {"odd", 36, 50, 3, 3, 6, 4, 3, 37, 300, .gated = 1, .window = 65, .full_every = 3},
 };
 

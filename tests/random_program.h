@@ -19,6 +19,7 @@ enum random_family {
     RANDOM_PHI3,        /* heads of 80, part of each turned */
     RANDOM_UNGATED,     /* a gate without its second input */
     RANDOM_ODD,         /* sizes that no vector width divides */
+    RANDOM_MANY_HEADS,  /* 20 query heads share one kv head */
     RANDOM_FAMILIES
 };
 

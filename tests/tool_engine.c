@@ -33,7 +33,7 @@ static int run_engine(const struct run *run, bulla_engine *engine, int beside, b
     uint32_t vocabulary = run->program->vocabulary;
     int code = bulla_sequence_open(engine, run->first_sampled, &sequence, error);
     if (code == BULLA_OK)
-        code = bulla_sequence_open(engine, UINT64_MAX, &other, error);
+        code = bulla_sequence_open(engine, run->length, &other, error);
     uint32_t done = 0, prompt = run->first_sampled + 1;
     while (code == BULLA_OK && done < run->length) {
         uint32_t count = done == 0 ? prompt / 2 : done < prompt ? prompt - done : 1;

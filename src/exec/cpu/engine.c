@@ -6,7 +6,7 @@
 #include "exec/cpu/engine_internal.h"
 #include "exec/cpu/isa.h"
 
-enum { DEFAULT_BATCH_ROWS = 512, MOST_BATCH_ROWS = 65536, ALIGNMENT = 64, SPLIT_AREAS = 8 };
+enum { DEFAULT_BATCH_ROWS = 256, MOST_BATCH_ROWS = 65536, ALIGNMENT = 64, SPLIT_AREAS = 8 };
 
 /* --- opening --- */
 

@@ -64,13 +64,21 @@ static int is_fusible_input(const struct scheduling *s, int32_t input)
     return 0;
 }
 
+static int is_of_stage(const struct scheduling *s, int32_t operation)
+{
+    for (uint32_t i = s->plan->stages[s->plan->stage_count].first; i < s->placed; i++)
+        if ((int32_t)s->plan->order[i] == operation)
+            return 1;
+    return 0;
+}
+
 /* gate of two of the stage's linear operations (of one: ungated), or add of one of them to what was there before. */
 static int is_fusible(const struct scheduling *s, const bulla_operation *o)
 {
     int first = is_fusible_input(s, o->inputs[0]), second = is_fusible_input(s, o->inputs[1]);
     if (o->kind == BULLA_GATE)
         return first && (second || o->inputs[1] < 0);
-    return o->kind == BULLA_ADD && first != second;
+    return o->kind == BULLA_ADD && first != second && !is_of_stage(s, o->inputs[first ? 1 : 0]);
 }
 
 static void fuse(struct scheduling *s)

@@ -74,6 +74,9 @@ int weights_pack(const bulla_program *program, const bulla_model *model, struct 
         if (model)
             bulla_model_release(model, (uint32_t)packing.operation->tensors[BULLA_TENSOR_W]);
     }
+    /* What else reading the file has brought into memory comes back as it is used. */
+    for (uint32_t i = 0; model && i < program->tensor_count; i++)
+        bulla_model_release(model, i);
     return BULLA_OK;
 }
 
