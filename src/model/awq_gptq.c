@@ -74,6 +74,7 @@ static int parse_gptq(const struct json *quantization, struct packing *packing, 
                               "with one setting for all modules",
                               dynamic->keys[i]);
     packing->layout = is_text(format, "gptq_v2") ? PACKING_GPTQ_V2 : PACKING_GPTQ;
+    packing->ordered = json_is(get(quantization, "desc_act", NULL), JSON_TRUE);
     return parse_numbers(quantization, packing, error);
 }
 
@@ -168,8 +169,10 @@ static inline uint32_t load_u32(const uint8_t *data)
     return data[0] | (uint32_t)data[1] << 8 | (uint32_t)data[2] << 16 | (uint32_t)data[3] << 24;
 }
 
-static int check_group_indices(const struct packed_part *part, struct packed_matrix *matrix, bulla_error *error)
+static int check_group_indices(const struct packed_part *part, int ordered, struct packed_matrix *matrix, bulla_error *error)
 {
+    if (!part->data && ordered && matrix->groups > 1)
+        return bulla_fail(error, BULLA_E_INPUT, "g_idx is missing, and quantization_config.desc_act is true");
     if (!part->data)
         return BULLA_OK;
     if (matrix->layout == PACKING_AWQ)
@@ -200,7 +203,7 @@ int packed_matrix_open(const struct packing *packing, const struct packed_part *
     if (code == BULLA_OK)
         code = check_integers(zeros, "qzeros", 2, matrix->groups, matrix->outputs / 8, error);
     if (code == BULLA_OK)
-        code = check_group_indices(group_indices, matrix, error);
+        code = check_group_indices(group_indices, packing->ordered, matrix, error);
     matrix->weights = weights->data;
     matrix->zeros = zeros->data;
     matrix->scales = scales->data;

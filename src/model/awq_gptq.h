@@ -24,6 +24,7 @@ enum packing_layout { PACKING_NONE, PACKING_GPTQ, PACKING_GPTQ_V2, PACKING_AWQ }
 struct packing {
     enum packing_layout layout;
     uint64_t group_size; /* inputs; 0: one group (-1 in the file) */
+    int ordered;         /* desc_act: groups hold inputs in no order, so g_idx must be there */
 };
 
 /* PACKING_NONE where config.json has no quantization_config. An error where it

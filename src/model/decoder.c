@@ -45,6 +45,19 @@ struct emission {
     int32_t residual; /* value of the residual stream */
 };
 
+/* A part's name in the current layer, without what may stand before it. */
+static void spell_part(const struct emission *e, enum part part, char stem[96])
+{
+    const char *format = source_kind(e->source) == SOURCE_GGUF ? part_names[part].gguf : part_names[part].hugging;
+    if (part == PART_INNER_NORM && e->decoder->post_norms && source_kind(e->source) != SOURCE_GGUF)
+        format = "layers.%u.pre_feedforward_layernorm";
+    const char *number = strstr(format, "%u");
+    if (number)
+        snprintf(stem, 96, "%.*s%u%s", (int)(number - format), format, e->layer, number + 2);
+    else
+        snprintf(stem, 96, "%s", format);
+}
+
 /* The tensor of a part, or NULL where there is none. Checkpoints of multimodal
  * models keep the language model under one of several prefixes. */
 static const struct source_tensor *find(const struct emission *e, enum part part, const char *suffix)
@@ -52,14 +65,7 @@ static const struct source_tensor *find(const struct emission *e, enum part part
     static const char *const prefixes[] = {"model.", "language_model.model.", "model.language_model.", "",
                                            "language_model."};
     char stem[96], name[160];
-    const char *format = source_kind(e->source) == SOURCE_GGUF ? part_names[part].gguf : part_names[part].hugging;
-    if (part == PART_INNER_NORM && e->decoder->post_norms && source_kind(e->source) != SOURCE_GGUF)
-        format = "layers.%u.pre_feedforward_layernorm";
-    const char *number = strstr(format, "%u");
-    if (number)
-        snprintf(stem, sizeof stem, "%.*s%u%s", (int)(number - format), format, e->layer, number + 2);
-    else
-        snprintf(stem, sizeof stem, "%s", format);
+    spell_part(e, part, stem);
     if (source_kind(e->source) == SOURCE_GGUF) {
         snprintf(name, sizeof name, "%s.%s", stem, suffix);
         return source_tensor_find(e->source, name);
@@ -77,10 +83,10 @@ static const struct source_tensor *require(const struct emission *e, enum part p
                                            uint64_t columns)
 {
     const struct source_tensor *tensor = find(e, part, suffix);
-    const char *name = source_kind(e->source) == SOURCE_GGUF ? part_names[part].gguf : part_names[part].hugging;
     if (!tensor) {
-        bulla_fail(e->error, BULLA_E_INPUT, "%s: tensor %s.%s of layer %u is missing", source_path(e->source), name, suffix,
-                   e->layer);
+        char stem[96];
+        spell_part(e, part, stem);
+        bulla_fail(e->error, BULLA_E_INPUT, "%s: tensor %s.%s is missing", source_path(e->source), stem, suffix);
         return NULL;
     }
     if (tensor->rows != rows || tensor->columns != columns) {
@@ -319,8 +325,10 @@ static void emit_embedding(struct emission *e)
 {
     const struct source_tensor *embedding = find(e, PART_EMBEDDING, "weight");
     if (!embedding || embedding->rows == 0 || embedding->rows > 1 << 24) {
-        bulla_fail(e->error, BULLA_E_INPUT, "%s: the embedding is missing or has no sensible number of rows",
-                   source_path(e->source));
+        char stem[96];
+        spell_part(e, PART_EMBEDDING, stem);
+        bulla_fail(e->error, BULLA_E_INPUT, "%s: tensor %s.weight, the embedding, is missing or has no sensible number of rows",
+                   source_path(e->source), stem);
         return;
     }
     e->list->vocabulary = (uint32_t)embedding->rows;

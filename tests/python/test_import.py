@@ -277,7 +277,7 @@ def damaged(checks, folder, name, seed):
             at = random_source.randrange(len(data) // len(pattern)) * len(pattern)
             changed.tensors[tensor] = (dtype, shape, data[:at] + pattern + data[at + len(pattern):])
             changed.write(path)
-            refuses(checks, SANITIZE, source, folder, [source, tensor, word], f"{name}: {word} in {tensor}")
+            refuses(checks, SANITIZE, source, folder, [source, weight_name(tensor), word], f"{name}: {word} in {tensor}")
         changed = whole.copy()
         del changed.tensors[tensor]
         changed.write(path)
@@ -291,13 +291,19 @@ def damaged(checks, folder, name, seed):
     whole.write(path)
 
 
+def weight_name(tensor):
+    """The matrix that a tensor of a 4-bit group is a part of; other tensors are themselves."""
+    stem, last = tensor.rsplit(".", 1)
+    return f"{stem}.weight" if last in ("qweight", "qzeros", "scales", "g_idx") else tensor
+
+
 def refuses_missing(checks, source, folder, tensor, name):
     target = os.path.join(folder, "missing.bulla")
     outcome = importing.run(SANITIZE, source, target, "--fast")
     if tensor.endswith(".bias") and outcome.root:
         return  # a bias that is not there is none
-    last = tensor.split(".")[-2]
-    named = outcome.refused() and (last in outcome.sentence or "embedding" in outcome.sentence or "vocabulary" in outcome.sentence)
+    whole_name = weight_name(tensor).replace("model.", "", 1).rsplit(".", 1)[0]
+    named = outcome.refused() and source in outcome.sentence and whole_name in outcome.sentence
     checks.true(named, f"{name}: without {tensor}: {outcome}")
 
 
