@@ -50,8 +50,8 @@ static int compile(struct bulla_chat_template *template, const char *source, siz
                parse_template(&parser);
     memory_free(normal);
     memory_free(parser.tokens.tokens);
-    memory_free(parser.called);
-    memory_free(parser.called_methods);
+    memory_free(parser.called.mentions);
+    memory_free(parser.called_methods.mentions);
     return done;
 }
 

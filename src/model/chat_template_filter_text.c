@@ -369,10 +369,14 @@ FILTER(round_filter)
         return template_fail(render, BULLA_E_INPUT, "method must be common, ceil or floor");
     if (precision > 15)
         return template_fail(render, BULLA_E_UNSUPPORTED, "round: a precision above 15 is not supported here");
+    if (self.type != VALUE_FLOAT) { /* scaled and unscaled exactly */
+        *result = value_float((double)self.integer);
+        return 1;
+    }
     double scale = 1;
     for (int64_t i = 0; i < precision; i++)
         scale *= 10;
-    double scaled = value_as_double(self) * scale;
+    double scaled = self.real * scale;
     if (!isfinite(scaled))
         return template_fail(render, BULLA_E_INPUT, "round: the number is not finite");
     *result = value_float(((up ? ceil(scaled) : floor(scaled)) + 0.0) / scale);

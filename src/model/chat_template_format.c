@@ -98,6 +98,8 @@ static int format_integer(struct render *render, struct buffer *out, const struc
     }
     if (wanted->alternate)
         return template_fail(render, BULLA_E_UNSUPPORTED, "format: the flag '#' is not supported");
+    if (wanted->comma && wanted->type && wanted->type != 'd')
+        return fail_format(render, "',' does not go with this type");
     if (wanted->comma)
         length = group_digits(body, length, length);
     if (wanted->precision > (int64_t)length) /* '%.3d' */
@@ -167,8 +169,10 @@ static int percent_number(struct render *render, struct buffer *out, const struc
         return format_float(render, out, wanted, value_as_double(value));
     if (value.type != VALUE_FLOAT)
         return format_integer(render, out, wanted, value.integer);
-    if (!(value.real > -0x1p63 && value.real < 0x1p63) || strchr("xXo", wanted->type))
+    if (!isfinite(value.real) || strchr("xXo", wanted->type))
         return template_fail(render, BULLA_E_INPUT, "%%%c format: an integer is required, not float", wanted->type);
+    if (!(value.real > -0x1p63 && value.real < 0x1p63))
+        return template_fail(render, BULLA_E_LIMIT, "%%%c format: an integer beyond 64 bits", wanted->type);
     return format_integer(render, out, wanted, (int64_t)value.real);
 }
 
@@ -266,8 +270,10 @@ static void read_flags(struct percent *state, struct specification *wanted)
         else if (flag == '#')
             wanted->alternate = 1;
         else if (flag != ' ')
-            return;
+            break;
     }
+    if (wanted->align == '<')
+        wanted->zero = 0;
 }
 
 /* A conversion after its '%'. */
@@ -405,7 +411,8 @@ static int field_parts(struct braces *state, struct value *value)
             is_number &= key.text->bytes[i] >= '0' && key.text->bytes[i] <= '9';
         if (item && is_number && !number_from_text(key.text, 10, &key))
             return 0;
-        if (item ? !value_item(state->render, *value, key, value) : !value_attribute(state->render, *value, key.text, value))
+        if (item ? !value_item(state->render, *value, key, value)
+                 : !value_attribute(state->render, *value, key.text, value))
             return 0;
     }
     return 1;
@@ -448,7 +455,8 @@ static int field_specification(struct braces *state, struct specification *wante
     }
     if (state->at < format->length && format->bytes[state->at] != '}')
         wanted->type = format->bytes[state->at++];
-    if (state->at >= format->length || format->bytes[state->at] != '}')
+    int groups_zeros = wanted->comma && (wanted->zero || wanted->align == '='); /* they get commas too */
+    if (groups_zeros || state->at >= format->length || format->bytes[state->at] != '}')
         return template_fail(state->render, BULLA_E_UNSUPPORTED, "format: this format specification is not supported");
     return 1;
 }
@@ -458,10 +466,11 @@ static int field_convert(struct render *render, struct buffer *out, const struct
 {
     if (has_specification && value_is_number(value) && value.type != VALUE_BOOL && wanted->type != 's') {
         if (value.type == VALUE_FLOAT && !wanted->type && wanted->precision < 0 && !wanted->comma && !wanted->sign) {
-            struct buffer repr = {0};
-            print_float(&repr, fabs(value.real));
-            append_padded(out, wanted, signbit(value.real) ? "-" : "", (char *)repr.data, repr.length, repr.length, '>');
-            buffer_free(&repr);
+            struct value repr;
+            if (!value_to_text(render, value_float(fabs(value.real)), &repr))
+                return 0;
+            append_padded(out, wanted, signbit(value.real) ? "-" : "", repr.text->bytes, repr.text->length,
+                          repr.text->length, '>');
             return 1;
         }
         if (wanted->type && strchr("eEfFgG%", wanted->type))

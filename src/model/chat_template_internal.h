@@ -1,7 +1,8 @@
 /* Inside the chat template interpreter (include/bulla/chat_template.h): what its
  * files share. Their order, each using only those above it:
  *
- *   chat_template_value      values, dicts, equality, order
+ *   chat_template_value      values, equality, order, what they contain
+ *   chat_template_container  lists, generators, dicts, JSON, sorting
  *   chat_template_case       upper, lower and title case as Python has them
  *   chat_template_text       text: strip, split, find, slices
  *   chat_template_print      str(), repr(), tojson
@@ -350,14 +351,27 @@ int value_text_copy(struct render *render, const char *bytes, size_t length, str
 /* Python's name of the type: "str", "NoneType", ... */
 const char *value_type_name(struct value value);
 
+/* ---- chat_template_container.c ---- */
+
 int list_new(struct render *render, size_t capacity, struct list **list);
 int list_append(struct render *render, struct list *list, struct value value);
 int dict_new(struct render *render, struct dict **dict);
+/* Equal values have equal hashes: 1, 1.0 and true too. 0 with a TypeError for lists and dicts. */
+int value_hash(struct render *render, struct value value, uint32_t *hash);
 /* Sets *value to the member, VALUE_MISSING where there is none; 0 on error (an unhashable key). */
 int dict_get(struct render *render, const struct dict *dict, struct value key, struct value *value);
-int dict_get_text(struct render *render, const struct dict *dict, const char *key, struct value *value);
 int dict_set(struct render *render, struct dict *dict, struct value key, struct value value);
 int value_from_json(struct render *render, const struct json *json, struct value *result);
+/* An iterator over `list`. */
+int value_iterator(struct render *render, struct list *list, struct value *result);
+/* A generator's items, computed at once though Python computes each when it is
+ * asked for: where that failed (`done` 0) because of the values themselves, the
+ * error is kept for whoever asks. `depth` is render->depth before. */
+int value_generator(struct render *render, struct list *list, int done, uint32_t depth, struct value *result);
+/* Sorts stably by keys (the same count of values); `reverse` as Python's sorted. */
+int list_sort(struct render *render, struct list *values, const struct value *keys, int reverse);
+
+/* ---- chat_template_value.c, again: questions ---- */
 
 int value_truth(struct value value);
 /* Whether the value is one of Python's numbers (bool too). */
@@ -373,16 +387,8 @@ int value_is_iterable(struct value value);
 /* len(); -1 where Python has none. */
 int64_t value_length(struct value value);
 int value_contains(struct render *render, struct value container, struct value item, int *contains);
-/* An iterator over `list`. */
-int value_iterator(struct render *render, struct list *list, struct value *result);
-/* A generator's items, computed at once though Python computes each when it is
- * asked for: where that failed (`done` 0) because of the values themselves, the
- * error is kept for whoever asks. `depth` is render->depth before. */
-int value_generator(struct render *render, struct list *list, int done, uint32_t depth, struct value *result);
 /* Fails because `value` is undefined, saying what. */
 int value_fail_undefined(struct render *render, struct value value);
-/* Sorts stably by keys (the same count of values); `reverse` as Python's sorted. */
-int list_sort(struct render *render, struct list *values, const struct value *keys, int reverse);
 
 /* ---- chat_template_case.c and chat_template_text.c ---- */
 
@@ -549,6 +555,12 @@ struct mention {
     uint32_t number;
 };
 
+struct mention_list {
+    struct mention *mentions;
+    size_t count;
+    size_t capacity;
+};
+
 struct template_parser {
     struct render *render; /* arena, error, line */
     struct bulla_chat_template *chat_template;
@@ -559,10 +571,8 @@ struct template_parser {
     struct node *macro; /* the innermost open macro, or NULL */
     struct dict assigned;   /* names that the template gives a value, or asks whether they have one */
     struct dict attributes; /* keys and attributes that the template itself makes */
-    struct mention *called;         /* functions called by name */
-    size_t called_count, called_capacity;
-    struct mention *called_methods; /* x.method() */
-    size_t called_methods_count, called_methods_capacity;
+    struct mention_list called;         /* functions called by name */
+    struct mention_list called_methods; /* x.method() */
 };
 
 const struct token *parser_token(const struct template_parser *parser);
@@ -581,8 +591,7 @@ int parser_name(struct template_parser *parser, uint32_t *number);
 int parser_assigns(struct template_parser *parser, struct dict *set, const struct text *name);
 int parser_text(struct template_parser *parser, struct value *text); /* the token's, copied */
 /* Remembers a call, to be checked when the whole template is known. */
-int parser_remember(struct template_parser *parser, struct mention **mentions, size_t *count, size_t *capacity,
-                    struct mention mention);
+int parser_remember(struct template_parser *parser, struct mention_list *list, struct mention mention);
 int parser_enter(struct template_parser *parser); /* one level deeper; leave by parser->nesting-- */
 int token_is(const struct token *token, enum token_type type, const char *text);
 

@@ -389,7 +389,8 @@ static int lex_tag(struct lexer *lexer, int is_output)
             continue;
         }
         if (lexer->at == lexer->source.length)
-            return fail(lexer, BULLA_E_INPUT, is_output ? "expected '}}', found the end" : "expected '%}', found the end");
+            return fail(lexer, BULLA_E_INPUT,
+                        is_output ? "expected '}}', found the end" : "expected '%}', found the end");
         char c = lexer->source.bytes[lexer->at];
         int done = is_digit(c)                                           ? lex_number(lexer)
                    : is_name_character(c) || (unsigned char)c >= 0x80 ? lex_name(lexer)

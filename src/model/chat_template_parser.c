@@ -155,18 +155,17 @@ int parser_assigns(struct template_parser *parser, struct dict *set, const struc
 }
 
 /* Remembers a call, to be checked when the whole template is known. */
-int parser_remember(struct template_parser *parser, struct mention **mentions, size_t *count, size_t *capacity,
-                    struct mention mention)
+int parser_remember(struct template_parser *parser, struct mention_list *list, struct mention mention)
 {
-    if (*count == *capacity) {
-        size_t more = *capacity ? 2 * *capacity : 32;
-        struct mention *grown = memory_resize(*mentions, more, sizeof *grown, parser->render->error);
+    if (list->count == list->capacity) {
+        size_t capacity = list->capacity ? 2 * list->capacity : 32;
+        struct mention *grown = memory_resize(list->mentions, capacity, sizeof *grown, parser->render->error);
         if (!grown)
             return 0;
-        *mentions = grown;
-        *capacity = more;
+        list->mentions = grown;
+        list->capacity = capacity;
     }
-    (*mentions)[(*count)++] = mention;
+    list->mentions[list->count++] = mention;
     return 1;
 }
 

@@ -277,14 +277,15 @@ struct node *parse_call(struct template_parser *parser, struct node *callee)
     if (!node || !(node->call = parse_arguments(parser)))
         return NULL;
     node->a = callee;
-    if (callee->type == NODE_NAME &&
-        !parser_remember(parser, &parser->called, &parser->called_count, &parser->called_capacity,
-                  (struct mention){parser->chat_template->name_texts[callee->name], node->line, callee->name}))
-        return NULL;
-    if (callee->type == NODE_ATTRIBUTE &&
-        !parser_remember(parser, &parser->called_methods, &parser->called_methods_count, &parser->called_methods_capacity,
-                  (struct mention){callee->value.text, node->line, 0}))
-        return NULL;
+    struct mention mention = {NULL, node->line, callee->name};
+    if (callee->type == NODE_NAME) {
+        mention.name = parser->chat_template->name_texts[callee->name];
+        return parser_remember(parser, &parser->called, mention) ? node : NULL;
+    }
+    if (callee->type == NODE_ATTRIBUTE) {
+        mention.name = callee->value.text;
+        return parser_remember(parser, &parser->called_methods, mention) ? node : NULL;
+    }
     return node;
 }
 

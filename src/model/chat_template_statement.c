@@ -370,8 +370,8 @@ static int is_in(struct template_parser *parser, const struct dict *set, const s
 static int check_calls(struct template_parser *parser)
 {
     int found;
-    for (size_t i = 0; i < parser->called_count; i++) {
-        const struct mention *mention = &parser->called[i];
+    for (size_t i = 0; i < parser->called.count; i++) {
+        const struct mention *mention = &parser->called.mentions[i];
         if (mention->number == NAME_CALLER ||
             builtin_find(function_table, mention->name->bytes, mention->name->length))
             continue;
@@ -380,8 +380,8 @@ static int check_calls(struct template_parser *parser)
         if (!found)
             return fail_call(parser, "function", mention);
     }
-    for (size_t i = 0; i < parser->called_methods_count; i++) {
-        const struct mention *mention = &parser->called_methods[i];
+    for (size_t i = 0; i < parser->called_methods.count; i++) {
+        const struct mention *mention = &parser->called_methods.mentions[i];
         if (attribute_is_known(mention->name))
             continue;
         if (!is_in(parser, &parser->attributes, mention->name, &found))

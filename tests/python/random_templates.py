@@ -364,3 +364,30 @@ class Generator:
 
 def random_template(random):
     return Generator(random).template(), VARIABLES
+
+
+def random_format(random):
+    """One value formatted, by %, str.format, a filter that reads or rounds numbers, or strftime_now."""
+    pick = random.choice
+    values = ["x", "y", "t", "n", "true", "none", "1.5e300", "0.1", "-0.0", "12345.678", "[1]", "u"]
+    numbers = {"x": random.randint(-10**random.randint(1, 17), 10**random.randint(1, 17)),
+               "y": random.uniform(-1, 1) * 10.0**random.randint(-8, 18), "t": pick(TEXTS), "u": "né👍",
+               "n": round(random.uniform(-100, 100), random.randint(0, 4))}
+    digits = pick(["", "", str(random.randint(0, 12))])
+    precision = pick(["", "", "." + str(random.randint(0, 9))])
+    flags = "".join(pick(["", "", flag]) for flag in "-+ 0")
+    number_text = pick([f"{numbers['x']}", f"{numbers['y']}", f" {numbers['n']} ", "1_0", "0x1f", "1e5", "-.5", "5.",
+                        "+7", "inf", "nan", "_1", "1__0", "0b11", "0o17", "", "1e", "0_0", "\u00a05\n", *TEXTS])
+    return pick([
+        lambda: f"{{{{ '[%{flags}{digits}{precision}{pick('dsfixXreEgGouc')}]' % {pick(values)} }}}}",
+        lambda: f"{{{{ '%(a){digits}{pick('sdf')}|%(b)s|%%' % {{'a': {pick(values)}, 'b': {pick(values)}}} }}}}",
+        lambda: f"{{{{ '%*d|%.*f' % ({random.randint(0, 9)}, x, {random.randint(0, 9)}, y) }}}}",
+        lambda: f"{{{{ '[{{:{pick(['', '', '<', '>', '^', '*^', '=', '0='])}{pick(['', '', '+', '-', ' '])}{digits}"
+                f"{pick(['', '', ','])}{precision}{pick(['', 's', 'd', 'f', 'x', 'b', 'o', 'e', 'g', '%', 'F'])}}}]'"
+                f".format({pick(values)}) }}}}",
+        lambda: f"{{{{ '{{0}}{{1!r}}{{0!s:>5}}{{k}}{{k[0]}}{{k.real}}'.format({pick(values)}, t, k={pick(values)}) }}}}",
+        lambda: f"{{{{ {pick(['x', 'y', 'n'])} | round({random.randint(0, 6)}{pick(['', '', ', ' + repr('ceil'), ', ' + repr('floor')])}) }}}}",
+        lambda: f"{{{{ {number_text!r} | {pick(['int', 'float', 'int(7, 16)', 'int(base=0)', 'int(base=2)', 'float(none)'])} }}}}",
+        lambda: f"{{{{ x {pick(['//', '%', '/', '*', '-', '+'])} {pick(['7', '-3', 'n', '0.5', '1000003'])} }}}}",
+        lambda: f"{{{{ y {pick(['//', '%', '/', '*', '-', '+', '**', '<', '=='])} {pick(['7', '-3', 'n', '0.5', 'x', '2'])} }}}}",
+    ])(), numbers

@@ -14,7 +14,7 @@ import unicodedata
 
 from checks import Checks
 from conversations import all_variables
-from random_templates import random_template
+from random_templates import random_format, random_template
 from reference_templates import NOW, reference, reference_environment, rendered
 from template_cases import CASES, REFUSED
 
@@ -96,10 +96,22 @@ def demo_templates():
             yield os.path.basename(path), field.contents()
 
 
-def check_random(checks, environment, count):
+def check_times(checks, count):
+    """strftime_now at random times of the years 1 to 9999, and at the ends of years."""
+    generator = random.Random(8)
+    source = "{{ strftime_now('" + " ".join("%" + letter for letter in "YyCmdeHIMSfjUWVGgwuAaBbhpDFTRcxXr") + "') }}"
+    source += "{{ strftime_now('%-d %-m %-H %-I %_d %-j %% %Z|%z|%n%t') }}"
+    times = [generator.randrange(-30610224000, 253402300800) for _ in range(count)]
+    times += [seconds + generator.randrange(-400000, 400000) for seconds in range(0, 4102444800, 31556952)]
+    for now in times:
+        wanted = reference(reference_environment(now), source, {})
+        checks.equal(rendered([(source, {})], now), [wanted], f"strftime_now at {now}")
+
+
+def check_random(checks, environment, make, count):
     generator, results = random.Random(7), collections.Counter()
     for start in range(0, count, 500):
-        cases = [random_template(generator) for _ in range(min(500, count - start))]
+        cases = [make(generator) for _ in range(min(500, count - start))]
         for (source, variables), (code, text) in zip(cases, rendered(cases)):
             expected, wanted = reference(environment, source, copy.deepcopy(variables))
             if expected == "ok" and ADDRESS.search(wanted):
@@ -110,9 +122,9 @@ def check_random(checks, environment, count):
                 results["same text"] += checks.equal((code, text), ("ok", wanted), f"random: {source!r}")
             else:
                 results["both an error"] += checks.true(code != "ok", f"random: {source!r}: {text!r}, not {wanted}")
-    print(f"{count} random templates:", ", ".join(f"{number} {name}" for name, number in results.most_common()))
+    print(f"{count} of {make.__name__}:", ", ".join(f"{number} {name}" for name, number in results.most_common()))
     checks.true(results["same text"] > count // 3, "a third of the random templates give text")
-    checks.true(results["beyond 64 bits or not supported"] <= count // 100, "few random templates are refused")
+    return results
 
 
 def main():
@@ -122,7 +134,10 @@ def main():
     check_refused(checks)
     check_characters(checks, environment, 1 if FULL else 13)
     check_model_templates(checks, environment, [*demo_templates(), *peer_templates()])
-    check_random(checks, environment, RANDOM_TEMPLATES)
+    check_times(checks, 1000 if FULL else 100)
+    check_random(checks, environment, random_format, 2 * RANDOM_TEMPLATES)
+    refused = check_random(checks, environment, random_template, RANDOM_TEMPLATES)["beyond 64 bits or not supported"]
+    checks.true(refused <= RANDOM_TEMPLATES // 100, "few random templates are refused")
     checks.finish()
 
 
