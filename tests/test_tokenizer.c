@@ -259,7 +259,7 @@ static void takes_long_runs(void **state)
 {
     (void)state;
     enum { BYTES = 1 << 18 };
-    static const char *const runs[] = {"low", "\n", " ", "\xCC\x81", "<", "A", "\xC2\xAA" "A"};
+    static const char *const runs[] = {"low", "\n", " ", "\xCC\x81", "<", "A", "\xC2\xAA\x41"};
     char *text = memory_alloc(BYTES, 1, NULL);
     for (uint32_t split = 0; split < TOKENIZER_SPLIT_COUNT; split++) {
         uint32_t algorithm = split ? TOKENIZER_BYTE_LEVEL : TOKENIZER_SENTENCEPIECE;
