@@ -113,6 +113,36 @@ static void turns_are_the_same(void **unused)
     assert_true(totals.computed < totals.prompts / 2);
 }
 
+/* A later prompt may be shorter than the first: then positions are sampled that the sequence has no logits for. */
+static void a_shorter_prompt(void **unused)
+{
+    bulla_error error = {0};
+    struct session session = {0};
+    struct conversation conversation;
+    struct conversation_turn turn;
+    struct buffer first = {0}, answer = {0};
+    assert_ok(answer_model_open(4, RANDOM_QWEN2, 0, 0, FORGETFUL, &session.model, &error), error);
+    assert_ok(bulla_chat_template_compile(FORGETFUL, strlen(FORGETFUL), &session.chat_template, &error), error);
+    assert_ok(bulla_engine_open(session.model, &(bulla_engine_options){.threads = 1}, &session.engine, &error), error);
+    conversation_begin(&conversation, &session);
+    conversation.max_tokens = 10;
+    say(&conversation, "abc", &first, &turn);
+    conversation_reset(&conversation);
+    say(&conversation, "abcdefghijkl", &answer, &turn);
+    buffer_clear(&answer);
+    say(&conversation, "abc", &answer, &turn);
+    assert_int_equal(turn.computed_tokens, 4);
+    assert_int_equal(answer.length, first.length);
+    assert_memory_equal(answer.data, first.data, first.length);
+    buffer_clear(&answer);
+    say(&conversation, "abcd", &answer, &turn);
+    assert_int_equal(turn.computed_tokens, 2); /* "abc" is kept */
+    conversation_end(&conversation);
+    session_close(&session);
+    buffer_free(&first);
+    buffer_free(&answer);
+}
+
 static void memory_runs_short(void **unused)
 {
     bulla_error error = {0};
@@ -160,6 +190,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(turns_are_the_same),
+        cmocka_unit_test(a_shorter_prompt),
         cmocka_unit_test(memory_runs_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,7 +36,8 @@ def silence(path, tokenizer):
         file.write(data)
 
 
-def make_source(folder, context=CONTEXT, template=TEMPLATE):
+def make_source(folder, context=CONTEXT, template=TEMPLATE, **more):
+    """`more` goes to tokenizer_config.json."""
     os.makedirs(folder)
     for name in ("config.json", "model.safetensors"):
         shutil.copy(os.path.join(GOLDENS, "llama3", name), os.path.join(folder, name))
@@ -47,7 +48,7 @@ def make_source(folder, context=CONTEXT, template=TEMPLATE):
     config["max_position_embeddings"] = context
     with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
         json.dump(config, file)
-    settings = {"bos_token": "<s>", "eos_token": "</s>"}
+    settings = {"bos_token": "<s>", "eos_token": "</s>", **more}
     if template:
         settings["chat_template"] = template
     with open(os.path.join(folder, "tokenizer_config.json"), "w", encoding="utf-8") as file:

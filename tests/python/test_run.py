@@ -101,6 +101,21 @@ def check_questions(checks, model):
         check_refusal(checks, ("run", model, "x", *options), [options[0], part], " ".join(options), USAGE)
 
 
+def check_start_token(checks, folder):
+    """A tokenizer that wants <s> in front and </s> at the end: the first once, the second never in a prompt."""
+    model = make_model(folder, "framed", tokenizer_class="LlamaTokenizer", add_bos_token=True, add_eos_token=True)
+    checks.equal(bulla("tokenize", model, "--start", "--json", "x")[1], b"[1,90,2]\n", "tokenize --start")
+
+    def prompt(*arguments):
+        return json.loads(bulla("run", model, *arguments, "--ids", *TOKENS)[1])["prompt"]
+
+    checks.equal(prompt("x", "--raw"), [1, 90], "--raw: a start token, no end token")
+    checks.equal(prompt("<s>x", "--raw"), [1, 90], "one that is written counts")
+    checks.equal(prompt("", "--raw"), [1], "an empty text with a start token is a prompt")
+    rendered = json.loads(bulla("tokenize", model, "--special", "--json", render([("user", "x")]))[1])
+    checks.equal(prompt("x"), rendered, "a template that writes it")
+
+
 def check_no_template(checks, folder):
     model = make_model(folder, "plain", template=None)
     status, output, errors = bulla("run", model, "hello", *TOKENS)
@@ -409,6 +424,7 @@ def main():
         model = make_model(folder, "model")
         check_run(checks, model)
         check_questions(checks, model)
+        check_start_token(checks, folder)
         check_no_template(checks, folder)
         check_files(checks, model, folder)
         check_inspect(checks, model)
