@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/json.h"
 #include "base/memory.h"
@@ -441,12 +442,21 @@ static int import_source(struct importing *im, const char *path, uint8_t root[32
     return code;
 }
 
+/* Whether two paths name one file. */
+static int same_file(const char *one, const char *other)
+{
+    struct stat a, b;
+    return stat(one, &a) == 0 && stat(other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 int import_model(const char *source, const char *path, const struct import_options *options,
                  const struct import_executor *executor, uint8_t model_root[32], bulla_error *error)
 {
     struct importing im = {.options = options, .executor = executor, .feedback = !options->fast, .factor_input = -1};
     struct source *opened = NULL;
-    int code = source_open(source, &opened, error);
+    int code = same_file(source, path) ? bulla_fail(error, BULLA_E_USAGE, "%s: is the source itself; the model file needs another "
+                                                    "place", path)
+                                       : source_open(source, &opened, error);
     im.source = opened;
     if (code == BULLA_OK)
         code = thread_team_start(options->threads ? options->threads : thread_cores(), &im.team, error);
