@@ -14,7 +14,7 @@ import time
 
 import demo_models
 from checks import Checks
-from small_source import CONTEXT, PROGRAM, make_model, make_source, render
+from small_source import CONTEXT, PROGRAM, cleaned, make_model, make_source, render
 
 DONE, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
 PATIENCE = 120
@@ -360,6 +360,19 @@ def check_tokenize(checks, model):
         check_refusal(checks, ("detokenize", model), ["token id below 320"], f"ids {data}", data=data)
 
 
+def check_terminal_output(checks, model):
+    """What a model says must not steer a terminal; a pipe gets it as it is."""
+    text = "a\x1b[31m\u009b2J\x07\x7f\tb\u00e9\n"
+    ids = bulla("tokenize", model, data=text.encode())[1]
+    checks.equal(bulla("detokenize", model, data=ids)[1].decode(), text, "through a pipe")
+    leader, follower = pty.openpty()
+    status = bulla("detokenize", model, data=ids, stdout=follower)[0]
+    os.close(follower)
+    shown = os.read(leader, 4096).decode().replace("\r\n", "\n")
+    os.close(leader)
+    checks.equal((status, shown), (DONE, cleaned(text)), "on a terminal")
+
+
 def check_bench(checks, model):
     status, output, errors = bulla("bench", model, "--threads", "2", "--prefill", "64", "--decode", "8", "--json",
                                    "--repetitions", "3", "--depth", "5", "--streams", "3")
@@ -433,6 +446,7 @@ def main():
         check_progress_bar(checks, folder)
         check_cache(checks, folder)
         check_tokenize(checks, model)
+        check_terminal_output(checks, model)
         check_bench(checks, model)
         check_closed_pipe(checks, model)
         check_real_model(checks, real_model)
