@@ -304,7 +304,7 @@ static void test_elementwise(void **state)
                   : kind == BULLA_ROPE ? (uint32_t)(random_u64() & 1) : 0;
         o.rotary = 2 * (uint32_t)random_between(1, size / 2);
         o.k = kind == BULLA_NORM ? (int32_t)random_between(14, 30) : (int32_t)random_between(4, 30);
-        o.F_g = (int32_t)random_between(12, 20);
+        o.F_g = (int32_t)random_between(6, 22);
         uint64_t turn[128];
         for (int i = 0; i < 128; i++)
             turn[i] = random_u64() >> 3;

@@ -435,22 +435,34 @@ ALWAYS_INLINE __m512i activation(const int32_t *A, __m512i t, const int small_st
     return _mm512_mask_mov_epi32(a, above, t);
 }
 
-/* RS(g, F_g - 16). Where rounding carries beyond 31 bits the sum is right as an unsigned number. */
-ALWAYS_INLINE __m512i gate_input(const int32_t *g, __m512i half, __m512i shift)
+/* g in Q16: RS(g, F_g - 16) or g * 2^(16 - F_g). Where rounding carries beyond 31
+ * bits the sum is right as an unsigned number; where the product does, the caller
+ * sees it by the largest |g|. */
+ALWAYS_INLINE __m512i gate_input(__m512i g, int F_g)
 {
-    __m512i v = _mm512_loadu_si512(g), sum = _mm512_add_epi32(v, half);
-    return _mm512_mask_srlv_epi32(_mm512_srav_epi32(sum, shift), _mm512_cmplt_epi32_mask(sum, v), sum, shift);
+    if (F_g < 16)
+        return _mm512_sllv_epi32(g, _mm512_set1_epi32(16 - F_g));
+    __m512i half = _mm512_set1_epi32((int32_t)((INT64_C(1) << (F_g - 16)) >> 1)), shift = _mm512_set1_epi32(F_g - 16);
+    __m512i sum = _mm512_add_epi32(g, half);
+    return _mm512_mask_srlv_epi32(_mm512_srav_epi32(sum, shift), _mm512_cmplt_epi32_mask(sum, g), sum, shift);
+}
+
+/* Bits of the largest magnitude of which `bits` has the OR. */
+static int magnitude_bits(__m512i bits)
+{
+    return bit_length((uint32_t)_mm512_reduce_or_epi32(bits));
 }
 
 /* Returns 1 where a result could have left its bound: then y is to be computed with care. */
 ALWAYS_INLINE int gate_vectors(const int32_t *g, const int32_t *u, uint32_t n, const int32_t *A, int F_g, int k, int32_t *y,
                                const int small_steps)
 {
-    __m512i half = half_of(k), half_g = _mm512_set1_epi32((int32_t)(((int64_t)1 << (F_g - 16)) >> 1));
-    __m512i shift = _mm512_set1_epi64(k), shift_g = _mm512_set1_epi32(F_g - 16);
-    __m512i largest_a = _mm512_setzero_si512(), largest_u = largest_a;
+    __m512i half = half_of(k), shift = _mm512_set1_epi64(k);
+    __m512i largest_g = _mm512_setzero_si512(), largest_a = largest_g, largest_u = largest_g;
     for (uint32_t i = 0; i < n; i += LANES) {
-        __m512i a = activation(A, gate_input(g + i, half_g, shift_g), small_steps);
+        __m512i v = _mm512_loadu_si512(g + i), a = activation(A, gate_input(v, F_g), small_steps);
+        if (F_g < 16)
+            largest_g = _mm512_or_si512(largest_g, _mm512_abs_epi32(v));
         if (!u) {
             _mm512_storeu_si512(y + i, a);
             continue;
@@ -462,14 +474,15 @@ ALWAYS_INLINE int gate_vectors(const int32_t *g, const int32_t *u, uint32_t n, c
         __m512i odd = round_shift(_mm512_mul_epi32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(up, 32)), half, shift);
         _mm512_storeu_si512(y + i, join(even, odd));
     }
-    int bits = bit_length((uint32_t)_mm512_reduce_or_epi32(largest_a)) + bit_length((uint32_t)_mm512_reduce_or_epi32(largest_u));
-    return bits - k > 30;
+    if (F_g < 16 && magnitude_bits(largest_g) + 16 - F_g > 30)
+        return 1;
+    return magnitude_bits(largest_a) + magnitude_bits(largest_u) - k > 30;
 }
 
 int KERNEL(gate)(const int32_t *g, const int32_t *u, uint32_t n, const int32_t *A, int F_g, int small_steps, int k,
                  int32_t *y)
 {
-    if (n % LANES || F_g < 16 || F_g > 40)
+    if (n % LANES || F_g < 0 || F_g > 40)
         return reference_gate(g, u, n, A, F_g, k, y);
     int careful = small_steps ? gate_vectors(g, u, n, A, F_g, k, y, 1) : gate_vectors(g, u, n, A, F_g, k, y, 0);
     return careful ? reference_gate(g, u, n, A, F_g, k, y) : 0;
