@@ -351,7 +351,8 @@ static void test_large_object(void **state)
 static void test_allocation_failures(void **state)
 {
     (void)state;
-    static const char text[] = "{\"a\":[1,2.5,\"x\"],\"b\":{\"c\":null},\"d\":1,\"e\":2,\"f\":3,\"g\":4,\"h\":5,\"i\":6,"
+    static const char text[] = "{\"a\":[1,2.5,\"x\"],\"b\":{\"c\":null},\"d\":1,\"e\":2,\"f\":3,\"g\":4,\"h\":5,"
+                               "\"i\":6,"
                                "\"j\":7,\"k\":[[[]]]}";
     for (uint64_t n = 1;; n++) {
         struct arena arena = {0};
