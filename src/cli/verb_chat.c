@@ -254,7 +254,7 @@ static int answer_line(struct chat *chat, struct line_editor *editor, bulla_erro
 
 static int converse(struct chat *chat, struct line_editor *editor, bulla_error *error)
 {
-    static struct typed typed;
+    struct typed typed = {.at = 0};
     int interrupts = 0; /* in a row, with nothing written */
     int code = BULLA_OK;
     while (code == BULLA_OK && !chat->is_leaving) {
