@@ -138,7 +138,7 @@ static void test_linear(void **state)
         uint64_t count = positions[random_u64() % 17];
         bulla_operation o = operation_new(BULLA_LINEAR, n, rows);
         int extreme = round % 5 == 0, wide = round % 7 == 0;
-        o.k1 = wide ? (int32_t)random_between(0, 46) : 13;
+        o.k1 = wide ? (int32_t)random_between(0, 31) : 13;
         int8_t *W = memory_alloc((uint64_t)rows * n, 1, NULL);
         uint16_t *M = memory_alloc(rows, 2, NULL);
         int32_t *bias = memory_alloc(rows, 4, NULL);

@@ -6,8 +6,6 @@
 
 #include "exec/cpu/engine_internal.h"
 
-enum { FUSED_BLOCKS = FUSED_ELEMENTS / FUSED_ROWS / KERNEL_ROWS };
-
 static uint8_t *scratch_of(const bulla_engine *engine, unsigned thread)
 {
     return engine->scratch + thread * engine->scratch_bytes;
