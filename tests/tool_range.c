@@ -5,8 +5,10 @@
  *     tool_range FILE headroom   runs the operations one after another over all sequences; prints for each operation
  *                                and bound "INDEX KIND BOUND LOG2", the log2 of the largest value over its bound
  *
- * Standard input: records of u32, little-endian: n and n token ids. Every position counts as evaluated; logits are
- * computed at the last position of each sequence only (their bound holds by the rows' norms). */
+ * Standard input: records, each three u32, little-endian (kind, length, limit) and its content: token ids (kind 0,
+ * `length` of them) or a text (kind 1, `length` bytes) that the model's tokenizer turns into ids, of which the first
+ * `limit` count (0: as many as the context holds). Every position counts as evaluated; logits are computed at the last
+ * position of each sequence only (their bound holds by the rows' norms). */
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -46,20 +48,54 @@ static int grow(struct records *records, uint64_t more, bulla_error *error)
     return BULLA_OK;
 }
 
-static int read_records(struct records *records, uint32_t most, bulla_error *error)
+static int add_ids(struct records *records, const uint32_t *ids, uint64_t count, bulla_error *error)
 {
-    uint32_t n;
-    while (fread(&n, sizeof n, 1, stdin) == 1) {
-        if (n == 0 || n > most)
-            return bulla_fail(error, BULLA_E_INPUT, "a record of %u tokens, expected 1 to %u", n, most);
-        if (grow(records, n, error))
-            return BULLA_E_MEMORY;
-        if (fread(records->ids + records->total, sizeof n, n, stdin) != n)
-            return bulla_fail(error, BULLA_E_INPUT, "standard input ends in the middle of a record");
-        records->total += n;
-        records->starts[++records->count] = records->total;
+    if (count == 0)
+        return BULLA_OK;
+    if (grow(records, count, error))
+        return BULLA_E_MEMORY;
+    memcpy(records->ids + records->total, ids, count * sizeof *ids);
+    records->total += count;
+    records->starts[++records->count] = records->total;
+    return BULLA_OK;
+}
+
+/* A record's content: `bytes` of it are in `content`. */
+static int add_record(struct records *records, const bulla_model *model, uint32_t kind, const void *content, size_t bytes,
+                      uint32_t limit, bulla_error *error)
+{
+    uint32_t context = bulla_model_program(model)->context, *ids;
+    size_t count;
+    limit = limit && limit < context ? limit : context;
+    if (kind == 0)
+        return add_ids(records, content, bytes / 4 < limit ? bytes / 4 : limit, error);
+    int code = bulla_tokenizer_encode(bulla_model_tokenizer(model), content, bytes, BULLA_ENCODE_START, SIZE_MAX, &ids, &count,
+                                      error);
+    if (code == BULLA_OK) {
+        code = add_ids(records, ids, count < limit ? count : limit, error);
+        bulla_tokens_free(ids);
     }
-    return records->count ? BULLA_OK : bulla_fail(error, BULLA_E_INPUT, "standard input holds no record");
+    return code;
+}
+
+static int read_records(struct records *records, const bulla_model *model, bulla_error *error)
+{
+    uint32_t head[3];
+    int code = BULLA_OK;
+    while (code == BULLA_OK && fread(head, sizeof head, 1, stdin) == 1) {
+        size_t bytes = head[0] == 0 ? (size_t)head[1] * 4 : head[1];
+        uint8_t *content = memory_alloc(bytes + 1, 1, error);
+        if (!content)
+            return BULLA_E_MEMORY;
+        if (fread(content, 1, bytes, stdin) != bytes)
+            code = bulla_fail(error, BULLA_E_INPUT, "standard input ends in the middle of a record");
+        else
+            code = add_record(records, model, head[0], content, bytes, head[2], error);
+        memory_free(content);
+    }
+    if (code == BULLA_OK && records->count == 0)
+        code = bulla_fail(error, BULLA_E_INPUT, "standard input holds no record");
+    return code;
 }
 
 /* --- run --- */
@@ -292,7 +328,7 @@ int main(int argc, char **argv)
     struct records records = {0};
     int code = bulla_model_open(argv[1], 0, &model, &error);
     if (code == BULLA_OK)
-        code = read_records(&records, bulla_model_program(model)->context, &error);
+        code = read_records(&records, model, &error);
     if (code == BULLA_OK)
         code = strcmp(argv[2], "run") == 0 ? run_all(model, &records, &error) : headroom_all(model, &records, &error);
     if (code != BULLA_OK)
