@@ -282,7 +282,9 @@ def damaged(checks, folder, name, seed):
             at = random_source.randrange(len(data) // len(pattern)) * len(pattern)
             changed.tensors[tensor] = (dtype, shape, data[:at] + pattern + data[at + len(pattern):])
             changed.write(path)
-            refuses(checks, SANITIZE, source, folder, [source, weight_name(tensor), word], f"{name}: {word} in {tensor}")
+            # An infinite scale times a zero is NaN.
+            parts = [source, tensor, word] if weight_name(tensor) == tensor else [source, weight_name(tensor), "finite"]
+            refuses(checks, SANITIZE, source, folder, parts, f"{name}: {word} in {tensor}")
         changed = whole.copy()
         del changed.tensors[tensor]
         changed.write(path)
