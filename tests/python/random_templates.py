@@ -8,7 +8,8 @@ NUMBERS = [0, 1, 2, 3, -1, -7, 10, 255, 1000000, 2**53, 0.0, 0.5, -2.5, 3.14159,
 
 VARIABLES = {
     "t": "Hello World", "u": "Grüße, 世界 👍", "s": "  a, b ,c  ", "e": "", "n": 7, "z": 0, "f": 2.5, "neg": -3,
-    "yes": True, "no": False, "nil": None, "xs": [3, 1, 2], "ws": ["b", "A", "c", "a"], "mix": [1, "1", 1.0, None, True],
+    "yes": True, "no": False, "nil": None, "xs": [3, 1, 2], "ws": ["b", "A", "c", "a"],
+    "mix": [1, "1", 1.0, None, True],
     "em": [], "d": {"b": 1, "a": 2, "C": 3}, "ed": {}, "dd": {"k": {"x": [1, {"y": "z"}]}, "items": 5, "get": "g"},
     "ms": [{"role": "user", "content": "hi", "n": 2}, {"role": "assistant", "content": "Yo ✓", "n": 1},
            {"role": "tool", "content": None}, {"role": "User", "content": ["p", "q"], "n": 3}],
@@ -45,6 +46,12 @@ METHODS = {
     "list": ["copy()", "count(1)", "index(1)"],
     "number": ["real", "imag"],
 }
+LOOP_ATTRIBUTES = ["index", "index0", "first", "last", "length", "revindex", "previtem", "nextitem",
+                   "cycle('a', 'b')", "changed(n)", "depth"]
+TOJSON = ["indent=2", "indent=4", "ensure_ascii=true", "separators=(',', ':')", "sort_keys=true", "indent=0",
+          r"indent='\t'"]
+PERCENT_TEXTS = ["'%s'", "'%5s|'", "'%-4s|'", "'%r'", "'%.2s'"]
+PERCENT_NUMBERS = ["'%d'", "'%5.2f'", "'%03d'", "'%+i'", "'%x'", "'%e'"]
 WILD = 0.06  # how often a value of any kind stands where one kind makes sense
 
 
@@ -116,8 +123,7 @@ class Generator:
         if chance > 0.97:
             return self.pick(["none", "missing", "nil", "big", *self.locals])
         if chance > 0.9 and self.in_loop:
-            return "loop." + self.pick(["index", "index0", "first", "last", "length", "revindex", "previtem", "nextitem",
-                                        "cycle('a', 'b')", "changed(n)", "depth"])
+            return "loop." + self.pick(LOOP_ATTRIBUTES)
         if chance > 0.84:
             return self.pick(self.locals)
         if chance > 0.7 and depth > 0:
@@ -131,7 +137,8 @@ class Generator:
 
     def method(self, kind, depth):
         if kind == "dict" and self.random.random() < 0.5:
-            return f"get({self.pick([self.text(), repr('a'), repr('role'), repr('content')])}{self.maybe(', ' + self.text())})"
+            key = self.pick([self.text(), "'a'", "'role'", "'content'"])
+            return f"get({key}{self.maybe(', ' + self.text())})"
         if kind != "text" or self.random.random() < 0.3:
             return self.pick(METHODS[kind])
         return self.pick([
@@ -154,7 +161,8 @@ class Generator:
             lambda: f"default({self.text()}{self.maybe(', true', ', boolean=true')})",
             lambda: f"replace({self.part()}, {self.text()}{self.maybe(', ' + self.small())})",
             lambda: f"trim({self.part()})",
-            lambda: f"indent({self.pick(['2', repr('> '), 'width=3'])}{self.maybe(', true', ', first=true, blank=true')})",
+            lambda: f"indent({self.pick(['2', repr('> '), 'width=3'])}"
+                    f"{self.maybe(', true', ', first=true, blank=true')})",
             lambda: f"truncate({self.random.randint(3, 12)}{self.maybe(', true', ', false, ' + repr('~') + ', 0')})",
             lambda: f"center({self.random.randint(0, 14)})",
             lambda: f"format({self.values(depth, 0, 2)})",
@@ -165,14 +173,18 @@ class Generator:
 
     def list_filter(self):
         attribute = repr(self.pick(ATTRIBUTES))
+        comparing = repr(self.pick(["eq", "equalto", "ne", "in"]))
         return self.pick([
             lambda: f"join({self.text()}{self.maybe(', attribute=' + attribute)})",
             lambda: f"map({self.quote(self.pick(ANY_FILTERS))}){self.pick(['|list', '|join(' + self.part() + ')'])}",
-            lambda: f"map(attribute={attribute}{self.maybe(', default=' + self.text())}){self.pick(['|list', '|first'])}",
-            lambda: f"{self.pick(['select', 'reject'])}({self.pick(['', repr(self.pick(ANY_TESTS)), repr('in') + ', ' + self.pick(KINDS['list'])])})|list",
+            lambda: f"map(attribute={attribute}{self.maybe(', default=' + self.text())})"
+                    f"{self.pick(['|list', '|first'])}",
+            lambda: f"{self.pick(['select', 'reject'])}"
+                    f"({self.maybe(repr(self.pick(ANY_TESTS)), repr('in') + ', ' + self.pick(KINDS['list']))})|list",
             lambda: f"{self.pick(['selectattr', 'rejectattr'])}({attribute}"
-                    f"{self.maybe(', ' + repr(self.pick(ANY_TESTS)), ', ' + repr(self.pick(['eq', 'equalto', 'ne', 'in'])) + ', ' + self.text())})|list",
-            lambda: f"sort({self.pick(['reverse=true', 'case_sensitive=true', 'attribute=' + attribute, 'true, true'])})",
+                    f"{self.maybe(', ' + repr(self.pick(ANY_TESTS)), ', ' + comparing + ', ' + self.text())})|list",
+            lambda: f"sort({self.pick(['reverse=true', 'case_sensitive=true', 'true, true'])})",
+            lambda: f"sort(attribute={attribute})",
             lambda: f"unique({self.pick(['case_sensitive=true', 'attribute=' + attribute])})|list",
             lambda: f"{self.pick(['min', 'max'])}(attribute={attribute})",
             lambda: f"sum({self.pick(['attribute=' + repr('n'), 'start=' + self.number(), 'start=[]'])})",
@@ -183,7 +195,7 @@ class Generator:
 
     def any_filter(self):
         return self.pick([
-            lambda: f"tojson({self.pick(['indent=2', 'indent=4', 'ensure_ascii=true', 'separators=(' + repr(',') + ', ' + repr(':') + ')', 'sort_keys=true', 'indent=0', 'indent=' + repr(chr(9))])})",
+            lambda: f"tojson({self.pick(TOJSON)})",
             lambda: f"default({self.text()}{self.maybe(', true')})",
             lambda: f"attr({self.pick(ATTRIBUTES)!r})",
             lambda: self.pick(ANY_FILTERS),
@@ -227,8 +239,8 @@ class Generator:
             return self.pick([
                 lambda: f"{self.expression(depth - 1, 'text')} + {self.expression(depth - 1, 'text')}",
                 lambda: f"{self.expression(depth - 1, 'text')} * {self.small()}",
-                lambda: f"{self.pick([repr('%s'), repr('%5s|'), repr('%-4s|'), repr('%r'), repr('%.2s')])} % ({self.expression(depth - 1)},)",
-                lambda: f"{self.pick([repr('%d'), repr('%5.2f'), repr('%03d'), repr('%+i'), repr('%x'), repr('%e')])} % {self.primary('number', 0)}",
+                lambda: f"{self.pick(PERCENT_TEXTS)} % ({self.expression(depth - 1)},)",
+                lambda: f"{self.pick(PERCENT_NUMBERS)} % {self.primary('number', 0)}",
             ])()
         if kind == "list":
             return f"{self.literal('list', depth - 1)} + {self.literal('list', depth - 1)}"
@@ -243,9 +255,11 @@ class Generator:
         if chance < 0.2:
             return f"{self.primary('text', 0)} {self.pick(['in', 'not in'])} {self.expression(depth - 1, 'text')}"
         if chance < 0.4:
-            return f"{self.primary(None, 0)} {self.pick(['in', 'not in'])} {self.expression(depth - 1, self.pick(['list', 'dict']))}"
+            container = self.expression(depth - 1, self.pick(["list", "dict"]))
+            return f"{self.primary(None, 0)} {self.pick(['in', 'not in'])} {container}"
         middle = self.maybe(f"{self.pick(['<', '<=', '=='])} {self.primary(kind, 0)} ")
-        return f"{self.expression(depth - 1, kind)} {middle}{self.pick(['==', '!=', '<', '<=', '>', '>='])} {self.expression(depth - 1, kind)}"
+        operator = self.pick(["==", "!=", "<", "<=", ">", ">="])
+        return f"{self.expression(depth - 1, kind)} {middle}{operator} {self.expression(depth - 1, kind)}"
 
     def call(self, depth):
         name, parameters = self.pick(self.macros)
@@ -277,7 +291,8 @@ class Generator:
         if chance < 0.93:
             return f"{self.primary(None, depth - 1)} {self.test(depth)}"
         if chance < 0.96:
-            return f"({self.expression(depth - 1)} if {self.expression(depth - 1)}{self.maybe(' else ' + self.expression(depth - 1))})"
+            otherwise = self.maybe(" else " + self.expression(depth - 1))
+            return f"({self.expression(depth - 1)} if {self.expression(depth - 1)}{otherwise})"
         if chance < 0.98 and self.macros:
             return self.call(depth)
         if chance < 0.99:
@@ -302,9 +317,11 @@ class Generator:
         kind = self.random.randrange(20 if depth > 0 else 8)
         space = self.space()
         if kind < 5:
-            return space + "{{" + self.pick(["", "-"]) + f" {self.expression(self.random.randint(1, 3))} " + self.pick(["", "-"]) + "}}"
+            expression = self.expression(self.random.randint(1, 3))
+            return space + "{{" + self.maybe("-") + f" {expression} " + self.maybe("-") + "}}"
         if kind == 5:
-            return space + "{#" + self.pick(["", "-", "+"]) + self.pick([" note ", "", "{{ x }}"]) + self.pick(["", "-", "+"]) + "#}"
+            note = self.pick([" note ", "", "{{ x }}"])
+            return space + "{#" + self.maybe("-", "+") + note + self.maybe("-", "+") + "#}"
         if kind < 8:
             return space + self.tag(f"set {self.target()} = {self.expression(2)}")
         body = self.body(depth - 1)
@@ -315,7 +332,8 @@ class Generator:
         if kind < 14:
             return space + self.loop(depth)
         if kind == 14:
-            return space + self.tag(f"set {self.target()}" + self.maybe(" | " + self.filter("text", 1))) + body + self.tag("endset")
+            filters = self.maybe(" | " + self.filter("text", 1))
+            return space + self.tag(f"set {self.target()}{filters}") + body + self.tag("endset")
         if kind == 15:
             return space + self.tag(f"with a1 = {self.expression(2)}, a2 = a1") + body + self.tag("endwith")
         if kind == 16:
@@ -324,16 +342,19 @@ class Generator:
             return space + self.macro(depth)
         if kind == 18:
             return space + self.tag("generation") + body + self.tag("endgeneration")
-        return space + self.tag("raw") + self.pick(["{{ x }}", "  {% if %}\n", "\n raw \n"]) + self.tag("endraw").replace("+%}", "%}")
+        raw = self.pick(["{{ x }}", "  {% if %}\n", "\n raw \n"])
+        return space + self.tag("raw") + raw + self.tag("endraw").replace("+%}", "%}")
 
     def loop(self, depth):
-        target, items = self.pick([("a1", self.expression(2, "list")), ("a1", self.pick(["xs", "ws", "ms", "u", "d", "nest"])),
+        target, items = self.pick([("a1", self.expression(2, "list")),
+                                   ("a1", self.pick(["xs", "ws", "ms", "u", "d", "nest"])),
                                    ("a1, a2", self.pick(["d.items()", "dd|items", "d|dictsort", "nest"]))])
         condition = self.pick(["", "", f" if {self.expression(2)}"])
         self.in_loop += 1
         body = self.body(depth - 1)
         if self.random.random() < 0.2:
-            body += self.tag(f"if {self.expression(1)}") + self.tag(self.pick(["break", "continue"])) + self.tag("endif")
+            control = self.tag(self.pick(["break", "continue"]))
+            body += self.tag(f"if {self.expression(1)}") + control + self.tag("endif")
             body += self.body(0)
         self.in_loop -= 1
         end = self.pick(["", self.tag("else") + self.body(0)])
@@ -366,6 +387,10 @@ def random_template(random):
     return Generator(random).template(), VARIABLES
 
 
+ROUNDING = ["", "", ", 'ceil'", ", 'floor'"]
+READING = ["int", "float", "int(7, 16)", "int(base=0)", "int(base=2)", "float(none)"]
+
+
 def random_format(random):
     """One value formatted, by %, str.format, a filter that reads or rounds numbers, or strftime_now."""
     pick = random.choice
@@ -385,9 +410,11 @@ def random_format(random):
         lambda: f"{{{{ '[{{:{pick(['', '', '<', '>', '^', '*^', '=', '0='])}{pick(['', '', '+', '-', ' '])}{digits}"
                 f"{pick(['', '', ','])}{precision}{pick(['', 's', 'd', 'f', 'x', 'b', 'o', 'e', 'g', '%', 'F'])}}}]'"
                 f".format({pick(values)}) }}}}",
-        lambda: f"{{{{ '{{0}}{{1!r}}{{0!s:>5}}{{k}}{{k[0]}}{{k.real}}'.format({pick(values)}, t, k={pick(values)}) }}}}",
-        lambda: f"{{{{ {pick(['x', 'y', 'n'])} | round({random.randint(0, 6)}{pick(['', '', ', ' + repr('ceil'), ', ' + repr('floor')])}) }}}}",
-        lambda: f"{{{{ {number_text!r} | {pick(['int', 'float', 'int(7, 16)', 'int(base=0)', 'int(base=2)', 'float(none)'])} }}}}",
+        lambda: f"{{{{ '{{0}}{{1!r}}{{0!s:>5}}{{k}}{{k[0]}}{{k.real}}'"
+                f".format({pick(values)}, t, k={pick(values)}) }}}}",
+        lambda: f"{{{{ {pick(['x', 'y', 'n'])} | round({random.randint(0, 6)}{pick(ROUNDING)}) }}}}",
+        lambda: f"{{{{ {number_text!r} | {pick(READING)} }}}}",
         lambda: f"{{{{ x {pick(['//', '%', '/', '*', '-', '+'])} {pick(['7', '-3', 'n', '0.5', '1000003'])} }}}}",
-        lambda: f"{{{{ y {pick(['//', '%', '/', '*', '-', '+', '**', '<', '=='])} {pick(['7', '-3', 'n', '0.5', 'x', '2'])} }}}}",
+        lambda: f"{{{{ y {pick(['//', '%', '/', '*', '-', '+', '**', '<', '=='])} "
+                f"{pick(['7', '-3', 'n', '0.5', 'x', '2'])} }}}}",
     ])(), numbers
