@@ -25,6 +25,17 @@ static void channel_powers(const struct importing *im, uint32_t input, uint32_t 
     }
 }
 
+/* A channel that the text hardly uses may be large on other text: none counts as less
+ * than a hundredth of the mean size. `stride` apart. */
+static void raise_silent(double *power, uint32_t n, uint32_t stride)
+{
+    double mean = 0;
+    for (uint32_t i = 0; i < n; i++)
+        mean += power[i * stride] / n;
+    for (uint32_t i = 0; i < n; i++)
+        power[i * stride] = power[i * stride] < mean * 1e-4 ? mean * 1e-4 : power[i * stride];
+}
+
 /* Sums of squares of the columns of every matrix that reads value `index`; of a
  * large one (the head), some rows suffice. */
 static int column_powers(const struct importing *im, uint32_t index, uint32_t n, double *power, bulla_error *error)
@@ -58,6 +69,7 @@ int import_wanted_scales(const struct importing *im, uint32_t index, const doubl
     int code = power && weight ? column_powers(im, index, o->n, weight, error) : BULLA_E_MEMORY;
     if (code == BULLA_OK) {
         channel_powers(im, (uint32_t)o->inputs[0], o->n, power);
+        raise_silent(power, o->n, 1);
         for (uint32_t i = 0; i < o->n; i++) {
             double ratio = power[i] > 0 ? sqrt(weight[i] / power[i]) : 0;
             wanted[i] = ratio < 1e300 ? sqrt(ratio * fabs(gain[i])) : 0;
@@ -94,6 +106,7 @@ static void row_scales(const bulla_operation *o, const double *power, const doub
         sums[2 * source_row(o, i)] += power[i];
         sums[2 * source_row(o, i) + 1] += weight[i];
     }
+    raise_silent(sums, rows, 2);
     double largest = 0;
     for (uint32_t i = 0; i < rows; i++) {
         double ratio = sums[2 * i] > 0 ? sqrt(sums[2 * i + 1] / sums[2 * i]) : 0;
