@@ -12,7 +12,7 @@
 #include "model/import_state.h"
 #include "model/numeric.h"
 
-enum { GROUP = 32, FEEDBACK_BLOCK = 64 };
+enum { GROUP = 32, FEEDBACK_BLOCK = 64, GROUP_BYTES = 256 << 20 /* of all threads' groups together */ };
 
 /* One group of rows in work, by one thread. */
 struct group {
@@ -26,6 +26,7 @@ struct rounding {
     uint64_t first; /* row of the piece in work */
     int8_t *W;      /* of the piece */
     struct group *groups; /* [threads] */
+    unsigned workers;     /* threads that have a group */
     uint64_t rows;  /* of the piece */
     double *bounds; /* [rows] of the piece */
     double *bias;   /* [all rows] or NULL */
@@ -128,6 +129,8 @@ static void round_groups(void *context, unsigned thread)
 {
     struct rounding *rounding = context;
     struct weight_job *job = rounding->job;
+    if (thread >= rounding->workers)
+        return;
     struct group *group = &rounding->groups[thread];
     bulla_error *error = &rounding->errors[thread];
     uint64_t groups = (rounding->rows + GROUP - 1) / GROUP, index;
@@ -169,7 +172,9 @@ static int alloc_groups(struct rounding *rounding, unsigned threads, uint64_t pi
     rounding->groups = memory_alloc(threads, sizeof *rounding->groups, error);
     rounding->errors = memory_alloc(threads, sizeof *rounding->errors, error);
     rounding->bounds = memory_alloc(piece, sizeof *rounding->bounds, error);
-    for (unsigned i = 0; rounding->groups && i < threads; i++) {
+    uint64_t fit = GROUP_BYTES / (GROUP * (uint64_t)job->columns * (sizeof(float) + 2 * sizeof(double)));
+    rounding->workers = fit < 1 ? 1 : fit < threads ? (unsigned)fit : threads;
+    for (unsigned i = 0; rounding->groups && i < rounding->workers; i++) {
         struct group *group = &rounding->groups[i];
         group->source = memory_alloc(GROUP, job->columns * sizeof(float), error);
         group->w = memory_alloc(GROUP, job->columns * sizeof(double), error);
