@@ -468,7 +468,7 @@ def part_settings(checks, folder):
         refuses(checks, SANITIZE, source, folder, parts, f"{name} with {changes}")
     cases = list(config_cases())
     accepted = 0
-    for name, key, value in cases if FULL else random_source.sample(cases, 120):
+    for name, key, value in cases if FULL else random_source.sample(cases, 50):
         source = sources.copy_golden(name, os.path.join(folder, "settings"))
         config = sources.golden_config(name)
         set_member(config, key, value)
@@ -476,7 +476,7 @@ def part_settings(checks, folder):
         accepted += check_survives(checks, SANITIZE, source, folder, f"{name}: {key} = {value!r}").root is not None
     cases = [(family, f"{family}.{key}", value) for family, keys in GGUF_KEYS.items() for key in keys for value in GGUF_VALUES]
     cases += [("llama", "general.architecture", value) for value in GGUF_VALUES]
-    for family, key, value in cases if FULL else random_source.sample(cases, 80):
+    for family, key, value in cases if FULL else random_source.sample(cases, 50):
         source = os.path.join(folder, "settings.gguf")
         value = (value[0],) if isinstance(value, tuple) and len(value) == 1 else value
         sources.write_gguf(source, family, {key: value})
