@@ -68,16 +68,16 @@ static struct conversation_message *add_message(struct conversation *conversatio
 static int build_prompt(const struct conversation *conversation, struct session_prompt *prompt, bulla_error *error)
 {
     size_t count = 0;
-    struct session_message *messages = memory_alloc(conversation->message_count + 1, sizeof *messages, error);
+    struct chat_message *messages = memory_alloc(conversation->message_count + 1, sizeof *messages, error);
     if (!messages)
         return BULLA_E_MEMORY;
     if (conversation->system)
-        messages[count++] = (struct session_message){"system", conversation->system, strlen(conversation->system)};
+        messages[count++] = (struct chat_message){"system", conversation->system, strlen(conversation->system)};
     for (size_t i = 0; i < conversation->message_count; i++) {
         const struct conversation_message *message = &conversation->messages[i];
-        messages[count++] = (struct session_message){message->is_answer ? "assistant" : "user",
-                                                     message->text.length ? (const char *)message->text.data : "",
-                                                     message->text.length};
+        messages[count++] = (struct chat_message){message->is_answer ? "assistant" : "user",
+                                                  message->text.length ? (const char *)message->text.data : "",
+                                                  message->text.length};
     }
     int code = session_chat_prompt(conversation->session, messages, count, prompt, error);
     memory_free(messages);

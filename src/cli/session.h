@@ -6,9 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "bulla/chat_template.h"
 #include "bulla/engine.h"
 #include "bulla/model.h"
+#include "model/chat_prompt.h"
 
 struct session {
     bulla_model *model;
@@ -22,12 +22,6 @@ struct session {
 int session_open(const char *path, const bulla_engine_options *options, struct session *session, bulla_error *error);
 void session_close(struct session *session); /* a zeroed session is fine */
 
-struct session_message {
-    const char *role; /* "system", "user", "assistant" */
-    const char *content;
-    size_t length;
-};
-
 struct session_prompt {
     uint32_t *ids; /* free with session_prompt_free */
     size_t count;
@@ -37,7 +31,7 @@ struct session_prompt {
  * in front where the tokenizer wants one and the template wrote none. Text of a message that spells a
  * control token becomes that token, as with every engine that renders before it encodes.
  * BULLA_E_INPUT naming the byte where a message is not UTF-8. */
-int session_chat_prompt(const struct session *session, const struct session_message *messages, size_t count,
+int session_chat_prompt(const struct session *session, const struct chat_message *messages, size_t count,
                         struct session_prompt *prompt, bulla_error *error);
 /* `text` as it is, any bytes, with the start token in front where the tokenizer wants one; spelled
  * control tokens become tokens. */

@@ -49,11 +49,11 @@ static int build_prompt(const struct session *session, const struct run_options 
             return bulla_fail(error, BULLA_E_USAGE, "--system needs a chat template, and none is used here");
         return session_raw_prompt(session, text, question->length, prompt, error);
     }
-    struct session_message messages[2];
+    struct chat_message messages[2];
     size_t count = 0;
     if (chosen->answer.system)
-        messages[count++] = (struct session_message){"system", chosen->answer.system, strlen(chosen->answer.system)};
-    messages[count++] = (struct session_message){"user", text, question->length};
+        messages[count++] = (struct chat_message){"system", chosen->answer.system, strlen(chosen->answer.system)};
+    messages[count++] = (struct chat_message){"user", text, question->length};
     return session_chat_prompt(session, messages, count, prompt, error);
 }
 

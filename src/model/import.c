@@ -9,21 +9,14 @@
 #include "base/memory.h"
 #include "bulla/chat_template.h"
 #include "bulla/tokenizer.h"
-#include "model/calibration.h"
 #include "model/import_state.h"
 #include "model/program_names.h"
 #include "model/tokenizer_build.h"
 
 enum {
-    TEXT_POSITIONS = 12288,      /* at most, of the built-in text */
-    FAST_POSITIONS = 3072,
     MEASURE_POSITIONS = 1024,    /* of the pass that finds the residual stream's range */
-    RANDOM_SEQUENCES = 4,        /* of random ids, for ranges only */
-    RANDOM_LENGTH = 48,
-    SECTIONS = 64,
     RESIDUAL_MOST_F = 60,        /* a program's F has 64 at most */
 };
-static const uint64_t VALUE_BYTES = UINT64_C(500) << 20; /* activations in memory, about */
 
 int import_tick(void *context, uint64_t weights)
 {
@@ -34,103 +27,6 @@ int import_tick(void *context, uint64_t weights)
     double share = im->weights_total ? (double)im->weights_done / (double)im->weights_total : 0;
     double fraction = im->stage_from + (im->stage_to - im->stage_from) * (share > 1 ? 1 : share);
     return im->options->progress(im->options->progress_context, im->stage, fraction);
-}
-
-/* --- calibration sequences --- */
-
-/* Most bytes a position that values take at one time. */
-static uint64_t value_bytes(const struct importing *im)
-{
-    uint64_t now = 0, most = 1;
-    for (uint32_t i = 0; i + 1 < im->list.count; i++) {
-        const struct draft *drafts = im->list.drafts;
-        int vector = program_kind(drafts[i].operation.kind)->result == VALUE_VECTOR;
-        now += (uint64_t)drafts[i].operation.outputs * (vector ? sizeof(int32_t) : 1);
-        most = now > most ? now : most;
-        for (int j = 0; j < 3; j++) {
-            int32_t input = drafts[i].operation.inputs[j];
-            if (input < 0 || im->last_use[input] != i || (j > 0 && input == drafts[i].operation.inputs[0]))
-                continue;
-            vector = program_kind(drafts[input].operation.kind)->result == VALUE_VECTOR;
-            now -= (uint64_t)drafts[input].operation.outputs * (vector ? sizeof(int32_t) : 1);
-        }
-    }
-    return most;
-}
-
-/* Positions whose activations fit: the widest moment holds the inner network's
- * three vectors and the residual's few, in models of usual shape. */
-static uint64_t positions_limit(const struct importing *im)
-{
-    uint64_t widest = 1;
-    for (uint32_t i = 0; i + 1 < im->list.count; i++) {
-        const bulla_operation *o = &im->list.drafts[i].operation;
-        if (o->kind == BULLA_GATE)
-            widest = 13 * (uint64_t)o->outputs > widest ? 13 * (uint64_t)o->outputs : widest;
-    }
-    uint64_t fits = VALUE_BYTES / (widest + 16 * im->list.drafts[0].operation.outputs);
-    uint64_t wanted = im->options->fast ? FAST_POSITIONS : TEXT_POSITIONS, unusual = (VALUE_BYTES + VALUE_BYTES / 2) / value_bytes(im);
-    fits = fits < unusual ? fits : unusual;
-    uint64_t limit = fits < wanted ? fits : wanted;
-    return limit < 256 ? 256 : limit;
-}
-
-/* A simple generator for ids (D. Knuth's MMIX constants); quality is no matter. */
-static uint32_t random_id(uint64_t *state, uint32_t vocabulary)
-{
-    *state = *state * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)((*state >> 33) % vocabulary);
-}
-
-static int add_sequence(struct importing *im, const uint32_t *ids, uint64_t count)
-{
-    memcpy(im->ids + im->positions, ids, count * sizeof *ids);
-    im->positions += count;
-    im->sequence_starts[++im->sequences] = im->positions;
-    return BULLA_OK;
-}
-
-static int add_section(struct importing *im, const bulla_tokenizer *tokenizer, const char *text, size_t length,
-                       uint64_t most, bulla_error *error)
-{
-    uint32_t *ids;
-    size_t count;
-    int code = bulla_tokenizer_encode(tokenizer, text, length, BULLA_ENCODE_START, SIZE_MAX, &ids, &count, error);
-    if (code != BULLA_OK)
-        return code;
-    if (count > 0)
-        add_sequence(im, ids, count < most ? count : most);
-    bulla_tokens_free(ids);
-    return BULLA_OK;
-}
-
-static int make_sequences(struct importing *im, const bulla_tokenizer *tokenizer, bulla_error *error)
-{
-    uint64_t limit = positions_limit(im), most = limit / 41;
-    if (most > im->list.context)
-        most = im->list.context;
-    im->ids = memory_alloc(limit + SECTIONS * most + RANDOM_SEQUENCES * RANDOM_LENGTH, sizeof *im->ids, error);
-    im->sequence_starts = memory_alloc(SECTIONS + RANDOM_SEQUENCES + 2, sizeof *im->sequence_starts, error);
-    if (!im->ids || !im->sequence_starts)
-        return BULLA_E_MEMORY;
-    const char *text = calibration_text, *end = text + calibration_text_length();
-    while (text < end && im->sequences < SECTIONS) {
-        const char *feed = memchr(text, '\f', (size_t)(end - text));
-        const char *stop = feed ? feed - 1 : end; /* the newline before the form feed */
-        int code = add_section(im, tokenizer, text, (size_t)(stop - text), most, error);
-        if (code != BULLA_OK)
-            return code;
-        text = feed ? feed + 2 : end;
-    }
-    im->text_positions = im->positions;
-    uint64_t state = 1;
-    for (int i = 0; i < RANDOM_SEQUENCES; i++) {
-        uint32_t ids[RANDOM_LENGTH], length = RANDOM_LENGTH < im->list.context ? RANDOM_LENGTH : im->list.context;
-        for (uint32_t j = 0; j < length; j++)
-            ids[j] = random_id(&state, im->list.vocabulary);
-        add_sequence(im, ids, length);
-    }
-    return BULLA_OK;
 }
 
 /* --- passes --- */
@@ -364,14 +260,11 @@ static int choose_template(const struct importing *im, const char **text, size_t
     return BULLA_OK;
 }
 
-static int check_template(const char *text, size_t length, bulla_error *error)
+static int compile_template(const char *text, size_t length, bulla_chat_template **compiled, bulla_error *error)
 {
-    bulla_chat_template *compiled;
     if (length == 0)
         return BULLA_OK;
-    int code = bulla_chat_template_compile(text, length, &compiled, error);
-    if (code == BULLA_OK)
-        bulla_chat_template_free(compiled);
+    int code = bulla_chat_template_compile(text, length, compiled, error);
     return code ? bulla_fail_prefix(error, "the chat template") : BULLA_OK;
 }
 
@@ -420,6 +313,7 @@ static int import_source(struct importing *im, const char *path, uint8_t root[32
 {
     struct buffer block = {0};
     bulla_tokenizer *tokenizer = NULL;
+    bulla_chat_template *compiled = NULL;
     const char *chat_template;
     size_t template_length;
     int code = prepare(im, error);
@@ -428,15 +322,16 @@ static int import_source(struct importing *im, const char *path, uint8_t root[32
     if (code == BULLA_OK)
         code = choose_template(im, &chat_template, &template_length, error);
     if (code == BULLA_OK)
-        code = check_template(chat_template, template_length, error);
+        code = compile_template(chat_template, template_length, &compiled, error);
     if (code == BULLA_OK)
         code = bulla_tokenizer_open(block.data, block.length, &tokenizer, error);
     if (code == BULLA_OK)
-        code = make_sequences(im, tokenizer, error);
+        code = import_make_sequences(im, tokenizer, compiled, error);
     if (code == BULLA_OK)
         code = measure_residual(im, error);
     if (code == BULLA_OK)
         code = write_model(im, path, &block, chat_template, template_length, root, error);
+    bulla_chat_template_free(compiled);
     bulla_tokenizer_close(tokenizer);
     buffer_free(&block);
     return code;

@@ -3,6 +3,8 @@
 #define MODEL_IMPORT_STATE_H
 
 #include "base/threads.h"
+#include "bulla/chat_template.h"
+#include "bulla/tokenizer.h"
 #include "model/architecture.h"
 #include "model/import.h"
 #include "model/model_file.h"
@@ -74,6 +76,10 @@ struct importing {
     double stage_from, stage_to;
 };
 
+/* Fills ids, sequence_starts and the counts beside them with the built-in text and random ids.
+ * Conversations go through `chat_template`; NULL where the model has none. */
+int import_make_sequences(struct importing *importing, const bulla_tokenizer *tokenizer,
+                          const bulla_chat_template *chat_template, bulla_error *error);
 /* The parameters of draft `index`, its result over the calibration positions and
  * (with a writer) its tensors in the file. */
 int import_draft(struct importing *importing, uint32_t index, bulla_error *error);
