@@ -6,11 +6,10 @@
 
 #include "base/memory.h"
 #include "model/import_state.h"
-#include "model/numeric.h"
 #include "model/program_names.h"
 #include "model/real.h"
 
-enum { E_SPAN = 8, MOMENT_COUNT = 480 };
+enum { E_SPAN = 8 };
 
 /* Least x with |value| < 2^x (frexp's exponent). */
 static int exponent_of(double value)
@@ -261,80 +260,6 @@ static int do_quant(struct importing *im, uint32_t index, struct draft *draft, b
 
 /* --- linear --- */
 
-/* A piece of a quantised value as a = q * s * 2^-shift, a row a column of the value. */
-struct columns {
-    const struct import_value *value;
-    uint64_t start, count;
-    uint32_t n;
-    int shift;
-    int16_t *a; /* [n][MOMENT_COUNT] */
-};
-enum { COLUMNS_A_PIECE = 64 };
-
-static void take_columns(void *context, uint64_t piece)
-{
-    const struct columns *c = context;
-    uint32_t first = (uint32_t)piece * COLUMNS_A_PIECE;
-    uint32_t last = c->n - first < COLUMNS_A_PIECE ? c->n : first + COLUMNS_A_PIECE;
-    int64_t half = c->shift ? INT64_C(1) << (c->shift - 1) : 0;
-    for (uint64_t t = 0; t < c->count; t++) {
-        const int8_t *q = c->value->bytes + (c->start + t) * c->n;
-        int64_t s = c->value->scale[c->start + t];
-        for (uint32_t i = first; i < last; i++)
-            c->a[(uint64_t)i * MOMENT_COUNT + t] = (int16_t)((q[i] * s + half) >> c->shift);
-    }
-}
-
-/* The second moments of a quantised value over the text, damped and factored. */
-static int make_factor(struct importing *im, int32_t input, bulla_error *error)
-{
-    uint32_t n = im->list.drafts[input].operation.outputs, padded = (n + 3) & ~3u;
-    const struct import_value *value = &im->values[input];
-    int64_t largest = 1;
-    for (uint64_t t = 0; t < im->text_positions; t++)
-        largest = value->scale[t] > largest ? value->scale[t] : largest;
-    /* a = q * s * 2^-shift, |a| <= 2^11 */
-    int shift = clamp(exponent_of((double)largest * 127) - 11, 0, 62);
-    memory_free(im->factor);
-    im->factor = NULL;
-    im->factor_input = -1;
-    int16_t *a = memory_alloc((uint64_t)padded * MOMENT_COUNT, sizeof *a, error);
-    int64_t *sums = memory_alloc((uint64_t)n * n, sizeof *sums, error);
-    double *scratch = memory_alloc(numeric_factor_scratch(n), sizeof *scratch, error);
-    int code = a && sums && scratch ? BULLA_OK : BULLA_E_MEMORY;
-    for (uint64_t start = 0; start < im->text_positions && code == BULLA_OK; start += MOMENT_COUNT) {
-        uint64_t count = im->text_positions - start < MOMENT_COUNT ? im->text_positions - start : MOMENT_COUNT;
-        struct columns columns = {value, start, count, n, shift, a};
-        thread_team_each(im->team, (n + COLUMNS_A_PIECE - 1) / COLUMNS_A_PIECE, take_columns, &columns);
-        numeric_add_moments(a, MOMENT_COUNT, count, n, sums, im->team);
-    }
-    memory_free(a);
-    if (code == BULLA_OK) {
-        double *H = (double *)(void *)sums; /* in place: sums are exact below 2^53 */
-        double diagonal = 0;
-        for (uint64_t i = 0; i < n; i++)
-            for (uint64_t j = 0; j <= i; j++)
-                H[i * n + j] = (double)sums[i * n + j];
-        for (uint64_t i = 0; i < n; i++)
-            diagonal += H[i * n + i];
-        double damping = diagonal / n * 0.01 + 1;
-        for (uint64_t i = 0; i < n; i++) {
-            H[i * n + i] += damping;
-            for (uint64_t j = 0; j < i; j++)
-                H[j * n + i] = H[i * n + j];
-        }
-        if (!numeric_factor(H, n, scratch, im->team))
-            code = bulla_fail(error, BULLA_E_INTERNAL, "%s: the input moments could not be factored",
-                              im->list.drafts[input].name);
-        im->factor = H;
-        im->factor_input = input;
-        sums = NULL;
-    }
-    memory_free(sums);
-    memory_free(scratch);
-    return code;
-}
-
 /* Fraction bits of a linear operation's result; FORMAT_BRANCH after `quant` is
  * found by running (do_linear). */
 static int linear_F(const struct importing *im, const struct draft *draft, int after_norm, double bound)
@@ -412,7 +337,7 @@ static int do_linear(struct importing *im, uint32_t index, struct draft *draft, 
         return BULLA_OK; /* the measuring pass needs no logits */
     int code = BULLA_OK;
     if (im->feedback && im->factor_input != input)
-        code = make_factor(im, input, error);
+        code = import_make_factor(im, input, error);
     double *scales = memory_alloc(o->outputs, sizeof *scales, error), *mu = memory_alloc(o->outputs, sizeof *mu, error);
     int8_t *W = head ? NULL : new_tensor(im, BULLA_TENSOR_W, o->outputs, o->n, error);
     if (code == BULLA_OK && (!scales || !mu || (!W && !head)))

@@ -85,6 +85,8 @@ int import_make_sequences(struct importing *importing, const bulla_tokenizer *to
 int import_draft(struct importing *importing, uint32_t index, bulla_error *error);
 /* Whether 16-bit multipliers reach the embedding's elements at F fraction bits. */
 int import_embed_fits(const struct importing *importing, int F);
+/* importing->factor from the second moments of the quantised value `input` over the text, damped and factored. */
+int import_make_factor(struct importing *importing, int32_t input, bulla_error *error);
 /* What each channel of the norm_quant `index` should be multiplied by: wanted[n], up to a
  * common factor. */
 int import_wanted_scales(const struct importing *importing, uint32_t index, const double *gain, double *wanted,
