@@ -3,7 +3,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/memory.h"
 #include "base/utf8.h"
 #include "cli/model_cache.h"
 #include "cli/output.h"
