@@ -104,7 +104,7 @@ ALWAYS_INLINE void dot_rows(const int8_t *const *weights, const __m512i *start, 
 
 /* --- 16-bit rows --- */
 
-enum { TILE16_ROWS = 3, WIDEN_FROM_ROWS = 12 }; /* rows whose sums stay in registers; from where dot_widen pays */
+enum { TILE16_ROWS = 6, WIDEN_FROM_ROWS = 12 }; /* rows whose sums stay in registers; from where dot_widen pays */
 
 /* i8 -> i16, a multiple of 16 of them. */
 ALWAYS_INLINE void dot_widen(const int8_t *from, size_t count, int16_t *to)
@@ -113,50 +113,64 @@ ALWAYS_INLINE void dot_widen(const int8_t *from, size_t count, int16_t *to)
         lanes_store(to + i, lanes_i16_of_i8(from + i));
 }
 
-/* acc[row] = rows of `a` (`stride` elements apart) times a packed block, i8 or (`is_wide`) widened; a constant number of
- * rows. A vector holds four rows of weights times four columns, so that each row's sum is in two lanes until the end. */
-ALWAYS_INLINE void dot_tile16(const void *weights, const int is_wide, uint32_t groups, const int16_t *a, size_t stride,
-                              const int rows, lanes acc[][2])
+/* Constants: rows of `a` (`stride` elements apart) times `vectors` quarters of a packed block, i8 or (`is_wide`) widened,
+ * from quarter `first` on. A vector holds four rows of weights times four columns, so that each row's sum is in two
+ * lanes until the end. Six rows by two quarters are what 16 registers hold. */
+ALWAYS_INLINE void dot_tile16(const void *weights, const int is_wide, const size_t first, uint32_t groups, const int16_t *a,
+                              size_t stride, const int rows, const size_t vectors, lanes acc[][2])
 {
     lanes sums[TILE16_ROWS][4];
     for (int r = 0; r < rows; r++)
-        for (int j = 0; j < 4; j++)
+        for (size_t j = 0; j < vectors; j++)
             sums[r][j] = lanes_set(0);
     for (size_t g = 0; g < groups; g++) {
-        lanes four[TILE16_ROWS];
-#pragma GCC unroll 3
-        for (int r = 0; r < rows; r++)
-            four[r] = lanes_repeat_i16x4(a + r * stride + g * 4);
+        lanes w[4];
 #pragma GCC unroll 4
-        for (size_t j = 0; j < 4; j++) {
-            lanes w = is_wide ? lanes_load((const int16_t *)weights + g * 64 + j * 16)
-                              : lanes_i16_of_i8((const int8_t *)weights + g * 64 + j * 16);
-#pragma GCC unroll 3
-            for (int r = 0; r < rows; r++)
-                sums[r][j] = lanes_add_products_i16(sums[r][j], w, four[r]);
+        for (size_t j = 0; j < vectors; j++)
+            w[j] = is_wide ? lanes_load((const int16_t *)weights + g * 64 + (first + j) * 16)
+                           : lanes_i16_of_i8((const int8_t *)weights + g * 64 + (first + j) * 16);
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++) {
+            lanes four = lanes_repeat_i16x4(a + r * stride + g * 4);
+#pragma GCC unroll 4
+            for (size_t j = 0; j < vectors; j++)
+                sums[r][j] = lanes_add_products_i16(sums[r][j], w[j], four);
         }
     }
-    for (int r = 0; r < rows; r++) {
-        acc[r][0] = lanes_add_neighbours(sums[r][0], sums[r][1]);
-        acc[r][1] = lanes_add_neighbours(sums[r][2], sums[r][3]);
-    }
+    for (int r = 0; r < rows; r++)
+        for (size_t j = 0; j < vectors; j += 2)
+            acc[r][(first + j) / 2] = lanes_add_neighbours(sums[r][j], sums[r][j + 1]);
 }
 
-/* Up to TILE16_ROWS rows. */
+/* acc[row] = up to TILE16_ROWS rows times the block. */
 ALWAYS_INLINE void dot_rows16(const void *weights, const int is_wide, uint32_t groups, const int16_t *a, size_t stride,
                               uint32_t rows, lanes acc[][2])
 {
-    if (rows == 1)
-        dot_tile16(weights, is_wide, groups, a, stride, 1, acc);
-    else if (rows == 2)
-        dot_tile16(weights, is_wide, groups, a, stride, 2, acc);
-    else
-        dot_tile16(weights, is_wide, groups, a, stride, TILE16_ROWS, acc);
+#define DOT_CASE(n)                                                             \
+    case n:                                                                     \
+        for (size_t first = 0; first < 4; first += 2)                           \
+            dot_tile16(weights, is_wide, first, groups, a, stride, n, 2, acc);  \
+        break
+    switch (rows) {
+    case 1:
+        dot_tile16(weights, is_wide, 0, groups, a, stride, 1, 4, acc);
+        break;
+    case 2:
+        dot_tile16(weights, is_wide, 0, groups, a, stride, 2, 4, acc);
+        break;
+        DOT_CASE(3);
+        DOT_CASE(4);
+        DOT_CASE(5);
+    default:
+        for (size_t first = 0; first < 4; first += 2)
+            dot_tile16(weights, is_wide, first, groups, a, stride, TILE16_ROWS, 2, acc);
+    }
+#undef DOT_CASE
 }
 
 /* --- int8 rows --- */
 
-#if defined(__AVXVNNI__)
+#if defined(KERNELS_HAVE_VNNI)
 
 enum { DOT_BYTES = 1, TILE_ROWS = 6, DOT_WIDENS = 0 }; /* bytes of a prepared activation; rows of a tile */
 
@@ -180,8 +194,8 @@ ALWAYS_INLINE void dot_tile(const int8_t *weights, const int32_t *start, uint32_
         for (int r = 0; r < rows; r++) {
             int32_t four;
             memcpy(&four, q + r * stride + g * 4, 4);
-            sums[r][0] = lanes_add_products_u8_i8(sums[r][0], lanes_set(four), w0);
-            sums[r][1] = lanes_add_products_u8_i8(sums[r][1], lanes_set(four), w1);
+            sums[r][0] = lanes_add_products_u8(sums[r][0], lanes_set(four), w0);
+            sums[r][1] = lanes_add_products_u8(sums[r][1], lanes_set(four), w1);
         }
     }
     for (int r = 0; r < rows; r++) {

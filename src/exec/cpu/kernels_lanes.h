@@ -21,6 +21,9 @@ static inline int bit_length(uint64_t a)
 #if defined(__AVX2__) && !defined(__AVX512F__)
 #include <immintrin.h>
 #define KERNELS_HAVE_LANES 1
+#if defined(__AVXVNNI__) || defined(KERNELS_EMULATE_AVXVNNI)
+#define KERNELS_HAVE_VNNI 1 /* lanes_add_products_u8 */
+#endif
 enum { LANES = 8 };
 
 typedef __m256i lanes; /* 8 x 32 */
@@ -72,23 +75,6 @@ ALWAYS_INLINE lanes lanes_repeat_i16x4(const int16_t *from)
     memcpy(&four, from, sizeof four);
     return _mm256_set1_epi64x(four);
 }
-
-/* sum + the two products of 16-bit numbers in each lane; four of u8 by i8. */
-ALWAYS_INLINE lanes lanes_add_products_i16(lanes sum, lanes a, lanes b)
-{
-#if defined(__AVXVNNI__)
-    return _mm256_dpwssd_avx_epi32(sum, a, b);
-#else
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
-#endif
-}
-
-#if defined(__AVXVNNI__)
-ALWAYS_INLINE lanes lanes_add_products_u8_i8(lanes sum, lanes a, lanes b)
-{
-    return _mm256_dpbusd_avx_epi32(sum, a, b);
-}
-#endif
 
 ALWAYS_INLINE lanes lanes_set(int32_t a)
 {
@@ -197,6 +183,37 @@ ALWAYS_INLINE lanes lanes_add_neighbours(lanes a, lanes b)
 {
     return _mm256_permute4x64_epi64(_mm256_hadd_epi32(a, b), 0xD8);
 }
+
+/* sum + the two products of 16-bit numbers in each lane. */
+ALWAYS_INLINE lanes lanes_add_products_i16(lanes sum, lanes a, lanes b)
+{
+#if defined(__AVXVNNI__)
+    return _mm256_dpwssd_avx_epi32(sum, a, b);
+#else
+    /* In this order: left to itself gcc multiplies a whole tile first, and runs out of registers. */
+    lanes products;
+    __asm__("vpmaddwd %2, %3, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(products) : "x"(a), "x"(b));
+    return sum;
+#endif
+}
+
+#if defined(__AVXVNNI__)
+/* sum + the four products of a's u8 and b's i8 in each lane. */
+ALWAYS_INLINE lanes lanes_add_products_u8(lanes sum, lanes a, lanes b)
+{
+    return _mm256_dpbusd_avx_epi32(sum, a, b);
+}
+#elif defined(KERNELS_EMULATE_AVXVNNI)
+/* The same by AVX2, for tests on processors that lack it. */
+ALWAYS_INLINE lanes lanes_add_products_u8(lanes sum, lanes a, lanes b)
+{
+    lanes low = _mm256_madd_epi16(_mm256_cvtepu8_epi16(_mm256_castsi256_si128(a)),
+                                  _mm256_cvtepi8_epi16(_mm256_castsi256_si128(b)));
+    lanes high = _mm256_madd_epi16(_mm256_cvtepu8_epi16(_mm256_extracti128_si256(a, 1)),
+                                   _mm256_cvtepi8_epi16(_mm256_extracti128_si256(b, 1)));
+    return lanes_add(sum, lanes_add_neighbours(low, high));
+}
+#endif
 
 /* The odd lanes at the even places (what is at the odd ones does not matter). */
 ALWAYS_INLINE lanes lanes_odd(lanes a)
