@@ -14,9 +14,9 @@ import sys
 import tarfile
 
 PACKAGE, VERSION = "llama-cpp-python", "0.3.36"
-PROGRAMS = ["llama-bench", "llama-batched-bench", "llama-quantize"]
+PROGRAMS = ["llama-bench", "llama-batched-bench", "llama-quantize", "llama-completion"]
 OPTIONS = ["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF",
-           "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_SERVER=OFF"]
+           "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_SERVER=OFF", "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_OPENSSL=OFF"]
 
 
 def cache_folder():
@@ -34,7 +34,7 @@ def run(*command):
 def unpack(folder):
     source = os.path.join(folder, "source")
     if not os.path.isdir(source):
-        run(sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "-q",
+        run(sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", PACKAGE, "-q",
             "-d", folder, PACKAGE + "==" + VERSION)
         archive = next(name for name in os.listdir(folder) if name.endswith(".tar.gz"))
         with tarfile.open(os.path.join(folder, archive)) as tar:
@@ -64,7 +64,7 @@ def programs():
         root = unpack(folder)
         add_barrier(root)
         run("cmake", "-S", root, "-B", build, "-G", "Ninja", *OPTIONS)
-        run("ninja", "-C", build, *PROGRAMS)
+        run("ninja", "-C", build, "-j", os.environ.get("BULLA_JOBS") or str(os.cpu_count()), *PROGRAMS)
     return binaries
 
 
