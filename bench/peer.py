@@ -68,6 +68,15 @@ def programs():
     return binaries
 
 
+def quantised(binaries, model, kind):
+    """The GGUF in another of the peer's formats, made once."""
+    target = os.path.join(cache_folder(), os.path.basename(model)[:-len(".gguf")] + "." + kind + ".gguf")
+    if not os.path.exists(target):
+        run(os.path.join(binaries, "llama-quantize"), "--allow-requantize", model, target + ".partial", kind)
+        os.rename(target + ".partial", target)
+    return target
+
+
 def describe(binaries):
     library = os.path.realpath(os.path.join(binaries, "libggml-cpu.so"))
     digest = hashlib.sha256(open(library, "rb").read()).hexdigest()[:16] if os.path.exists(library) else "?"

@@ -326,7 +326,8 @@ const struct verb verb_bench = {
     .summary = "measure tokens a second",
     .arguments = "FILE",
     .details = "FILE as for `bulla run`. Measures the engine alone, without tokenizer and sampler, on random tokens:\n"
-               "evaluating a prompt (prefill), and one token after another (decode).",
+               "evaluating a prompt (prefill), and one token after another (decode). With --profile it first\n"
+               "measures how fast this machine reads memory (1 GiB of it) and multiplies.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .minimum_arguments = 1,
