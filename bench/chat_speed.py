@@ -2,6 +2,7 @@
 figures: how much speculation gives depends on the text.
 """
 import json
+import os
 import statistics
 
 import corpora
@@ -12,9 +13,12 @@ OFF = "--no-speculation"
 QUESTIONS, TOKENS = 4, 128
 
 
-def questions():
+def prompts(model):
+    """Questions in turns as the model knows them; the demo Gemma has no chat template to write them with."""
+    start, end, assistant = corpora.TEMPLATES["gemma3" if "gemma" in os.path.basename(model) else "smollm2"]
     turns = corpora.read("bench", "text", "chat.txt").split("\n@")[1:]
-    return [text.strip() for role, text in (turn.split("\n", 1) for turn in turns) if role == "user"][:QUESTIONS]
+    texts = [text.strip() for role, text in (turn.split("\n", 1) for turn in turns) if role == "user"]
+    return ["%suser\n%s%s%s%s\n" % (start, text, end, start, assistant) for text in texts[:QUESTIONS]]
 
 
 def has_speculation(bulla):
@@ -24,8 +28,8 @@ def has_speculation(bulla):
 def decode_speed(bulla, counts, *options):
     """Of all answers together, each from its first token on: what comes before that is prefill."""
     seconds = 0.0
-    for question in counts:
-        first, last = output_times(bulla.answer(question, TOKENS, *options))
+    for prompt in counts:
+        first, last = output_times(bulla.answer(prompt, TOKENS, "--raw", *options))
         seconds += last - first
     return sum(count - 1 for count in counts.values()) / seconds
 
@@ -34,8 +38,9 @@ def measure(bulla, rounds):
     """A row for the report, or None where the program does not speculate."""
     if not has_speculation(bulla):
         return None
-    counts = {text: len(json.loads(output_of(*bulla.answer(text, TOKENS, "--ids")))["output"]) for text in questions()}
-    counts = {text: count for text, count in counts.items() if count > 1}
+    counts = {prompt: len(json.loads(output_of(*bulla.answer(prompt, TOKENS, "--raw", "--ids")))["output"])
+              for prompt in prompts(bulla.model)}
+    counts = {prompt: count for prompt, count in counts.items() if count > 1}
     found = {"with": [], "without": []}
     for _ in range(rounds):
         found["with"].append(decode_speed(bulla, counts))
