@@ -50,8 +50,8 @@ class Bulla:
 
     @staticmethod
     def shape(case):
-        return ("--prefill", str(case.prefill), "--decode", str(case.decode), "--depth", str(case.depth), "--streams",
-                str(case.streams))
+        return ("--prefill", str(case.prefill), "--decode", str(case.decode), "--depth", str(case.depth),
+                "--streams", str(case.streams))
 
     def choose(self, case):
         return {"threads": self.threads}
@@ -65,14 +65,15 @@ class Bulla:
 
     def answer(self, text, tokens, *options):
         """The command that continues a text."""
-        return [self.program, "run", self.model, text, "--max-tokens", str(tokens), "--threads", str(self.threads), *options]
+        return [self.program, "run", self.model, text, "--max-tokens", str(tokens), "--threads", str(self.threads),
+                *options]
 
     def first_token(self):
         return self.answer(PROMPT, 1, "--raw")
 
     def evaluate(self, length):
-        return [self.program, "bench", self.model, "--threads", str(self.threads), "--prefill", str(length), "--decode", "0",
-                "--repetitions", "1"]
+        return [self.program, "bench", self.model, "--threads", str(self.threads), "--prefill", str(length),
+                "--decode", "0", "--repetitions", "1"]
 
 
 @dataclasses.dataclass
@@ -125,10 +126,11 @@ class Llama:
         return ("-t", str(settings.threads), "-b", "2048", "-ub", str(settings.ubatch))
 
     def first_token(self):
-        """llama-completion, its program that does one thing: no conversation, no warm-up run, a context no larger than
+        """llama-completion, its program for one answer: no conversation, no warm-up run, a context no larger than
         needed."""
         return [os.path.join(self.folder, "llama-completion"), "-m", self.model, "-p", PROMPT, "-n", "1", "-c", "512",
-                "-t", str(self.threads), "--temp", "0", "--no-warmup", "-no-cnv", "--no-display-prompt", "--simple-io"]
+                "-t", str(self.threads), "--temp", "0", "--no-warmup", "-no-cnv", "--no-display-prompt",
+                "--simple-io"]
 
     def evaluate(self, length):
         settings = self.chosen.get("prefill of 4,096", Settings(1, 512, self.threads))

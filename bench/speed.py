@@ -66,12 +66,13 @@ def measure_case(sides, case, rounds, settings):
 
 def share_of_bandwidth(bulla, case, decode_row, build):
     """How near decoding comes to reading the weights as fast as memory gives them. What counts as read: the packed
-    weights of every linear operation (the head too) with each row's constants, and one row of the embedding. Keys, values
-    and activations do not count."""
+    weights of every linear operation (the head too) with each row's constants, and one row of the embedding. Keys,
+    values and activations do not count."""
     profile = bulla.profile(case)
     bytes_a_token = sum(stage["weight_bytes"] for stage in profile["decode"]["stages"]) / profile["decode"]["tokens"]
     tool, threads = os.path.join(build, "bench", "bandwidth"), str(bulla.threads)
-    bandwidth = {size: float(output_of(tool, str(size), threads)) for size in sorted({profile["weight_bytes"], 1 << 30})}
+    sizes = sorted({profile["weight_bytes"], 1 << 30})
+    bandwidth = {size: float(output_of(tool, str(size), threads)) for size in sizes}
     speed = bytes_a_token * decode_row[bulla.name]["median"] * 1e-9
     row = {"bytes a token": bytes_a_token, "GB/s": speed, "memory GB/s by bytes read": bandwidth,
            "share": speed / max(bandwidth.values())}

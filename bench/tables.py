@@ -21,7 +21,8 @@ def speculation_line(row):
     if not row:
         return "  speculation: this program has none"
     return "  %s, %s: with speculation %s, without %s, %.2f x (%d questions, %d tokens)" % (
-        row["what"], row["unit"], spread(row["with"]), spread(row["without"]), row["ratio"], row["questions"], row["tokens"])
+        row["what"], row["unit"], spread(row["with"]), spread(row["without"]), row["ratio"], row["questions"],
+        row["tokens"])
 
 
 def model_table(model):

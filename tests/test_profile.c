@@ -43,7 +43,8 @@ static void count_operation(const bulla_program *program, const bulla_operation 
 {
     uint64_t rows = end - begin;
     if (o->kind == BULLA_EMBED)
-        totals->weight_bytes += rows * (o->outputs + bulla_dtype_size(program->tensors[o->tensors[BULLA_TENSOR_ME]].dtype));
+        totals->weight_bytes +=
+            rows * (o->outputs + bulla_dtype_size(program->tensors[o->tensors[BULLA_TENSOR_ME]].dtype));
     if (o->kind == BULLA_LINEAR) {
         uint64_t outputs = padded(o->outputs, 16);
         totals->weight_bytes += padded(outputs * padded(o->n, 64) + outputs * (4 + 4 + 2), 64);

@@ -28,7 +28,8 @@ struct bound {
     const char *by; /* NULL where it neither reads from memory nor multiplies */
 };
 
-static struct bound bound_of(const struct profile_stage *stage, const struct bounds *bounds, const struct bench_phase *phase)
+static struct bound bound_of(const struct profile_stage *stage, const struct bounds *bounds,
+                             const struct bench_phase *phase)
 {
     double fastest = bounds->weights_per_second > bounds->large_per_second ? bounds->weights_per_second
                                                                            : bounds->large_per_second;
@@ -73,7 +74,8 @@ static void append_stage(struct buffer *out, const struct profile_stage *stage, 
                          1e-9 * (double)(stage->weight_bytes + stage->cache_bytes) / seconds,
                          1e-9 * (double)stage->multiply_adds / seconds);
     if (bound.by)
-        buffer_append_format(out, " %10.1f %-11s %6.2f", bound.seconds * microseconds, bound.by, seconds / bound.seconds);
+        buffer_append_format(out, " %10.1f %-11s %6.2f", bound.seconds * microseconds, bound.by,
+                             seconds / bound.seconds);
     buffer_append_text(out, "\n");
 }
 
@@ -95,8 +97,8 @@ void bench_profile_table(struct buffer *out, const char *name, const struct boun
                               "%.1f Gmul/s\n", name, phase->seconds * microseconds, 1e-9 * bounds->weights_per_second,
                          output_bytes(bounds->weight_bytes, weights), 1e-9 * bounds->large_per_second,
                          output_bytes(bounds->large_bytes, large), 1e-9 * phase->most_multiply_adds);
-    buffer_append_format(out, "  %-*s %10s %8s %8s %10s %10s %-11s %6s\n", NAME_WIDTH, "stage", "us/token", "share", "GB/s",
-                         "Gmul/s", "at best us", "bound by", "times");
+    buffer_append_format(out, "  %-*s %10s %8s %8s %10s %10s %-11s %6s\n", NAME_WIDTH, "stage", "us/token", "share",
+                         "GB/s", "Gmul/s", "at best us", "bound by", "times");
     for (uint32_t i = 0; i < used; i++)
         append_stage(out, sorted[i], bounds, phase);
     buffer_append_format(out, "  %-*s %10.1f %6.1f %%\n", NAME_WIDTH, "between stages", between * microseconds,
@@ -117,15 +119,15 @@ static void append_phase_json(struct buffer *out, const char *name, const struct
     uint32_t count;
     const struct profile_stage *stages = profile_stages(phase->profile, &count);
     buffer_append_format(out, "{\"tokens\":%llu,\"seconds\":%.9f,\"multiply_adds_per_second_at_best\":%.0f,"
-                              "\"between_seconds\":%.9f,\"stages\":[", (unsigned long long)phase->tokens, phase->seconds,
-                         phase->most_multiply_adds, seconds_between(phase));
+                              "\"between_seconds\":%.9f,\"stages\":[", (unsigned long long)phase->tokens,
+                         phase->seconds, phase->most_multiply_adds, seconds_between(phase));
     for (uint32_t i = 0; i < count; i++) {
         const struct profile_stage *stage = &stages[i];
         struct bound bound = bound_of(stage, bounds, phase);
         buffer_append_text(out, i ? ",{\"name\":" : "{\"name\":");
         json_write_string(out, stage->name, strlen(stage->name));
         buffer_append_format(out, ",\"calls\":%llu,\"seconds\":%.9f,\"weight_bytes\":%llu,\"cache_bytes\":%llu,"
-                                  "\"multiply_adds\":%llu,\"seconds_at_best\":%.9f,\"bound_by\":", 
+                                  "\"multiply_adds\":%llu,\"seconds_at_best\":%.9f,\"bound_by\":",
                              (unsigned long long)stage->calls, stage_seconds(stage),
                              (unsigned long long)stage->weight_bytes, (unsigned long long)stage->cache_bytes,
                              (unsigned long long)stage->multiply_adds, bound.seconds);

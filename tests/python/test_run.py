@@ -413,7 +413,7 @@ def check_profile_phase(checks, program, phase, speeds, tokens, heads):
                  "multiply-adds of linear operations")
     for stage in phase["stages"]:
         reads = stage["weight_bytes"] + stage["cache_bytes"]
-        checks.equal(stage["bound_by"] is None, reads + stage["multiply_adds"] == 0, f"a bound where there is work: {stage}")
+        checks.equal(stage["bound_by"] is None, reads + stage["multiply_adds"] == 0, f"a bound where is work: {stage}")
         checks.equal(stage["seconds_at_best"] > 0, stage["calls"] > 0 and stage["bound_by"] is not None, f"{stage}")
     attend = phase["stages"][names.index("attend()")]
     checks.true(attend["cache_bytes"] > 0 == attend["weight_bytes"], f"attention reads the cache: {attend}")
@@ -435,8 +435,8 @@ def check_bench_profile(checks, model):
     for part in ("tokens/s", "decode,", "attend()", "between stages"):
         checks.contains(lines, part, "a profile for people")
     checks.true("prefill" not in lines, f"what is not measured is left out: {lines}")
-    check_refusal(checks, ("bench", model, "--profile", "-p", "0", "-n", "0"), ["--profile", "both 0"], "nothing to profile",
-                  status=USAGE)
+    check_refusal(checks, ("bench", model, "--profile", "-p", "0", "-n", "0"), ["--profile", "both 0"],
+                  "nothing to profile", status=USAGE)
     check_refusal(checks, ("bench", model, "--profile=1"), ["--profile takes no value"], "a value", status=USAGE)
 
 

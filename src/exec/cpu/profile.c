@@ -164,8 +164,10 @@ static void add_operation(const bulla_engine *engine, uint32_t index, struct pro
         stage->multiply_adds += rows * o->n * o->outputs;
     }
     if (o->kind == BULLA_EMBED)
-        for (int role = BULLA_TENSOR_E8; role <= BULLA_TENSOR_ME; role++)
-            stage->weight_bytes += rows * (engine->program->tensors[o->tensors[role]].bytes / engine->program->vocabulary);
+        for (int role = BULLA_TENSOR_E8; role <= BULLA_TENSOR_ME; role++) {
+            const bulla_tensor *tensor = &engine->program->tensors[o->tensors[role]];
+            stage->weight_bytes += rows * (tensor->bytes / engine->program->vocabulary);
+        }
 }
 
 void profile_add(struct profile *profile, uint32_t number, uint64_t nanoseconds)
