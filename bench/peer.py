@@ -3,7 +3,8 @@
 
 usage: bench/peer.py            prints the folder of its programs, building them first where needed
 
-BULLA_LLAMA names a folder that has them already. Built once into the cache (~/.cache/bulla/peers), Release, native.
+BULLA_LLAMA names a folder that has them already. Built once into the cache (~/.cache/bulla/peers), Release, native, by
+BULLA_JOBS compilers at a time (one a core).
 gcc 12's _tile_loadconfig declares too little of its operand as read, so that the compiler may drop the writes to it:
 a compiler barrier goes before its one use.
 """
