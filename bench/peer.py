@@ -12,7 +12,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import tarfile
 
 PACKAGE, VERSION = "llama-cpp-python", "0.3.36"
 PROGRAMS = ["llama-bench", "llama-batched-bench", "llama-quantize", "llama-completion"]
@@ -38,8 +37,8 @@ def unpack(folder):
         run(sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", PACKAGE, "-q",
             "-d", folder, PACKAGE + "==" + VERSION)
         archive = next(name for name in os.listdir(folder) if name.endswith(".tar.gz"))
-        with tarfile.open(os.path.join(folder, archive)) as tar:
-            tar.extractall(source + ".partial", filter="data")
+        os.makedirs(source + ".partial", exist_ok=True)
+        run("tar", "-xzf", os.path.join(folder, archive), "-C", source + ".partial")
         os.rename(source + ".partial", source)
     return os.path.join(source, os.listdir(source)[0], "vendor", "llama.cpp")
 
