@@ -2,6 +2,7 @@
 """The verbs that import, inspect, answer, tokenize and measure, from outside: what they print, the cache of imported
 models, and what they say of bad input, full disks and interrupts. On a model of a few hundred KB."""
 import json
+import math
 import os
 import pty
 import resource
@@ -389,6 +390,56 @@ def check_bench(checks, model):
     check_refusal(checks, ("bench", model, "--depth", "500", "--decode", "13"), ["513 tokens"], "too deep")
 
 
+def check_profile_phase(checks, program, phase, speeds, tokens, heads):
+    """One phase of a profile: its parts make up the whole, and its counts follow from the program's shapes. `heads` is
+    how many positions had logits."""
+    names = [stage["name"] for stage in phase["stages"]]
+    checks.equal((phase["tokens"], len(set(names))), (tokens, len(names)), f"tokens, and each stage once: {names}")
+    parts = [stage["seconds"] for stage in phase["stages"]] + [phase["between_seconds"]]
+    checks.true(min(parts) >= 0 and abs(sum(parts) - phase["seconds"]) < 1e-6, f"{parts} make {phase['seconds']}")
+    checks.true(speeds[0] - 0.01 <= tokens / phase["seconds"] <= speeds[1] + 0.01,
+                f"{tokens} in {phase['seconds']} s are in {speeds}")
+    elements = {tensor["name"]: math.prod(tensor["shape"]) for tensor in program["tensors"]}
+    everywhere = set()  # operations that later positions attend to; others are needed at those with logits alone
+    expected = 0
+    for index, operation in reversed(list(enumerate(program["operations"]))):
+        if index in everywhere:
+            everywhere.update(operation["inputs"])
+        elif operation["kind"] == "attend":
+            everywhere.update(operation["inputs"][1:])
+        if operation["kind"] == "linear":
+            expected += elements[operation["tensors"]["W"]] * (tokens if index in everywhere else heads)
+    checks.equal(sum(stage["multiply_adds"] for stage in phase["stages"] if stage["name"] != "attend()"), expected,
+                 "multiply-adds of linear operations")
+    for stage in phase["stages"]:
+        reads = stage["weight_bytes"] + stage["cache_bytes"]
+        checks.equal(stage["bound_by"] is None, reads + stage["multiply_adds"] == 0, f"a bound where is work: {stage}")
+        checks.equal(stage["seconds_at_best"] > 0, stage["calls"] > 0 and stage["bound_by"] is not None, f"{stage}")
+    attend = phase["stages"][names.index("attend()")]
+    checks.true(attend["cache_bytes"] > 0 == attend["weight_bytes"], f"attention reads the cache: {attend}")
+    checks.true(phase["multiply_adds_per_second_at_best"] > 0, "a bound for multiplying")
+
+
+def check_bench_profile(checks, model):
+    status, output, errors = bulla("bench", model, "--profile", "--json", "-p", "64", "-n", "8", "-r", "3", "--threads",
+                                   "2", "--depth", "5", "--streams", "2")
+    checks.equal((status, errors), (DONE, ""), "bench --profile")
+    found, program = json.loads(output), json.loads(bulla("inspect", model, "--program")[1])
+    profile = found["profile"]
+    check_profile_phase(checks, program, profile["prefill"], found["prefill_range"], 3 * 64, 3)
+    check_profile_phase(checks, program, profile["decode"], found["decode_range"], 3 * 2 * 8, 3 * 2 * 8)
+    checks.true(profile["large_bytes"] >= 1 << 30 and profile["large_bytes_per_second"] > 0 and
+                profile["weights_bytes_per_second"] > 0 and 0 < profile["weight_bytes"] < os.path.getsize(model),
+                "what reading gives")
+    lines = bulla("bench", model, "--profile", "-p", "0", "-n", "4", "-r", "1")[1].decode()
+    for part in ("tokens/s", "decode,", "attend()", "between stages"):
+        checks.contains(lines, part, "a profile for people")
+    checks.true("prefill" not in lines, f"what is not measured is left out: {lines}")
+    check_refusal(checks, ("bench", model, "--profile", "-p", "0", "-n", "0"), ["--profile", "both 0"],
+                  "nothing to profile", status=USAGE)
+    check_refusal(checks, ("bench", model, "--profile=1"), ["--profile takes no value"], "a value", status=USAGE)
+
+
 def check_closed_pipe(checks, model):
     process = subprocess.Popen([PROGRAM, "run", model, "hello", "--max-tokens", "0"], stdout=subprocess.PIPE,
                                stderr=subprocess.DEVNULL)
@@ -448,6 +499,7 @@ def main():
         check_tokenize(checks, model)
         check_terminal_output(checks, model)
         check_bench(checks, model)
+        check_bench_profile(checks, model)
         check_closed_pipe(checks, model)
         check_real_model(checks, real_model)
         check_streaming(checks, make_model(folder, "long", context=100000))

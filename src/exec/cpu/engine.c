@@ -137,7 +137,6 @@ void bulla_engine_close(bulla_engine *engine)
     memory_free(engine->own_q);
     memory_free(engine->own_s);
     memory_free(engine->small_steps);
-    memory_free(engine->stage_nanoseconds);
     pool_close(&engine->pool);
     weights_free(&engine->weights);
     plan_free(&engine->plan);

@@ -6,6 +6,7 @@
 #include "bulla/engine.h"
 #include "exec/cpu/kernels.h"
 #include "exec/cpu/plan.h"
+#include "exec/cpu/profile.h"
 
 /* Packed weights of all linear operations (weights.c). */
 struct weights {
@@ -16,6 +17,8 @@ struct weights {
 int weights_pack(const bulla_program *program, const bulla_model *model, struct thread_team *team,
                  struct weights *weights, bulla_error *error);
 void weights_free(struct weights *weights);
+/* What the arrays of one of them take. */
+size_t weights_linear_bytes(const struct packed_linear *linear);
 
 /* The pool of KV pages (cache.c). */
 struct pool {
@@ -109,7 +112,7 @@ struct bulla_engine {
     uint32_t attend_areas;
     uint64_t attend_blocks;  /* blocks that an area has room for */
     bulla_sequence *sequences;
-    uint64_t *stage_nanoseconds; /* [stage_count] where profiling, else NULL */
+    struct profile *profile; /* where steps are counted, else NULL */
 };
 
 /* As bulla_engine_open for a program in memory that was checked; `model` (may be
