@@ -265,18 +265,15 @@ static void settle_batch(bulla_engine *engine)
     struct batch *batch = &engine->batch;
     for (uint32_t r = 0; r < batch->run_count; r++) {
         const struct run *run = &batch->runs[r];
-        bulla_sequence *sequence = run->piece->sequence;
-        sequence->length += run->count;
+        run->piece->sequence->length += run->count;
         for (uint32_t i = run->first; i < run->first + run->count; i++)
             if (batch->range[i] != UINT32_MAX) {
                 run->piece->code = BULLA_E_RANGE;
                 run->piece->range_position = batch->rows[i].position;
                 run->piece->range_operation = batch->range[i];
-                sequence->has_range = 1;
+                run->piece->sequence->has_range = 1;
                 break;
             }
-        if (!sequence->has_range)
-            prefix_extend(sequence, &batch->rows[run->first], run->count);
     }
     batch->count = batch->run_count = 0;
 }
@@ -303,5 +300,8 @@ int bulla_engine_step(bulla_engine *engine, bulla_piece *pieces, size_t count, b
         batch_run(engine);
         settle_batch(engine);
     }
+    for (size_t i = 0; i < count; i++)
+        if (pieces[i].code == BULLA_OK)
+            prefix_extend(pieces[i].sequence, pieces[i].ids, pieces[i].count);
     return BULLA_OK;
 }

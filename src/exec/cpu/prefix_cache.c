@@ -179,14 +179,13 @@ static void publish(bulla_sequence *sequence, uint64_t block)
     add_entry(engine, own, key, sequence->first_sampled);
 }
 
-void prefix_extend(bulla_sequence *sequence, const struct row *rows, uint32_t count)
+void prefix_extend(bulla_sequence *sequence, const uint32_t *ids, uint32_t count)
 {
     struct prefix_chain *chain = &sequence->prefix;
     if (!chain->is_shared)
         return;
-    for (uint32_t i = 0; i < count; i++)
-        chain->ids[rows[i].position] = rows[i].id;
-    /* A key that cannot be had now is tried again with the next rows; until then the page is not shared. */
+    memcpy(chain->ids + sequence->length - count, ids, count * sizeof *ids);
+    /* A key that cannot be had now is tried for again at the next step. */
     while (chain->count < sequence->length / KERNEL_POSITIONS && !find_page_key(sequence, chain->count, NULL))
         publish(sequence, chain->count++);
 }

@@ -43,8 +43,6 @@ struct prefix_cache {
     bulla_prefix_counters counters;
 };
 
-struct row;
-
 /* Room for so many pages of a sequence that is shared. */
 int prefix_reserve(struct prefix_chain *chain, uint64_t pages, bulla_error *error);
 
@@ -54,9 +52,9 @@ void prefix_cache_close(struct prefix_cache *cache);
 
 /* Gives an empty sequence the pages that the cache has for the start of these tokens. */
 int prefix_begin(bulla_sequence *sequence, const char *tenant, const uint32_t *ids, size_t count, bulla_error *error);
-/* The sequence has computed these rows, none of which left a bound: the pages that
- * they filled enter the cache. */
-void prefix_extend(bulla_sequence *sequence, const struct row *rows, uint32_t count);
+/* The sequence has computed these tokens, its last ones, and none left a bound: the
+ * pages that they filled enter the cache. */
+void prefix_extend(bulla_sequence *sequence, const uint32_t *ids, uint32_t count);
 /* The sequence was cut to its length. */
 void prefix_truncate(bulla_sequence *sequence);
 /* The cache no longer knows this page, if it did. */
