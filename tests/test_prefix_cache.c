@@ -323,7 +323,7 @@ static void check_piece(struct world *world, const struct slot *slot, uint64_t s
                             vocabulary * sizeof(int32_t));
 }
 
-/* Some of the open sequences together, if they have something left and there are pages. */
+/* Some of the open sequences together, if they have something left; where pages are short, one is closed. */
 static void step(struct world *world, struct seen *seen)
 {
     bulla_error error = {0};
@@ -350,13 +350,13 @@ static void step(struct world *world, struct seen *seen)
         else
             assert_int_equal(bulla_sequence_length(of[i]->sequence), starts[i]);
         memory_free(pieces[i].logits);
-        if (code != BULLA_OK)
+        if (code != BULLA_OK && i > 0)
             continue;
-        if (pieces[i].code == BULLA_OK)
+        if (code == BULLA_OK && pieces[i].code == BULLA_OK)
             foresee_pages(world, of[i], starts[i] / BULLA_PAGE_POSITIONS, seen);
         else
             close_slot(of[i]);
-        seen->ranges += pieces[i].code != BULLA_OK;
+        seen->ranges += code == BULLA_OK && pieces[i].code == BULLA_E_RANGE;
     }
 }
 
@@ -407,30 +407,216 @@ static void run_worlds(int family, int strain, uint64_t pages, uint64_t worlds, 
 static void test_room(void **state)
 {
     struct seen seen = {0};
-    run_worlds(RANDOM_ODD, 0, 100, test_count(6, 300), &seen);
+    run_worlds(RANDOM_ODD, 0, 100, test_count(4, 300), &seen);
     assert_true(seen.reused && seen.uncovered && seen.copies && seen.forgotten && seen.replaced && seen.joined);
 }
 
 static void test_pressure(void **state)
 {
     struct seen seen = {0};
-    run_worlds(RANDOM_ODD, 0, 11, test_count(6, 300), &seen);
+    run_worlds(RANDOM_ODD, 0, 11, test_count(4, 300), &seen);
     assert_true(seen.reused && seen.uncovered && seen.copies && seen.limits && seen.evictions);
 }
 
 static void test_range(void **state)
 {
     struct seen seen = {0};
-    run_worlds(RANDOM_ODD, 1, 100, test_count(12, 600), &seen);
+    run_worlds(RANDOM_ODD, 1, 100, test_count(8, 600), &seen);
     assert_true(seen.reused && seen.uncovered && seen.ranges);
+}
+
+/* --- single cases --- */
+
+enum { PROMPT = 140 }; /* two full pages and a part */
+
+static bulla_engine *open_engine(const bulla_program *program, uint64_t pages)
+{
+    bulla_error error = {0};
+    bulla_engine *engine;
+    bulla_engine_options options = {.threads = 1, .pages = pages, .prefix_salt = salt};
+    assert_ok(bulla_engine_open_program(program, NULL, &options, &engine, &error), error);
+    return engine;
+}
+
+/* A sequence of PROMPT times this token; `reused` positions have to come from the cache. */
+static bulla_sequence *open_prompt(bulla_engine *engine, const char *tenant, uint32_t token, uint64_t reused)
+{
+    bulla_error error = {0};
+    uint32_t ids[PROMPT];
+    for (uint32_t i = 0; i < PROMPT; i++)
+        ids[i] = token;
+    bulla_sequence *sequence;
+    assert_ok(bulla_sequence_open_prefix(engine, PROMPT - 1, tenant, ids, PROMPT, &sequence, &error), error);
+    assert_int_equal(bulla_sequence_length(sequence), reused);
+    return sequence;
+}
+
+static int append(bulla_sequence *sequence, uint32_t token, uint32_t count, bulla_error *error)
+{
+    uint32_t ids[PROMPT];
+    for (uint32_t i = 0; i < count; i++)
+        ids[i] = token;
+    bulla_piece piece = {.sequence = sequence, .ids = ids, .count = count, .logits_from = count};
+    return bulla_engine_step(sequence->engine, &piece, 1, error);
+}
+
+/* The whole prompt, computed and closed. */
+static void run_prompt(bulla_engine *engine, const char *tenant, uint32_t token, uint64_t reused)
+{
+    bulla_error error = {0};
+    bulla_sequence *sequence = open_prompt(engine, tenant, token, reused);
+    assert_ok(append(sequence, token, PROMPT - (uint32_t)reused, &error), error);
+    bulla_sequence_close(sequence);
+}
+
+static bulla_program *open_program(void)
+{
+    bulla_error error = {0};
+    bulla_program *program;
+    assert_ok(random_program_new(6, RANDOM_ODD, 0, &program, &error), error);
+    return program;
+}
+
+static void test_off(void **state)
+{
+    bulla_error error = {0};
+    bulla_program *program = open_program();
+    bulla_engine *engine;
+    bulla_prefix_counters counters;
+    assert_ok(bulla_engine_open_program(program, NULL, &(bulla_engine_options){.threads = 1}, &engine, &error), error);
+    run_prompt(engine, "ada", 1, 0);
+    run_prompt(engine, "ada", 1, 0);
+    bulla_engine_prefix_counters(engine, &counters);
+    assert_int_equal(counters.misses, 0);
+    bulla_engine_close(engine);
+
+    engine = open_engine(program, 20);
+    run_prompt(engine, NULL, 1, 0); /* gives nothing */
+    run_prompt(engine, "ada", 1, 0);
+    run_prompt(engine, NULL, 1, 0); /* takes nothing */
+    run_prompt(engine, "ada", 1, 128);
+    run_prompt(engine, "", 1, 0);
+    bulla_sequence *sequence;
+    assert_ok(bulla_sequence_open(engine, PROMPT - 1, &sequence, &error), error);
+    assert_int_equal(bulla_sequence_length(sequence), 0);
+    bulla_engine_close(engine);
+    random_program_free(program);
+}
+
+/* Pages go in the order of their last use, those of one prompt from its end. */
+static void test_eviction_order(void **state)
+{
+    bulla_error error = {0};
+    bulla_program *program = open_program();
+    bulla_engine *engine = open_engine(program, 6);
+    bulla_prefix_counters counters;
+    run_prompt(engine, "ada", 1, 0);
+    run_prompt(engine, "ada", 2, 0);
+    run_prompt(engine, "ada", 1, 128); /* used again: now that of 2 is the oldest */
+    assert_int_equal(bulla_engine_pages_free(engine), 6);
+    bulla_sequence *other = open_prompt(engine, NULL, 3, 0);
+    assert_ok(append(other, 3, PROMPT, &error), error); /* 2 free pages, and 1 that was cached */
+    assert_int_equal(bulla_engine_pages_free(engine), 3);
+    bulla_sequence *first = open_prompt(engine, "ada", 1, 128), *second = open_prompt(engine, "ada", 2, 64);
+    assert_int_equal(bulla_engine_pages_free(engine), 0);
+    assert_int_equal(append(first, 1, 12, &error), BULLA_E_LIMIT); /* what sequences hold is never taken */
+    bulla_error_clear(&error);
+    bulla_sequence_close(second);
+    assert_ok(append(first, 1, 12, &error), error);
+    bulla_engine_prefix_counters(engine, &counters);
+    assert_int_equal(counters.evictions, 2);
+    assert_int_equal(counters.hits, 3);
+    assert_int_equal(counters.misses, 2);
+    assert_int_equal(counters.positions_queried, 5 * PROMPT);
+    assert_int_equal(counters.positions_reused, 128 + 128 + 64);
+    bulla_sequence_close(first);
+    bulla_sequence_close(other);
+    run_prompt(engine, "ada", 2, 0);
+    bulla_engine_close(engine);
+    random_program_free(program);
+}
+
+/* Going on within a page that two sequences hold takes a page; within one's own, none. */
+static void test_shared_end(void **state)
+{
+    bulla_error error = {0};
+    bulla_program *program = open_program();
+    bulla_engine *engine = open_engine(program, 4);
+    run_prompt(engine, "ada", 1, 0);
+    bulla_sequence *first = open_prompt(engine, "ada", 1, 128), *second = open_prompt(engine, "ada", 1, 128);
+    bulla_sequence *other = open_prompt(engine, NULL, 1, 0);
+    assert_ok(append(other, 2, 128, &error), error);
+    assert_int_equal(bulla_engine_pages_free(engine), 0);
+    bulla_sequence_truncate(second, 100);
+    assert_int_equal(append(second, 2, 28, &error), BULLA_E_LIMIT);
+    assert_non_null(strstr(error.text, "others share"));
+    bulla_error_clear(&error);
+    assert_int_equal(bulla_sequence_length(second), 100);
+    bulla_sequence_close(first);
+    assert_ok(append(second, 2, 28, &error), error);
+    bulla_sequence_close(second);
+    bulla_sequence_close(other);
+    run_prompt(engine, "ada", 1, 64); /* the second page was written over */
+    assert_int_equal(bulla_engine_pages_free(engine), 4);
+    bulla_engine_close(engine);
+    random_program_free(program);
+}
+
+/* Opens, computes, opens again and goes on within a shared page; the first error ends it. */
+static int use_engine(bulla_engine *engine, bulla_sequence *sequences[2], bulla_error *error)
+{
+    uint32_t ids[PROMPT] = {0};
+    int code = BULLA_OK;
+    for (int i = 0; i < 2 && code == BULLA_OK; i++) {
+        code = bulla_sequence_open_prefix(engine, PROMPT - 1, "ada", ids, PROMPT, &sequences[i], error);
+        if (code == BULLA_OK)
+            code = append(sequences[i], 0, PROMPT - (uint32_t)bulla_sequence_length(sequences[i]), error);
+    }
+    if (code == BULLA_OK) {
+        bulla_sequence_truncate(sequences[1], 100);
+        code = append(sequences[1], 1, PROMPT, error);
+    }
+    return code;
+}
+
+static void test_allocation_failures(void **state)
+{
+    bulla_program *program = open_program();
+    int done = 0, opened = 0;
+    for (uint64_t n = 1; !done; n++) {
+        bulla_error error = {0};
+        bulla_engine *engine;
+        bulla_engine_options options = {.threads = 1, .pages = 9, .prefix_salt = salt};
+        memory_inject_failure(n, 0);
+        int code = bulla_engine_open_program(program, NULL, &options, &engine, &error);
+        if (code == BULLA_OK) {
+            bulla_sequence *sequences[2] = {0};
+            opened++;
+            code = use_engine(engine, sequences, &error);
+            memory_inject_failure(0, 0);
+            done = code == BULLA_OK;
+            bulla_sequence_close(sequences[0]);
+            bulla_sequence_close(sequences[1]);
+            assert_int_equal(bulla_engine_pages_free(engine), 9);
+            run_prompt(engine, "ada", 7, 0);
+            run_prompt(engine, "ada", 7, 128);
+        }
+        memory_inject_failure(0, 0);
+        assert_true(done || code == BULLA_E_MEMORY);
+        bulla_engine_close(engine);
+        assert_true(n < 300);
+    }
+    assert_true(opened > 5);
+    random_program_free(program);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_room),
-        cmocka_unit_test(test_pressure),
-        cmocka_unit_test(test_range),
+        cmocka_unit_test(test_room),           cmocka_unit_test(test_pressure),
+        cmocka_unit_test(test_range),          cmocka_unit_test(test_off),
+        cmocka_unit_test(test_eviction_order), cmocka_unit_test(test_shared_end),
+        cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
