@@ -62,13 +62,37 @@ struct seen {
 
 /* --- the world --- */
 
+/* A stream begins like an earlier one, and may come back to the same tokens. */
 static void make_streams(struct world *world)
 {
     for (uint32_t s = 0; s < STREAMS; s++) {
-        uint32_t other = s ? random_below(s) : 0, common = s ? random_below(LENGTH) : 0;
-        memcpy(world->streams[s], world->streams[other], common * sizeof(uint32_t));
-        for (uint32_t i = common; i < LENGTH; i++)
+        uint32_t other = s ? random_below(s) : 0, from = s ? random_below(LENGTH) : 0;
+        uint32_t to = s && random_below(2) ? from + 1 + random_below(LENGTH - from) : LENGTH;
+        memcpy(world->streams[s], world->streams[other], sizeof world->streams[s]);
+        for (uint32_t i = from; i < to; i++)
             world->streams[s][i] = random_below(world->program->vocabulary);
+    }
+}
+
+static const uint32_t windows[] = {0, 10, 33, 64, 90};
+
+/* Windows in the last layers, so that less is evaluated of a longer prompt's first positions. */
+static void set_windows(bulla_program *program)
+{
+    bulla_operation *operations = (bulla_operation *)(uintptr_t)program->operations;
+    for (uint32_t i = 0; i < program->operation_count; i++)
+        if (operations[i].kind == BULLA_ATTEND)
+            operations[i].window = windows[operations[i].layer == 0 ? random_below(5) : 1 + random_below(4)];
+}
+
+/* Many so that they, or the first key that they need of the last layer, lie at a page's edge, or side by side. */
+static void choose_firsts(struct world *world)
+{
+    for (uint32_t f = 0; f < FIRSTS; f++) {
+        uint32_t edge = (1 + random_below(BLOCKS)) * BULLA_PAGE_POSITIONS, what = random_below(f ? 4 : 3);
+        world->firsts[f] = what == 0 ? random_below(LENGTH) : what == 1 ? edge - 1 + random_below(2)
+                         : what == 2 ? edge - 2 + windows[1 + random_below(4)] : world->firsts[f - 1] + 1;
+        world->firsts[f] = world->firsts[f] < LENGTH ? world->firsts[f] : LENGTH - 1;
     }
 }
 
@@ -118,16 +142,6 @@ static const struct expected *expect(struct world *world, uint32_t stream, uint3
     return expected;
 }
 
-/* Windows in the last layers, so that less is evaluated of a longer prompt's first positions. */
-static void set_windows(bulla_program *program)
-{
-    static const uint32_t windows[] = {0, 10, 33, 64, 90};
-    bulla_operation *operations = (bulla_operation *)(uintptr_t)program->operations;
-    for (uint32_t i = 0; i < program->operation_count; i++)
-        if (operations[i].kind == BULLA_ATTEND)
-            operations[i].window = windows[operations[i].layer == 0 ? random_below(5) : 1 + random_below(4)];
-}
-
 static void world_open(struct world *world, uint64_t seed, int family, int strain, uint64_t pages)
 {
     bulla_error error = {0};
@@ -142,10 +156,9 @@ static void world_open(struct world *world, uint64_t seed, int family, int strai
                                     .batch_rows = rows[random_below(3)], .prefix_salt = salt};
     assert_ok(bulla_engine_open_program(world->program, NULL, &options, &world->engine, &error), error);
     make_streams(world);
-    for (uint32_t f = 0; f < FIRSTS; f++) {
-        world->firsts[f] = random_below(4) ? random_below(LENGTH) : random_below(5) * BULLA_PAGE_POSITIONS;
+    choose_firsts(world);
+    for (uint32_t f = 0; f < FIRSTS; f++)
         ask_lowest(world, f);
-    }
 }
 
 static void world_close(struct world *world)
@@ -192,16 +205,24 @@ static uint64_t predict(struct world *world, const struct slot *slot, uint64_t c
     return block;
 }
 
-/* Before the slot writes into its last page. */
-static void foresee_write(struct world *world, const struct slot *slot, struct seen *seen)
+/* The page that the slot goes on within, UINT32_MAX at a page's end. */
+static uint32_t end_page(const struct slot *slot)
 {
     uint64_t length = bulla_sequence_length(slot->sequence);
-    if (length % BULLA_PAGE_POSITIONS == 0)
+    return length % BULLA_PAGE_POSITIONS ? slot->sequence->pages[length / BULLA_PAGE_POSITIONS] : UINT32_MAX;
+}
+
+/* Before the slots of a step write into their last pages, one after another. */
+static void foresee_write(struct world *world, struct slot *const *slots, size_t number, struct seen *seen)
+{
+    uint32_t page = end_page(slots[number]);
+    if (page == UINT32_MAX)
         return;
-    uint32_t page = slot->sequence->pages[length / BULLA_PAGE_POSITIONS];
-    const struct page *of_pool = &world->engine->pool.pages[page];
-    seen->copies += of_pool->references > 1;
-    if (of_pool->references > 1 || !of_pool->prefix.is_cached || world->has_pressure)
+    uint32_t holders = world->engine->pool.pages[page].references;
+    for (size_t i = 0; i < number; i++)
+        holders -= end_page(slots[i]) == page; /* has a copy by then */
+    seen->copies += holders > 1;
+    if (holders > 1 || !world->engine->pool.pages[page].prefix.is_cached || world->has_pressure)
         return;
     seen->forgotten++;
     struct known *all = &world->known[0][0][0];
@@ -340,7 +361,7 @@ static void step(struct world *world, struct seen *seen)
         pieces[count++] = piece_of(world, slot, memory_alloc((size_t)LENGTH * world->program->vocabulary, 4, &error));
     }
     for (size_t i = 0; i < count; i++)
-        foresee_write(world, of[i], seen);
+        foresee_write(world, of, i, seen);
     int code = bulla_engine_step(world->engine, pieces, count, &error);
     assert_true(code == BULLA_OK || (code == BULLA_E_LIMIT && world->has_pressure));
     seen->limits += code != BULLA_OK;
@@ -427,7 +448,7 @@ static void test_range(void **state)
 
 /* --- single cases --- */
 
-enum { PROMPT = 140 }; /* two full pages and a part */
+enum { PROMPT = 150 }; /* two full pages and a part */
 
 static bulla_engine *open_engine(const bulla_program *program, uint64_t pages)
 {
@@ -438,17 +459,23 @@ static bulla_engine *open_engine(const bulla_program *program, uint64_t pages)
     return engine;
 }
 
-/* A sequence of PROMPT times this token; `reused` positions have to come from the cache. */
-static bulla_sequence *open_prompt(bulla_engine *engine, const char *tenant, uint32_t token, uint64_t reused)
+/* A sequence for `count` times this token; `reused` positions have to come from the cache. */
+static bulla_sequence *open_sampled(bulla_engine *engine, uint64_t first_sampled, const char *tenant, uint32_t token,
+                                    size_t count, uint64_t reused)
 {
     bulla_error error = {0};
     uint32_t ids[PROMPT];
     for (uint32_t i = 0; i < PROMPT; i++)
         ids[i] = token;
     bulla_sequence *sequence;
-    assert_ok(bulla_sequence_open_prefix(engine, PROMPT - 1, tenant, ids, PROMPT, &sequence, &error), error);
+    assert_ok(bulla_sequence_open_prefix(engine, first_sampled, tenant, ids, count, &sequence, &error), error);
     assert_int_equal(bulla_sequence_length(sequence), reused);
     return sequence;
+}
+
+static bulla_sequence *open_prompt(bulla_engine *engine, const char *tenant, uint32_t token, uint64_t reused)
+{
+    return open_sampled(engine, PROMPT - 1, tenant, token, PROMPT, reused);
 }
 
 static int append(bulla_sequence *sequence, uint32_t token, uint32_t count, bulla_error *error)
@@ -499,6 +526,49 @@ static void test_off(void **state)
     bulla_sequence *sequence;
     assert_ok(bulla_sequence_open(engine, PROMPT - 1, &sequence, &error), error);
     assert_int_equal(bulla_sequence_length(sequence), 0);
+    bulla_engine_close(engine);
+    random_program_free(program);
+}
+
+static void run_sampled(bulla_engine *engine, uint64_t first_sampled, uint64_t reused)
+{
+    bulla_error error = {0};
+    bulla_sequence *sequence = open_sampled(engine, first_sampled, "ada", 1, PROMPT, reused);
+    assert_ok(append(sequence, 1, PROMPT - (uint32_t)reused, &error), error);
+    bulla_sequence_close(sequence);
+}
+
+/* The position sampled first is always computed, and no more is taken than the prompt has. */
+static void test_whole_pages(void **state)
+{
+    bulla_program *program = open_program();
+    bulla_engine *engine = open_engine(program, 20);
+    run_sampled(engine, 0, 0); /* everything is evaluated */
+    bulla_sequence_close(open_sampled(engine, 127, "ada", 1, 128, 64));
+    bulla_sequence_close(open_sampled(engine, 127, "ada", 1, PROMPT, 64));
+    bulla_sequence_close(open_sampled(engine, 128, "ada", 1, 128, 128));
+    bulla_sequence_close(open_sampled(engine, 149, "ada", 1, 127, 64));
+    bulla_sequence_close(open_sampled(engine, 0, "ada", 1, 1, 0));
+    bulla_sequence_close(open_sampled(engine, 149, "ada", 1, 0, 0));
+    bulla_engine_close(engine);
+    random_program_free(program);
+}
+
+/* The last layer sees 20 positions. What is sampled from 147 on needs its keys from
+ * 128 on, the third page; sampled from 146 on, also the last one of the second page. */
+static void test_window_edge(void **state)
+{
+    bulla_program *program = open_program();
+    bulla_operation *operations = (bulla_operation *)(uintptr_t)program->operations;
+    for (uint32_t i = 0; i < program->operation_count; i++)
+        if (operations[i].kind == BULLA_ATTEND)
+            operations[i].window = operations[i].layer + 1u == program->layers ? 20 : 0;
+    bulla_engine *engine = open_engine(program, 20);
+    run_sampled(engine, 147, 0);
+    run_sampled(engine, 149, 128);
+    run_sampled(engine, 146, 64); /* its page takes the place of the one that lacks a key */
+    run_sampled(engine, 146, 128);
+    run_sampled(engine, 149, 128);
     bulla_engine_close(engine);
     random_program_free(program);
 }
@@ -615,6 +685,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_room),           cmocka_unit_test(test_pressure),
         cmocka_unit_test(test_range),          cmocka_unit_test(test_off),
+        cmocka_unit_test(test_whole_pages),    cmocka_unit_test(test_window_edge),
         cmocka_unit_test(test_eviction_order), cmocka_unit_test(test_shared_end),
         cmocka_unit_test(test_allocation_failures),
     };
