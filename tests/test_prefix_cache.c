@@ -275,14 +275,16 @@ static void check_pages(const struct world *world)
 static void open_slot(struct world *world, struct slot *slot, struct seen *seen)
 {
     bulla_error error = {0};
-    *slot = (struct slot){.stream = random_below(STREAMS), .first = random_below(FIRSTS), .tenant = random_below(TENANTS)};
+    slot->stream = random_below(STREAMS);
+    slot->first = random_below(FIRSTS);
+    slot->tenant = random_below(TENANTS);
     uint32_t first = world->firsts[slot->first];
     size_t count = random_below(3) ? first + 1 : random_below(LENGTH + 1);
     bulla_prefix_counters before, after;
     bulla_engine_prefix_counters(world->engine, &before);
     uint64_t blocks = predict(world, slot, count, seen);
-    assert_ok(bulla_sequence_open_prefix(world->engine, first, tenants[slot->tenant], world->streams[slot->stream], count,
-                                         &slot->sequence, &error), error);
+    assert_ok(bulla_sequence_open_prefix(world->engine, first, tenants[slot->tenant], world->streams[slot->stream],
+                                         count, &slot->sequence, &error), error);
     uint64_t length = bulla_sequence_length(slot->sequence);
     if (world->has_pressure ? length > blocks * BULLA_PAGE_POSITIONS : length != blocks * BULLA_PAGE_POSITIONS)
         fail_msg("%llu positions came from the cache, expected %llu", (unsigned long long)length,
@@ -406,12 +408,14 @@ static void live(struct world *world, int events, struct seen *seen)
 
 static void print_seen(const struct seen *seen)
 {
-    print_message("%llu opened, %llu reused pages, %llu could not, %llu RANGE, %llu copies, %llu forgotten, "
-                  "%llu replaced, %llu joined, %llu limits, %llu evictions\n",
-                  (unsigned long long)seen->opened, (unsigned long long)seen->reused, (unsigned long long)seen->uncovered,
-                  (unsigned long long)seen->ranges, (unsigned long long)seen->copies, (unsigned long long)seen->forgotten,
-                  (unsigned long long)seen->replaced, (unsigned long long)seen->joined, (unsigned long long)seen->limits,
-                  (unsigned long long)seen->evictions);
+    const struct { const char *what; uint64_t count; } lines[] = {
+        {"opened", seen->opened}, {"began with pages", seen->reused}, {"lacked values", seen->uncovered},
+        {"RANGE", seen->ranges}, {"copies", seen->copies}, {"forgotten", seen->forgotten},
+        {"replaced", seen->replaced}, {"joined", seen->joined}, {"limits", seen->limits},
+        {"evictions", seen->evictions}};
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
+        print_message("%s%s %llu", i ? ", " : "", lines[i].what, (unsigned long long)lines[i].count);
+    print_message("\n");
 }
 
 static void run_worlds(int family, int strain, uint64_t pages, uint64_t worlds, struct seen *seen)

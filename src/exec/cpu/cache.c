@@ -137,8 +137,8 @@ int sequence_own_end(bulla_sequence *sequence, bulla_error *error)
         return BULLA_OK;
     }
     if (pool_available(pool) == 0)
-        return bulla_fail(error, BULLA_E_LIMIT, "a sequence goes on within a page of the KV cache that others share, and "
-                          "no page is free for a copy of its own");
+        return bulla_fail(error, BULLA_E_LIMIT, "a sequence goes on within a page of the KV cache that others share, "
+                          "and no page is free for a copy of its own");
     uint32_t copy = page_take(sequence->engine);
     memcpy(pool->memory + copy * pool->page_bytes, pool->memory + *page * pool->page_bytes, pool->page_bytes);
     page_release(pool, *page);
