@@ -454,13 +454,18 @@ static void test_range(void **state)
 
 enum { PROMPT = 150 }; /* two full pages and a part */
 
-static bulla_engine *open_engine(const bulla_program *program, uint64_t pages)
+static bulla_engine *open_salted(const bulla_program *program, uint64_t pages, const uint8_t *prefix_salt)
 {
     bulla_error error = {0};
     bulla_engine *engine;
-    bulla_engine_options options = {.threads = 1, .pages = pages, .prefix_salt = salt};
+    bulla_engine_options options = {.threads = 1, .pages = pages, .prefix_salt = prefix_salt};
     assert_ok(bulla_engine_open_program(program, NULL, &options, &engine, &error), error);
     return engine;
+}
+
+static bulla_engine *open_engine(const bulla_program *program, uint64_t pages)
+{
+    return open_salted(program, pages, salt);
 }
 
 /* A sequence for `count` times this token; `reused` positions have to come from the cache. */
@@ -512,9 +517,8 @@ static void test_off(void **state)
 {
     bulla_error error = {0};
     bulla_program *program = open_program();
-    bulla_engine *engine;
+    bulla_engine *engine = open_salted(program, 20, NULL);
     bulla_prefix_counters counters;
-    assert_ok(bulla_engine_open_program(program, NULL, &(bulla_engine_options){.threads = 1}, &engine, &error), error);
     run_prompt(engine, "ada", 1, 0);
     run_prompt(engine, "ada", 1, 0);
     bulla_engine_prefix_counters(engine, &counters);
@@ -540,6 +544,25 @@ static void run_sampled(bulla_engine *engine, uint64_t first_sampled, uint64_t r
     bulla_sequence *sequence = open_sampled(engine, first_sampled, "ada", 1, PROMPT, reused);
     assert_ok(append(sequence, 1, PROMPT - (uint32_t)reused, &error), error);
     bulla_sequence_close(sequence);
+}
+
+/* The same tenant and tokens have other keys where the salt is another. */
+static void test_salt(void **state)
+{
+    static const uint8_t other_salt[BULLA_PREFIX_SALT_BYTES] = {[BULLA_PREFIX_SALT_BYTES - 1] = 1};
+    const uint8_t *salts[] = {salt, other_salt, salt};
+    bulla_program *program = open_program();
+    struct prefix_key keys[3][2];
+    for (int i = 0; i < 3; i++) {
+        bulla_engine *engine = open_salted(program, 20, salts[i]);
+        bulla_sequence *sequence = open_prompt(engine, "ada", 1, 0);
+        memcpy(keys[i], sequence->prefix.keys, sizeof keys[i]);
+        bulla_engine_close(engine);
+    }
+    assert_memory_equal(keys[0], keys[2], sizeof keys[0]);
+    for (int key = 0; key < 2; key++)
+        assert_memory_not_equal(&keys[0][key], &keys[1][key], sizeof keys[0][key]);
+    random_program_free(program);
 }
 
 /* The position sampled first is always computed, and no more is taken than the prompt has. */
@@ -689,9 +712,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_room),           cmocka_unit_test(test_pressure),
         cmocka_unit_test(test_range),          cmocka_unit_test(test_off),
-        cmocka_unit_test(test_whole_pages),    cmocka_unit_test(test_window_edge),
-        cmocka_unit_test(test_eviction_order), cmocka_unit_test(test_shared_end),
-        cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_salt),           cmocka_unit_test(test_whole_pages),
+        cmocka_unit_test(test_window_edge),    cmocka_unit_test(test_eviction_order),
+        cmocka_unit_test(test_shared_end),     cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
