@@ -286,6 +286,34 @@ static void cancelling(void **unused)
     tear_down(&fixture);
 }
 
+/* The answer is the same from a cached prefix, and another tenant's prompt is none. */
+static void cached_prefixes(void **unused)
+{
+    static const struct { const char *tenant; uint64_t computed; } turns[] = {
+        {"ada", 150}, {"ada", 22}, {"bob", 150}, {NULL, 150}, {"bob", 22}};
+    static const uint8_t salt[BULLA_PREFIX_SALT_BYTES] = {1};
+    struct fixture fixture;
+    struct generate_result results[5];
+    bulla_error error = {0};
+    set_up(&fixture);
+    bulla_engine_close(fixture.engine);
+    assert_ok(bulla_engine_open(fixture.model, &(bulla_engine_options){.threads = 1, .pages = 20, .prefix_salt = salt},
+                                &fixture.engine, &error), error);
+    fixture.request.prompt_count = 150;
+    fixture.request.max_tokens = 20;
+    for (int i = 0; i < 5; i++) {
+        fixture.request.tenant = turns[i].tenant;
+        assert_ok(generate(fixture.engine, fixture.model, NULL, &fixture.request, &results[i], &error), error);
+        assert_int_equal(results[i].prefill_tokens, turns[i].computed);
+        assert_int_equal(results[i].token_count, 20);
+        assert_memory_equal(results[i].tokens, results[0].tokens, 20 * sizeof *results[i].tokens);
+    }
+    for (int i = 0; i < 5; i++)
+        generate_result_free(&results[i]);
+    assert_int_equal(bulla_engine_pages_free(fixture.engine), 20);
+    tear_down(&fixture);
+}
+
 static void allocation_failures(void **unused)
 {
     struct fixture fixture;
@@ -314,6 +342,7 @@ int main(void)
         cmocka_unit_test(answers),
         cmocka_unit_test(limits),
         cmocka_unit_test(cancelling),
+        cmocka_unit_test(cached_prefixes),
         cmocka_unit_test(allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

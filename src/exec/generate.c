@@ -219,7 +219,8 @@ int generate(bulla_engine *engine, const bulla_model *model, bulla_sequence *seq
     generation.logits = memory_alloc(program->vocabulary, sizeof *generation.logits, error);
     code = generation.logits ? BULLA_OK : BULLA_E_MEMORY;
     if (code == BULLA_OK && !sequence)
-        code = bulla_sequence_open(engine, request->prompt_count - 1, &generation.sequence, error);
+        code = bulla_sequence_open_prefix(engine, request->prompt_count - 1, request->tenant, request->prompt,
+                                          request->prompt_count, &generation.sequence, error);
     if (code == BULLA_OK)
         code = run(&generation, error);
     if (code == BULLA_OK)

@@ -16,6 +16,8 @@ struct generate_request {
     size_t prompt_count;
     uint64_t max_tokens;    /* 0: as many as the context holds */
     bulla_sampling sampling;
+    const char *tenant;     /* whose prompt: a sequence of its own shares pages with this tenant's others through the
+                               engine's prefix cache; NULL: it shares none */
     /* Each token as it is drawn, with the text that it completes (whole
      * characters; may be empty). Non-zero cancels. May be NULL. */
     int (*on_token)(void *context, uint32_t token, const char *text, size_t length);
@@ -32,7 +34,7 @@ struct generate_result {
     uint32_t range_operation; /* the number of operations where the sampler's own bound was left */
     char rest[4];            /* text of tokens that on_token did not get: U+FFFD for a character that the */
     size_t rest_length;      /*   answer's end cut, else empty */
-    uint64_t prefill_tokens; /* positions computed for the prompt (fewer where `sequence` held some) */
+    uint64_t prefill_tokens; /* positions computed for the prompt (fewer where a sequence held some) */
     double prefill_seconds, decode_seconds; /* wall time; informative */
 };
 
