@@ -113,6 +113,8 @@ void bulla_sequence_truncate(bulla_sequence *sequence, uint64_t length)
 {
     struct pool *pool = &sequence->engine->pool;
     sequence->length = length < sequence->length ? length : sequence->length;
+    if (sequence->length <= sequence->range_position)
+        sequence->has_range = 0;
     while (sequence->page_count > pages_for(sequence->length))
         pool->free_pages[pool->free_count++] = sequence->pages[--sequence->page_count];
 }

@@ -36,6 +36,7 @@ struct bulla_sequence {
     uint32_t *pages;      /* [page_capacity], page_count in use */
     uint64_t page_count, page_capacity;
     int has_range;
+    uint64_t range_position; /* with has_range: the first */
     int in_step;
 };
 /* Pages for positions below `length`; the caller has counted that they are there. */
