@@ -281,8 +281,8 @@ int generate(bulla_engine *engine, const bulla_model *model, bulla_sequence *seq
     code = bulla_sampler_open(program->vocabulary, program->data[TABLE_EXP24], &generation.sampler, error);
     if (code != BULLA_OK)
         return code;
-    code = speculation_open(&generation.speculation, request->prompt_count + (size_t)generation.limit, request->speculate,
-                            request->always_speculates, error);
+    code = speculation_open(&generation.speculation, request->prompt_count + (size_t)generation.limit,
+                            request->speculate, request->always_speculates, error);
     if (code == BULLA_OK)
         generation.logits = memory_alloc((size_t)program->vocabulary * (1 + generation.speculation.most),
                                          sizeof *generation.logits, error);

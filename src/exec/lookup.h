@@ -20,7 +20,8 @@ enum {
 struct lookup {
     uint32_t *tokens; /* [capacity] */
     size_t count, capacity;
-    size_t *ends[LOOKUP_SIZES]; /* [slot_count]: by the hash of n tokens, the index behind where they last stood; 0: none */
+    /* [slot_count]: by the hash of 2, 3 tokens the index behind the place where they last stood; 0: none. */
+    size_t *ends[LOOKUP_SIZES];
     size_t slot_count;          /* a power of two */
     size_t next;                /* index of the token that is guessed; 0: none */
     size_t length;              /* so many tokens before it are the latest ones (at least: counting stops) */

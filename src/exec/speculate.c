@@ -7,8 +7,8 @@ static const double PRIOR = 4;
 static const double PRIOR_RIGHT[SPECULATE_LENGTHS] = {0.55, 0.7, 0.8, 0.9};
 /* What a further row costs, in steps of one row, before it is measured: dear, so that only good guesses try. */
 static const double PRIOR_ROW = 0.5;
-/* Tokens a step of one row has to be beaten by, for what measuring cannot see. */
-static const double MARGIN = 1.05;
+/* What further rows are likely to win has to be so many times what they cost: measured, both are a little off. */
+static const double WORTH = 1.2;
 /* What a step of so many rows took counts for so many steps: it may have changed, or been a mishap. */
 enum { STALE_STEPS = 128 };
 
@@ -105,17 +105,19 @@ static void find_costs(const struct speculation *speculation, double costs[SPECU
 /* The number of proposals, up to `room`, with the most tokens for the time. */
 static uint32_t best_count(const struct speculation *speculation, uint32_t room)
 {
-    double costs[SPECULATE_MOST + 2], likely = 1, tokens = 1, best = MARGIN;
+    double costs[SPECULATE_MOST + 2], likely = 1, tokens = 1, best = 1;
     uint32_t chosen = 0;
     if (speculation->times[1].count == 0)
         return 0;
     find_costs(speculation, costs);
     for (uint32_t count = 1; count <= room; count++) {
-        const struct chance *chance = &speculation->chances[length_class(lookup_match(&speculation->lookup) + count - 1)];
+        size_t match = lookup_match(&speculation->lookup) + count - 1;
+        const struct chance *chance = &speculation->chances[length_class(match)];
         likely *= chance->right / chance->seen;
         tokens += likely;
-        if (tokens / costs[count + 1] > best) {
-            best = tokens / costs[count + 1];
+        double cost = costs[count + 1];
+        if (tokens / cost > best && tokens - 1 > WORTH * (cost - 1)) {
+            best = tokens / cost;
             chosen = count;
         }
     }
