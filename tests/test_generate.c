@@ -268,7 +268,7 @@ static void check_speculation(bulla_engine *engine, const bulla_model *model, st
 {
     const bulla_program *program = bulla_model_program(model);
     uint32_t prompt[1000];
-    size_t count = next_random(8) ? 1 + next_random(80) : program->context - next_random(30);
+    size_t count = next_random(24) ? 1 + next_random(80) : program->context - next_random(30);
     choose_prompt(prompt, count, program->vocabulary);
     struct generate_request request = {.prompt = prompt, .prompt_count = count, .max_tokens = 1 + next_random(MOST_TOKENS),
                                        .on_token = hear, .is_cancelled = is_cancelled};
