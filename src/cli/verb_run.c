@@ -86,10 +86,10 @@ static void print_ids(const struct session_prompt *prompt, const struct generate
 
 static void print_timing(const struct generate_result *result)
 {
-    fprintf(stderr, "(prompt: %llu tokens in %.3f s; answer: %zu tokens in %.3f s; of %llu tokens guessed %llu were right)\n",
+    fprintf(stderr, "(prompt: %llu tokens in %.3f s; answer: %zu tokens in %.3f s; %llu of %llu guesses were right)\n",
             (unsigned long long)result->prefill_tokens, result->prefill_seconds, result->token_count,
-            result->decode_seconds, (unsigned long long)result->proposed_tokens,
-            (unsigned long long)result->accepted_tokens);
+            result->decode_seconds, (unsigned long long)result->accepted_tokens,
+            (unsigned long long)result->proposed_tokens);
 }
 
 /* Ends the text; says why an answer is not whole. */
