@@ -62,8 +62,8 @@ int bulla_sequence_open_prefix(bulla_engine *engine, uint64_t first_sampled, con
                                size_t count, bulla_sequence **sequence, bulla_error *error);
 void bulla_sequence_close(bulla_sequence *sequence); /* returns its pages; NULL is fine */
 uint64_t bulla_sequence_length(const bulla_sequence *sequence); /* positions computed so far */
-/* Forgets positions from `length` on (length <= current). Speculation and edits
- * of a conversation use it. */
+/* Forgets positions from `length` on (length <= current), and with them a RANGE
+ * that was raised there. Speculation and edits of a conversation use it. */
 void bulla_sequence_truncate(bulla_sequence *sequence, uint64_t length);
 
 /* What the prefix cache did since the engine was opened. */
@@ -92,7 +92,9 @@ typedef struct bulla_piece {
  * ids: the engine cuts them into batches of batch_rows. Returns BULLA_OK when
  * every piece was handled (look at each piece's code); otherwise nothing
  * changed: no free page (BULLA_E_LIMIT), a context that is full (BULLA_E_LIMIT),
- * an id too large (BULLA_E_USAGE). After RANGE a sequence can only be closed. */
+ * an id too large (BULLA_E_USAGE). After RANGE the logits of positions below
+ * range_position are right, and the sequence can only be closed, or truncated to
+ * range_position or less and then continued. */
 int bulla_engine_step(bulla_engine *engine, bulla_piece *pieces, size_t count, bulla_error *error);
 
 #endif

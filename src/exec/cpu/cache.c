@@ -218,6 +218,8 @@ void bulla_sequence_truncate(bulla_sequence *sequence, uint64_t length)
 {
     struct pool *pool = &sequence->engine->pool;
     sequence->length = length < sequence->length ? length : sequence->length;
+    if (sequence->length <= sequence->range_position)
+        sequence->has_range = 0;
     while (sequence->page_count > pages_for(sequence->length))
         page_release(pool, sequence->pages[--sequence->page_count]);
     prefix_truncate(sequence);

@@ -183,8 +183,8 @@ static int check_piece(const bulla_engine *engine, const bulla_piece *piece, siz
     if (sequence->in_step)
         return bulla_fail(error, BULLA_E_USAGE, "piece %zu: its sequence is in this step already", number);
     if (sequence->has_range)
-        return bulla_fail(error, BULLA_E_USAGE, "piece %zu: its sequence left a bound (RANGE) and can only be closed",
-                          number);
+        return bulla_fail(error, BULLA_E_USAGE, "piece %zu: its sequence left a bound (RANGE) at position %llu; it can be "
+                          "truncated to that or closed", number, (unsigned long long)sequence->range_position);
     if (piece->count == 0 || piece->logits_from > piece->count)
         return bulla_fail(error, BULLA_E_USAGE, "piece %zu: %u ids with logits from %u", number, piece->count,
                           piece->logits_from);
@@ -271,6 +271,7 @@ static void settle_batch(bulla_engine *engine)
                 run->piece->range_position = batch->rows[i].position;
                 run->piece->range_operation = batch->range[i];
                 run->piece->sequence->has_range = 1;
+                run->piece->sequence->range_position = batch->rows[i].position;
                 break;
             }
     }

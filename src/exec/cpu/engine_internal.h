@@ -54,6 +54,7 @@ struct bulla_sequence {
     uint64_t page_count, page_capacity;
     struct prefix_chain prefix;
     int has_range;
+    uint64_t range_position; /* with has_range: the first */
     int in_step;
 };
 /* Room for the numbers of so many pages, and for what the prefix cache keeps of them. */
