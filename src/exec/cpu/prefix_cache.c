@@ -12,7 +12,7 @@
 #include "base/memory.h"
 #include "exec/cpu/engine_internal.h"
 
-enum { NO_PAGE = UINT32_MAX };
+static const uint32_t NO_PAGE = UINT32_MAX;
 
 /* --- keys --- */
 
