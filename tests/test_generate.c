@@ -198,7 +198,7 @@ static void answers(void **unused)
 /* --- with speculation and without --- */
 
 struct speculated {
-    uint64_t answers, proposed, accepted;
+    uint64_t answers, proposed, accepted; /* tokens: where they are always proposed */
     int finished[4], short_of_pages;
 };
 
@@ -283,8 +283,8 @@ static void check_speculation(bulla_engine *engine, const bulla_model *model, st
         run_answer(engine, model, &request, &cancel, 1 + next_random(SPECULATE_MOST), always, &with);
         assert_same_outcome(&with, &without);
         totals->answers++;
-        totals->proposed += with.result.proposed_tokens;
-        totals->accepted += with.result.accepted_tokens;
+        totals->proposed += always ? with.result.proposed_tokens : 0;
+        totals->accepted += always ? with.result.accepted_tokens : 0;
         totals->short_of_pages += with.code == BULLA_E_LIMIT;
         totals->finished[with.result.finish] += with.code == BULLA_OK;
         outcome_free(&with);
@@ -322,7 +322,7 @@ static void speculation_changes_nothing(void **unused)
                   totals.finished[GENERATE_RANGE], totals.finished[GENERATE_CANCELLED], totals.short_of_pages);
     for (int i = 0; i < 4; i++)
         assert_true(totals.finished[i] > 20);
-    assert_true(totals.accepted > totals.answers / 2 && totals.accepted < totals.proposed && totals.short_of_pages > 20);
+    assert_true(totals.accepted > totals.answers / 4 && totals.accepted < totals.proposed && totals.short_of_pages > 20);
 }
 
 struct fixture {
