@@ -72,7 +72,10 @@ def quantised(binaries, model, kind):
     """The GGUF in another of the peer's formats, made once."""
     target = os.path.join(cache_folder(), os.path.basename(model)[:-len(".gguf")] + "." + kind + ".gguf")
     if not os.path.exists(target):
-        run(os.path.join(binaries, "llama-quantize"), "--allow-requantize", model, target + ".partial", kind)
+        done = subprocess.run([os.path.join(binaries, "llama-quantize"), "--allow-requantize", model,
+                               target + ".partial", kind], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode:
+            sys.exit("llama-quantize could not make %s:\n%s" % (target, done.stdout[-2000:]))
         os.rename(target + ".partial", target)
     return target
 

@@ -9,8 +9,9 @@ usage: bench/speed.py [options]         needs python3 alone; `make bench` builds
   --threads N       of both (2)
   --rounds N        measurements of each, alternately (5)
   --quick           prefill of 512, decode of 128 after 128, and the first token alone
-  --large           a model of 3.1 * 10^9 random weights instead of the demo models, against its Q4_K_M; takes an hour
-                    the first time, and 12 GB in the cache (needs numpy and gguf: scripts/bench sees to that)
+  --large           a model of 3.1 * 10^9 random weights instead of the demo models, against its Q4_K_M; imports and
+                    quantises it the first time, which takes long, and 9 GB in the cache (needs numpy and gguf:
+                    scripts/bench sees to that)
   --json FILE       where the figures go; FILE with .md instead of .json gets the tables
 
 The peer measures itself (llama-bench, llama-batched-bench) on the GGUF as it is and on its Q8_0 (llama-quantize). Its
@@ -92,17 +93,16 @@ def measure_sides(sides, cases, decode, arguments):
             result["bandwidth"], result["profile of decode"] = share_of_bandwidth(bulla, case, row, arguments.build)
     for side in sides:  # the file cache is warm after this
         output_times(side.first_token())
-    result["rows"].append(measure(sides, "load to first token", "s", lambda side: output_times(side.first_token())[0],
+    result["rows"].append(measure(sides, "load to first token", "s, less is better", lambda side: output_times(side.first_token())[0],
                                   arguments.rounds))
     if not arguments.quick:
-        result["rows"].append(measure(sides, "peak PSS, prompt of 4,096", "MiB",
+        result["rows"].append(measure(sides, "peak PSS, prompt of 4,096", "MiB, less is better",
                                       lambda side: peak_pss(side.evaluate(CONTEXT)), 1))
     return result
 
 
 def measure_model(model, arguments, folder):
-    imported = imported(arguments.program, model)
-    bulla = Bulla(arguments.program, imported, arguments.threads)
+    bulla = Bulla(arguments.program, imported(arguments.program, model), arguments.threads)
     sides = [bulla, Llama("Q8_0", folder, peer.quantised(folder, model, "Q8_0"), arguments.threads),
              Llama("as published", folder, model, arguments.threads)]
     print("%s, %d threads" % (os.path.basename(model), arguments.threads), flush=True)

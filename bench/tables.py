@@ -38,9 +38,9 @@ def model_table(model):
 
 
 def bandwidth_sentence(found):
-    memory = ", ".join("%.1f over %d MB" % (speed, int(size) // 1000000)
+    memory = ", ".join("%.1f GB/s over %d MB" % (speed, int(size) // 1000000)
                        for size, speed in found["memory GB/s by bytes read"].items())
-    return "While decoding %.1f MB of weights are read a token, %.1f GB/s; memory gives %s GB/s: %.0f %%." % (
+    return "While decoding %.1f MB of weights are read a token, %.1f GB/s; memory gives %s: %.0f %%." % (
         found["bytes a token"] * 1e-6, found["GB/s"], memory, 100 * found["share"])
 
 

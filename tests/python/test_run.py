@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pty
+import re
 import resource
 import select
 import shutil
@@ -77,6 +78,28 @@ def check_ids(checks, model, sampled):
     room = CONTEXT - len(whole["prompt"])
     checks.true(whole["finish"] == "stop" or (whole["finish"], len(whole["output"])) == ("length", room),
                 f"an answer of {len(whole['output'])} tokens that ends by {whole['finish']}; there is room for {room}")
+
+
+def check_speculation(checks, model):
+    """Guessing ahead changes nothing but the time, on prompts and answers that repeat themselves."""
+    proposed = 0
+    for options in ((), SAMPLED, ("--repetition-penalty", "1.2"), ("-t", "0.2", "--frequency-penalty", "0.1")):
+        arguments = ("run", model, "to be or not to be, to be or not to be, to be", "--max-tokens", "0", *options)
+        plain = bulla(*arguments, "--ids", "--speculate", "0")
+        checks.equal((plain[0], plain[2]), (DONE, ""), "--speculate 0")
+        for most in ("1", "3", "15"):
+            checks.equal(bulla(*arguments, "--ids", "--speculate", most), plain, f"--speculate {most} {options}")
+        status, output, errors = bulla(*arguments, "--timing")
+        checks.equal((status, output), (DONE, bulla(*arguments)[1]), "--timing changes nothing")
+        found = re.search(r"\(prompt: (\d+) tokens in .* s; answer: (\d+) tokens in .* s; (\d+) of (\d+) ", errors)
+        checks.true(found, f"--timing: {errors}")
+        answer = json.loads(plain[1])
+        checks.equal([int(found[1]), int(found[2])], [len(answer["prompt"]), len(answer["output"])], "--timing: tokens")
+        checks.true(int(found[3]) <= int(found[4]), f"--timing: guesses {errors}")
+        proposed += int(found[4])
+    checks.true(proposed > 0, "something was guessed")
+    checks.contains(bulla("run", model, "x", *TOKENS, "--timing", "--speculate", "0")[2], "0 of 0 guesses", "none")
+    check_refusal(checks, ("run", model, "x", "--speculate", "16"), ["--speculate", "from 0 to 15"], "too many", USAGE)
 
 
 def check_questions(checks, model):
@@ -464,6 +487,8 @@ def check_real_model(checks, model):
     checks.equal(ids["finish"], "stop", "its answer ends by itself")
     checks.equal(bulla("detokenize", model, data=json.dumps(ids["output"]).encode())[1] + b"\n", output,
                  "its tokens with one thread")
+    repeating = ("run", model, "Repeat this three times: the quick brown fox", "--ids", "--max-tokens", "60")
+    checks.equal(bulla(*repeating), bulla(*repeating, "--speculate", "0"), "an answer that repeats itself")
     turns = bulla("chat", model, "--max-tokens", "40", data=f"{question}\nAnd what is it known for?\n".encode())
     checks.equal(turns[0], DONE, f"two turns: {turns[2]}")
     checks.true(turns[1].startswith(output) and len(turns[1]) > len(output) + 10, f"two turns: {turns[1]}")
@@ -487,6 +512,7 @@ def main():
         os.environ["BULLA_CACHE"] = os.path.join(folder, "cache")
         model = make_model(folder, "model")
         check_run(checks, model)
+        check_speculation(checks, model)
         check_questions(checks, model)
         check_start_token(checks, folder)
         check_no_template(checks, folder)
