@@ -79,7 +79,7 @@ static void expect(const struct moments *m, int64_t most, double H[N * N])
     for (int i = 0; i < N; i++)
         diagonal += H[i * N + i];
     for (int i = 0; i < N; i++)
-        H[i * N + i] += diagonal / N * 0.01 + 1;
+        H[i * N + i] += diagonal / N * 0.003 + 1;
     assert_true(numeric_factor(H, N, scratch, m->importing.team));
     memory_free(scratch);
 }

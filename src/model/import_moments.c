@@ -13,6 +13,9 @@ enum {
     SPREAD = 4,
 };
 
+/* Of the mean diagonal. 1 % gave Gemma-3-270M's chat turns a KL of 0.0051, 0.1 % 0.0045 (docs/import.md). */
+static const double DAMPING = 0.003;
+
 /* A piece of a quantised value as a = q * s * 2^-shift, a row a column of the value. */
 struct columns {
     const struct import_value *value;
@@ -95,7 +98,7 @@ int import_make_factor(struct importing *im, int32_t input, bulla_error *error)
                 H[i * n + j] = (double)sums[i * n + j];
         for (uint64_t i = 0; i < n; i++)
             diagonal += H[i * n + i];
-        double damping = diagonal / n * 0.01 + 1;
+        double damping = diagonal / n * DAMPING + 1;
         for (uint64_t i = 0; i < n; i++) {
             H[i * n + i] += damping;
             for (uint64_t j = 0; j < i; j++)
