@@ -21,6 +21,9 @@ static const struct isa isas[] = {
     {&kernels_amx, VNNI_FEATURES | FEATURE(AMX_TILE) | FEATURE(AMX_INT8)},
     {&kernels_vnni, VNNI_FEATURES},
     {&kernels_avx2, FEATURE(AVX2)},
+#elif defined(__aarch64__)
+    {&kernels_i8mm, FEATURE(ASIMDDP) | FEATURE(I8MM)},
+    {&kernels_neon, FEATURE(ASIMDDP)},
 #endif
     {&kernels_portable, 0},
 };
@@ -55,6 +58,8 @@ int isa_choose(const char *name, const struct kernels **kernels, bulla_error *er
             return bulla_fail(error, BULLA_E_UNSUPPORTED, "instruction set %.40s is unknown here; known are portable"
 #if defined(__x86_64__)
                               ", avx2, vnni, amx"
+#elif defined(__aarch64__)
+                              ", neon, i8mm"
 #endif
                               , name);
         int code = isa_runs(isa, error);
@@ -74,6 +79,8 @@ const char *const *bulla_engine_isas(void)
     static const char *const names[] = {
 #if defined(__x86_64__)
         "amx", "vnni", "avx2",
+#elif defined(__aarch64__)
+        "i8mm", "neon",
 #endif
         "portable", NULL};
     /* Those that run are a tail of the list: each set's features include the next one's. */

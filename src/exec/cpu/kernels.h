@@ -159,6 +159,7 @@ static inline size_t kernel_linear_scratch(uint32_t padded_columns)
 
 /* This file's instruction set, in names: KERNEL(linear) is linear_vnni. */
 #ifdef KERNELS_ISA
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define KERNEL_JOIN_(name, isa) name##_##isa
 #define KERNEL_JOIN(name, isa) KERNEL_JOIN_(name, isa)
 #define KERNEL(name) KERNEL_JOIN(kernel_##name, KERNELS_ISA)
@@ -185,6 +186,8 @@ void KERNEL(softcap)(const int32_t *A, const int32_t *x, uint32_t n, int32_t *y)
 extern const struct kernels kernels_portable;
 #if defined(__x86_64__)
 extern const struct kernels kernels_avx2, kernels_vnni, kernels_amx;
+#elif defined(__aarch64__)
+extern const struct kernels kernels_neon, kernels_i8mm;
 #endif
 
 #endif

@@ -36,6 +36,9 @@ static uint32_t visible_end(const struct attend_block_call *call)
     return end;
 }
 
+#if defined(__ARM_FEATURE_DOTPROD)
+#include "exec/cpu/kernels_neon_attend.h"
+#else
 /* acc[rows][64] = q8 . k8; zeros where no query sees any of 32 positions. */
 static void score_products(const struct attend_block_call *call, int32_t acc[][POSITIONS])
 {
@@ -82,6 +85,7 @@ static void score_products(const struct attend_block_call *call, int32_t acc[][P
 #endif
     }
 }
+#endif
 
 #if defined(__AMX_INT8__)
 #include "exec/cpu/kernels_amx.h"
@@ -306,7 +310,7 @@ static int weigh(const struct weighing *w, const int32_t *acc, int32_t s_query, 
         return weigh_vectors(w, acc, s_query, visible, partial, low, high, 1);
     return weigh_vectors(w, acc, s_query, visible, partial, low, high, 0);
 }
-#else
+#elif !defined(__ARM_FEATURE_DOTPROD)
 struct weighing {
     const struct attend_shape *shape;
     const struct key_block *block;
@@ -390,7 +394,7 @@ static void weighted_values(const struct attend_block_call *call, uint8_t low[][
     else if (call->rows - first == 1)
         weighted_values_rows(call, first, 1, low, high);
 }
-#else
+#elif !defined(__ARM_FEATURE_DOTPROD)
 static void weighted_values(const struct attend_block_call *call, uint8_t low[][POSITIONS], uint8_t high[][POSITIONS])
 {
     for (uint32_t r = 0; r < call->rows; r++) {
@@ -489,6 +493,18 @@ static void add_parts(const struct part *parts, uint32_t count, const int32_t *O
         }
         _mm512_storeu_si512(B + i, even);
         _mm512_storeu_si512(B + i + 8, odd);
+    }
+#elif defined(__ARM_FEATURE_DOTPROD)
+    for (uint32_t i = 0; i < size; i += 4) {
+        int64x2_t low = vld1q_s64(B + i), high = vld1q_s64(B + i + 2);
+        for (uint32_t j = 0; j < count; j++) {
+            int32x4_t values = vld1q_s32(O + parts[j].block * padded + i), f = vdupq_n_s32((int32_t)parts[j].f);
+            wide4 rounded = round_wide(multiply_wide(values, f), right_by((int)parts[j].k));
+            low = vaddq_s64(low, rounded.val[0]);
+            high = vaddq_s64(high, rounded.val[1]);
+        }
+        vst1q_s64(B + i, low);
+        vst1q_s64(B + i + 2, high);
     }
 #else
     for (uint32_t j = 0; j < count; j++)

@@ -4,7 +4,7 @@
  * AVX-512 VNNI multiplies unsigned by signed bytes: the activations' sign bits
  * are flipped (q + 128) by dot_prepare, and sums start at -128 * sum(W_j). AVX2
  * moves q's sign to the weights; |q|, |W| <= 127, so that the 16-bit sums of two
- * products (at most 2 * 127^2) never saturate. */
+ * products (at most 2 * 127^2) never saturate. NEON multiplies signed bytes. */
 #ifndef EXEC_CPU_KERNELS_DOT_H
 #define EXEC_CPU_KERNELS_DOT_H
 
@@ -18,7 +18,6 @@
 #endif
 
 enum { DOT_ROWS = 8 }; /* most activation rows at once */
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 #if defined(__AVX512VNNI__)
 
@@ -101,6 +100,8 @@ ALWAYS_INLINE void dot_rows(const int8_t *const *weights, const __m512i *start, 
 #undef DOT_CASE
 }
 
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include "exec/cpu/kernels_neon_dot.h"
 #else /* sums as arrays */
 
 ALWAYS_INLINE void dot_prepare(const int8_t *q, uint32_t bytes, uint8_t *prepared)

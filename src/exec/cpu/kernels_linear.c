@@ -147,6 +147,8 @@ static void linear_rows(const struct linear_call *call, uint32_t first, uint32_t
     }
 }
 
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include "exec/cpu/kernels_neon_linear.h"
 #else
 
 static void linear_rows(const struct linear_call *call, uint32_t first, uint32_t rows, uint32_t begin, uint32_t end,
