@@ -23,7 +23,9 @@ struct source {
     uint32_t state; /* bits that XCR0 must hold */
 };
 
-static const struct source sources[CPU_FEATURE_COUNT] = {
+enum { X86_FEATURES = CPU_SHA + 1 };
+
+static const struct source sources[X86_FEATURES] = {
     [CPU_AVX2] = {EBX, 5, XCR0_AVX},
     [CPU_AVX_VNNI] = {EAX_OF_1, 4, XCR0_AVX},
     [CPU_AVX512F] = {EBX, 16, XCR0_AVX512},
@@ -56,7 +58,7 @@ uint32_t cpu_features(void)
     if (subleaves >= 1)
         __get_cpuid_count(7, 1, &registers[EAX_OF_1], &b, &c, &d);
     uint32_t state = enabled_state(), features = 0;
-    for (int f = 0; f < CPU_FEATURE_COUNT; f++)
+    for (int f = 0; f < X86_FEATURES; f++)
         if (registers[sources[f].where] >> sources[f].bit & 1 && (state & sources[f].state) == sources[f].state)
             features |= 1u << f;
     return features;

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "exec/cpu/isa.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +39,25 @@ static int isa_runs(const struct isa *isa, bulla_error *error)
                               "instruction set %s: this processor or operating system lacks %s; leave BULLA_ISA unset for "
                               "the best that runs here", isa->kernels->name, cpu_feature_name((enum cpu_feature)f));
     return isa->kernels->prepare(error);
+}
+
+int isa_describe(size_t index, struct isa_state *state)
+{
+    if (index >= ISAS)
+        return 0;
+    const struct isa *isa = &isas[index];
+    *state = (struct isa_state){.name = isa->kernels->name, .description = isa->kernels->description};
+    uint32_t missing = isa->features & ~cpu_features();
+    size_t used = 0, size = sizeof state->reason;
+    for (int f = 0; f < CPU_FEATURE_COUNT; f++)
+        if (missing >> f & 1)
+            used += (size_t)snprintf(state->reason + used, size - used, "%s%s", used ? ", " : "lacks ",
+                                     cpu_feature_name((enum cpu_feature)f));
+    bulla_error error = {0};
+    if (!missing && isa->kernels->prepare(&error) != BULLA_OK)
+        snprintf(state->reason, size, "%.*s", (int)size - 1, error.text);
+    state->runs = !state->reason[0];
+    return 1;
 }
 
 static const struct isa *isa_find(const char *name)

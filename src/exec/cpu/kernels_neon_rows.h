@@ -239,7 +239,8 @@ int KERNEL(rope)(const int32_t *x, uint32_t heads, uint32_t size, uint32_t rotar
     int bad = 0;
     if (rotary % 8 || rotary > KERNEL_MAX_HEAD || !is_small(x, heads * size)) {
         for (uint32_t h = 0; h < heads; h++)
-            bad |= reference_rope(x + (size_t)h * size, size, rotary, half, turn, position, cosine, y + (size_t)h * size);
+            bad |= reference_rope(x + (size_t)h * size, size, rotary, half, turn, position, cosine,
+                                  y + (size_t)h * size);
         return bad;
     }
     int32_t c[KERNEL_MAX_HEAD / 2], s[KERNEL_MAX_HEAD / 2];
@@ -250,7 +251,8 @@ int KERNEL(rope)(const int32_t *x, uint32_t heads, uint32_t size, uint32_t rotar
     }
     for (uint32_t h = 0; h < heads; h++, x += size, y += size) {
         for (uint32_t i = 0; i < rotary / 2; i += 4) {
-            int32x4x2_t pair = half ? (int32x4x2_t){{vld1q_s32(x + i), vld1q_s32(x + i + rotary / 2)}} : vld2q_s32(x + 2 * i);
+            int32x4x2_t pair = half ? (int32x4x2_t){{vld1q_s32(x + i), vld1q_s32(x + i + rotary / 2)}}
+                                    : vld2q_s32(x + 2 * i);
             int32x4_t cosines = vld1q_s32(c + i), sines = vld1q_s32(s + i);
             int32x4x2_t turned = {{turn_sum(pair.val[0], cosines, vnegq_s32(pair.val[1]), sines),
                                    turn_sum(pair.val[0], sines, pair.val[1], cosines)}};
