@@ -44,7 +44,8 @@ def start(program, source, target, *options, isa=None, limit_file=None):
         if limit_file is not None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit_file, limit_file))
-    return subprocess.Popen([program, "import", source, "-o", target, *options], stdin=subprocess.DEVNULL,
+    command = program if isinstance(program, list) else [program]
+    return subprocess.Popen([*command, "import", source, "-o", target, *options], stdin=subprocess.DEVNULL,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(isa), preexec_fn=limits)
 
 
