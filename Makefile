@@ -17,7 +17,7 @@ test:           ## install what it needs, build with gcc and clang, run every te
 test-full:      ## the same with the full counts: hours
 	@BULLA_FULL=1 scripts/test
 
-bench:          ## tokens a second on the demo models
+bench:          ## speed and memory beside llama.cpp on the demo models
 	@scripts/bench
 
 bench-accuracy: ## distance from float arithmetic on the demo models

@@ -3,7 +3,8 @@
 
 usage: bench/peer.py            prints the folder of its programs, building them first where needed
 
-BULLA_LLAMA names a folder that has them already. Built once into the cache (~/.cache/bulla/peers), Release, native.
+BULLA_LLAMA names a folder that has them already. Built once into the cache (~/.cache/bulla/peers), Release, native, by
+BULLA_JOBS compilers at a time (one a core).
 gcc 12's _tile_loadconfig declares too little of its operand as read, so that the compiler may drop the writes to it:
 a compiler barrier goes before its one use.
 """
@@ -11,12 +12,11 @@ import hashlib
 import os
 import subprocess
 import sys
-import tarfile
 
 PACKAGE, VERSION = "llama-cpp-python", "0.3.36"
-PROGRAMS = ["llama-bench", "llama-batched-bench", "llama-quantize"]
+PROGRAMS = ["llama-bench", "llama-batched-bench", "llama-quantize", "llama-completion"]
 OPTIONS = ["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF",
-           "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_SERVER=OFF"]
+           "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_SERVER=OFF", "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_OPENSSL=OFF"]
 
 
 def cache_folder():
@@ -34,11 +34,11 @@ def run(*command):
 def unpack(folder):
     source = os.path.join(folder, "source")
     if not os.path.isdir(source):
-        run(sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "-q",
+        run(sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", PACKAGE, "-q",
             "-d", folder, PACKAGE + "==" + VERSION)
         archive = next(name for name in os.listdir(folder) if name.endswith(".tar.gz"))
-        with tarfile.open(os.path.join(folder, archive)) as tar:
-            tar.extractall(source + ".partial", filter="data")
+        os.makedirs(source + ".partial", exist_ok=True)
+        run("tar", "-xzf", os.path.join(folder, archive), "-C", source + ".partial")
         os.rename(source + ".partial", source)
     return os.path.join(source, os.listdir(source)[0], "vendor", "llama.cpp")
 
@@ -64,8 +64,17 @@ def programs():
         root = unpack(folder)
         add_barrier(root)
         run("cmake", "-S", root, "-B", build, "-G", "Ninja", *OPTIONS)
-        run("ninja", "-C", build, *PROGRAMS)
+        run("ninja", "-C", build, "-j", os.environ.get("BULLA_JOBS") or str(os.cpu_count()), *PROGRAMS)
     return binaries
+
+
+def quantised(binaries, model, kind):
+    """The GGUF in another of the peer's formats, made once."""
+    target = os.path.join(cache_folder(), os.path.basename(model)[:-len(".gguf")] + "." + kind + ".gguf")
+    if not os.path.exists(target):
+        run(os.path.join(binaries, "llama-quantize"), "--allow-requantize", model, target + ".partial", kind)
+        os.rename(target + ".partial", target)
+    return target
 
 
 def describe(binaries):

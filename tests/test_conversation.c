@@ -85,6 +85,8 @@ static void converse(const char *chat_template, int family, uint64_t seed, int s
     conversation_begin(&keeping, &session);
     conversation_begin(&plain, &session);
     plain.keeps_sequence = 0;
+    plain.speculate = 0;
+    keeping.always_speculates = (int)(seed >> 2 & 1);
     keeping.sampling.temperature = plain.sampling.temperature = seed & 2 ? 1000000 : 0;
     for (int turn = 0; turn < 12; turn++) {
         check_turn(&keeping, &plain, totals);

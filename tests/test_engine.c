@@ -32,7 +32,9 @@ static uint32_t random_below(uint32_t n)
     return (uint32_t)((random_state * UINT64_C(0x2545F4914F6CDD1D)) >> 33) % n;
 }
 
-static void expect(const bulla_program *program, uint32_t length, uint32_t first_sampled, struct expected *expected)
+/* Random ids, the first `shared` of them those of `like`, and what comes of them. */
+static void expect_like(const bulla_program *program, uint32_t length, uint32_t first_sampled,
+                        const struct expected *like, uint32_t shared, struct expected *expected)
 {
     bulla_error error = {0};
     *expected = (struct expected){.length = length, .first_sampled = first_sampled};
@@ -40,13 +42,18 @@ static void expect(const bulla_program *program, uint32_t length, uint32_t first
     expected->logits = memory_alloc((size_t)(length - first_sampled) * program->vocabulary, sizeof(int32_t), &error);
     assert_non_null(expected->logits);
     for (uint32_t i = 0; i < length; i++)
-        expected->ids[i] = random_below(program->vocabulary);
+        expected->ids[i] = i < shared ? like->ids[i] : random_below(program->vocabulary);
     struct reference_run *run;
     assert_ok(reference_run_open(program, first_sampled, &run, &error), error);
     expected->code = reference_run_append(run, expected->ids, length, expected->logits, &error);
     assert_true(expected->code == BULLA_OK || expected->code == BULLA_E_RANGE);
     reference_run_range(run, &expected->range_position, &expected->range_operation);
     reference_run_close(run);
+}
+
+static void expect(const bulla_program *program, uint32_t length, uint32_t first_sampled, struct expected *expected)
+{
+    expect_like(program, length, first_sampled, NULL, 0, expected);
 }
 
 static void expected_free(struct expected *expected)
@@ -246,6 +253,64 @@ static void test_truncate(void **state)
     random_program_free(program);
 }
 
+/* A sequence that left a bound goes on from before that position, with other tokens, as if it had not. */
+static void check_after_range(const bulla_program *program, const struct expected *bad, const char *isa,
+                              uint32_t batch_rows)
+{
+    bulla_error error = {0};
+    uint32_t kept = random_below((uint32_t)bad->range_position + 1);
+    struct expected other;
+    expect_like(program, bad->length, 0, bad, kept, &other);
+    bulla_engine *engine = open_engine(program, isa, 1, batch_rows, 0);
+    bulla_sequence *sequence;
+    assert_ok(bulla_sequence_open(engine, 0, &sequence, &error), error);
+    int32_t *logits = memory_alloc((size_t)bad->length * program->vocabulary, sizeof *logits, &error);
+    assert_non_null(logits);
+    bulla_piece piece = piece_of(sequence, bad, bad->length, logits);
+    assert_ok(bulla_engine_step(engine, &piece, 1, &error), error);
+    assert_int_equal(piece.code, BULLA_E_RANGE);
+    assert_int_equal(piece.range_position, bad->range_position);
+    for (uint64_t p = 0; p < piece.range_position; p++)
+        compare_logits(bad, program->vocabulary, p, logits + p * program->vocabulary);
+    bulla_sequence_truncate(sequence, bad->range_position + 1);
+    assert_int_equal(bulla_engine_step(engine, &piece, 1, &error), BULLA_E_USAGE);
+    assert_non_null(strstr(error.text, "left a bound"));
+    bulla_error_clear(&error);
+    bulla_sequence_truncate(sequence, kept);
+    piece = piece_of(sequence, &other, other.length - kept, logits);
+    assert_ok(bulla_engine_step(engine, &piece, 1, &error), error);
+    assert_int_equal(piece.code, other.code);
+    assert_int_equal(piece.range_position, other.range_position);
+    assert_int_equal(piece.range_operation, other.range_operation);
+    for (uint64_t p = kept; p < (other.code ? other.range_position : other.length); p++)
+        compare_logits(&other, program->vocabulary, p, logits + (p - kept) * program->vocabulary);
+    bulla_engine_close(engine);
+    memory_free(logits);
+    expected_free(&other);
+}
+
+static void test_truncate_range(void **state)
+{
+    int checked = 0, recovered = 0;
+    for (int family = 0; family < RANDOM_FAMILIES; family++)
+        for (uint64_t seed = 1; seed <= (is_full() ? 40 : 8); seed++) {
+            bulla_error error = {0};
+            bulla_program *program;
+            struct expected bad;
+            assert_ok(random_program_new(seed, family, 1, &program, &error), error);
+            expect(program, 80, 0, &bad);
+            context_of_failure = random_family_name(family);
+            for (const char *const *isa = bulla_engine_isas(); *isa && bad.code == BULLA_E_RANGE; isa++, checked++) {
+                check_after_range(program, &bad, *isa, seed % 2 ? 64 : 7);
+                recovered += bad.range_position > 3;
+            }
+            expected_free(&bad);
+            random_program_free(program);
+        }
+    print_message("%d sequences went on after RANGE, %d of them behind position 3\n", checked, recovered);
+    assert_true(recovered > 10);
+}
+
 static void test_limits(void **state)
 {
     bulla_error error = {0};
@@ -348,9 +413,9 @@ static void test_isas(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_isas),   cmocka_unit_test(test_families), cmocka_unit_test(test_range),
-        cmocka_unit_test(test_long),   cmocka_unit_test(test_truncate), cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_isas),           cmocka_unit_test(test_families), cmocka_unit_test(test_range),
+        cmocka_unit_test(test_long),           cmocka_unit_test(test_truncate), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_truncate_range), cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

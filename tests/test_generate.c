@@ -195,6 +195,136 @@ static void answers(void **unused)
     assert_true(counts[GENERATE_STOP] > 5 && counts[GENERATE_LENGTH] > 5 && counts[GENERATE_RANGE] > 5);
 }
 
+/* --- with speculation and without --- */
+
+struct speculated {
+    uint64_t answers, proposed, accepted;
+    int finished[4], short_of_pages;
+};
+
+/* A prompt that mostly repeats itself, or a random one. */
+static void choose_prompt(uint32_t *prompt, size_t count, uint32_t vocabulary)
+{
+    uint32_t period = next_random(3) ? 1 + next_random(12) : 1000;
+    for (size_t i = 0; i < count; i++)
+        prompt[i] = i < period || next_random(20) == 0 ? next_random(vocabulary) : prompt[i - period];
+}
+
+/* An answer, with all that is heard of it. */
+struct outcome {
+    int code;
+    struct generate_result result;
+    struct heard heard;
+    uint64_t length; /* of the sequence */
+};
+
+static void run_answer(bulla_engine *engine, const bulla_model *model, const struct generate_request *request,
+                       const struct heard *cancel, uint32_t speculate, int always, struct outcome *outcome)
+{
+    bulla_error error = {0};
+    struct generate_request own = *request;
+    bulla_sequence *sequence;
+    *outcome = (struct outcome){.heard = *cancel};
+    own.context = &outcome->heard;
+    own.speculate = speculate;
+    own.always_speculates = always;
+    assert_ok(bulla_sequence_open(engine, request->prompt_count - 1, &sequence, &error), error);
+    outcome->code = generate(engine, model, sequence, &own, &outcome->result, &error);
+    outcome->length = bulla_sequence_length(sequence);
+    bulla_sequence_close(sequence);
+}
+
+static void assert_same_outcome(const struct outcome *with, const struct outcome *without)
+{
+    assert_int_equal(with->code, without->code);
+    assert_int_equal(with->heard.asked, without->heard.asked);
+    assert_int_equal(with->heard.count, without->heard.count);
+    assert_memory_equal(with->heard.tokens, without->heard.tokens, sizeof with->heard.tokens);
+    assert_int_equal(with->heard.text.length, without->heard.text.length);
+    if (with->heard.text.length)
+        assert_memory_equal(with->heard.text.data, without->heard.text.data, with->heard.text.length);
+    if (with->code != BULLA_OK)
+        return;
+    const struct generate_result *a = &with->result, *b = &without->result;
+    assert_int_equal(a->finish, b->finish);
+    assert_int_equal(a->token_count, b->token_count);
+    assert_memory_equal(a->tokens, b->tokens, a->token_count * sizeof *a->tokens);
+    assert_int_equal(a->range_position, b->range_position);
+    assert_int_equal(a->range_operation, b->range_operation);
+    assert_int_equal(a->rest_length, b->rest_length);
+    assert_memory_equal(a->rest, b->rest, a->rest_length);
+    assert_int_equal(a->prefill_tokens, b->prefill_tokens);
+    assert_true(a->finish == GENERATE_RANGE || with->length == without->length);
+    assert_true(b->proposed_tokens == 0 && a->accepted_tokens <= a->proposed_tokens);
+}
+
+static void outcome_free(struct outcome *outcome)
+{
+    generate_result_free(&outcome->result);
+    buffer_free(&outcome->heard.text);
+}
+
+static void check_speculation(bulla_engine *engine, const bulla_model *model, struct speculated *totals)
+{
+    const bulla_program *program = bulla_model_program(model);
+    uint32_t prompt[1000];
+    size_t count = next_random(24) ? 1 + next_random(80) : program->context - next_random(30);
+    choose_prompt(prompt, count, program->vocabulary);
+    struct generate_request request = {.prompt = prompt, .prompt_count = count, .max_tokens = 1 + next_random(MOST_TOKENS),
+                                       .on_token = hear, .is_cancelled = is_cancelled};
+    struct heard cancel = {.cancel_at = next_random(8) ? 0 : 1 + next_random(20),
+                           .cancel_asked = next_random(8) ? 0 : 1 + (int)next_random(20)};
+    choose_sampling(&request.sampling);
+    request.sampling.temperature /= 1 + next_random(4);
+    request.sampling.frequency = next_random(4) ? 0 : (int64_t)next_random(2000000) - 1000000;
+    struct outcome without, with;
+    run_answer(engine, model, &request, &cancel, 0, 0, &without);
+    for (int always = 0; always < 2; always++) {
+        run_answer(engine, model, &request, &cancel, 1 + next_random(SPECULATE_MOST), always, &with);
+        assert_same_outcome(&with, &without);
+        totals->answers++;
+        totals->proposed += with.result.proposed_tokens;
+        totals->accepted += with.result.accepted_tokens;
+        totals->short_of_pages += with.code == BULLA_E_LIMIT;
+        totals->finished[with.result.finish] += with.code == BULLA_OK;
+        outcome_free(&with);
+    }
+    outcome_free(&without);
+}
+
+/* On every instruction set that runs here; batches smaller than a step with its proposals; pools that run out of
+ * pages, for which an answer must not depend on what was only proposed. */
+static void speculation_changes_nothing(void **unused)
+{
+    static const uint32_t batches[] = {0, 3, 7};
+    struct speculated totals = {0};
+    for (int family = 0; family < RANDOM_FAMILIES; family++)
+        for (uint64_t seed = 1; seed <= test_count(2, 100); seed++) {
+            bulla_error error = {0};
+            bulla_model *model;
+            assert_ok(answer_model_open(seed, family, seed & 1, next_random(3) ? 0 : 9, "", &model, &error), error);
+            for (const char *const *isa = bulla_engine_isas(); *isa; isa++) {
+                bulla_engine *engine;
+                bulla_engine_options options = {.threads = 1 + next_random(8) / 7, .isa = *isa,
+                                                .batch_rows = batches[next_random(3)],
+                                                .pages = next_random(4) ? 0 : 1 + next_random(2)};
+                assert_ok(bulla_engine_open(model, &options, &engine, &error), error);
+                for (int i = 0; i < 16; i++)
+                    check_speculation(engine, model, &totals);
+                assert_int_equal(bulla_engine_pages_free(engine), bulla_engine_pages_total(engine));
+                bulla_engine_close(engine);
+            }
+            bulla_model_close(model);
+        }
+    print_message("%llu answers, %llu tokens proposed, %llu accepted; stop %d, length %d, range %d, cancelled %d times, "
+                  "%d short of pages\n", (unsigned long long)totals.answers, (unsigned long long)totals.proposed,
+                  (unsigned long long)totals.accepted, totals.finished[GENERATE_STOP], totals.finished[GENERATE_LENGTH],
+                  totals.finished[GENERATE_RANGE], totals.finished[GENERATE_CANCELLED], totals.short_of_pages);
+    for (int i = 0; i < 4; i++)
+        assert_true(totals.finished[i] > 20);
+    assert_true(totals.accepted > totals.answers / 2 && totals.accepted < totals.proposed && totals.short_of_pages > 20);
+}
+
 struct fixture {
     bulla_model *model;
     bulla_engine *engine;
@@ -286,6 +416,34 @@ static void cancelling(void **unused)
     tear_down(&fixture);
 }
 
+/* The answer is the same from a cached prefix, and another tenant's prompt is none. */
+static void cached_prefixes(void **unused)
+{
+    static const struct { const char *tenant; uint64_t computed; } turns[] = {
+        {"ada", 150}, {"ada", 22}, {"bob", 150}, {NULL, 150}, {"bob", 22}};
+    static const uint8_t salt[BULLA_PREFIX_SALT_BYTES] = {1};
+    struct fixture fixture;
+    struct generate_result results[5];
+    bulla_error error = {0};
+    set_up(&fixture);
+    bulla_engine_close(fixture.engine);
+    assert_ok(bulla_engine_open(fixture.model, &(bulla_engine_options){.threads = 1, .pages = 20, .prefix_salt = salt},
+                                &fixture.engine, &error), error);
+    fixture.request.prompt_count = 150;
+    fixture.request.max_tokens = 20;
+    for (int i = 0; i < 5; i++) {
+        fixture.request.tenant = turns[i].tenant;
+        assert_ok(generate(fixture.engine, fixture.model, NULL, &fixture.request, &results[i], &error), error);
+        assert_int_equal(results[i].prefill_tokens, turns[i].computed);
+        assert_int_equal(results[i].token_count, 20);
+        assert_memory_equal(results[i].tokens, results[0].tokens, 20 * sizeof *results[i].tokens);
+    }
+    for (int i = 0; i < 5; i++)
+        generate_result_free(&results[i]);
+    assert_int_equal(bulla_engine_pages_free(fixture.engine), 20);
+    tear_down(&fixture);
+}
+
 static void allocation_failures(void **unused)
 {
     struct fixture fixture;
@@ -312,8 +470,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers),
+        cmocka_unit_test(speculation_changes_nothing),
         cmocka_unit_test(limits),
         cmocka_unit_test(cancelling),
+        cmocka_unit_test(cached_prefixes),
         cmocka_unit_test(allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

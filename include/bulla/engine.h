@@ -19,7 +19,7 @@
 typedef struct bulla_engine bulla_engine;
 typedef struct bulla_sequence bulla_sequence;
 
-enum { BULLA_PAGE_POSITIONS = 64 };
+enum { BULLA_PAGE_POSITIONS = 64, BULLA_PREFIX_SALT_BYTES = 32 };
 
 typedef struct bulla_engine_options {
     unsigned threads;       /* 0: one a core */
@@ -27,6 +27,8 @@ typedef struct bulla_engine_options {
     uint64_t pages;         /* KV pages in the pool; 0: enough for one sequence of the model's full context */
     uint32_t batch_rows;    /* most positions computed together, 0: 256 */
     int shuffle_pages;      /* tests: hand pages out in a scattered order */
+    const uint8_t *prefix_salt; /* [BULLA_PREFIX_SALT_BYTES], secret and random, copied: what the prefix cache's keys
+                                   start from. NULL: no prefix cache */
 } bulla_engine_options;
 
 /* `model` must outlive the engine. */
@@ -36,6 +38,7 @@ void bulla_engine_close(bulla_engine *engine); /* all its sequences are gone wit
 
 const char *bulla_engine_isa(const bulla_engine *engine);     /* the kernels in use: "vnni", ... */
 unsigned bulla_engine_threads(const bulla_engine *engine);
+/* Pages that sequences can still take: also those that only the prefix cache holds. */
 uint64_t bulla_engine_pages_free(const bulla_engine *engine);
 uint64_t bulla_engine_pages_total(const bulla_engine *engine);
 
@@ -48,11 +51,29 @@ int bulla_engine_isa_available(const char *isa, char *reason, size_t reason_size
  * first be sampled (the last prompt token's position): values that can't reach
  * it are not evaluated, so cannot raise RANGE (docs/canonical.md). */
 int bulla_sequence_open(bulla_engine *engine, uint64_t first_sampled, bulla_sequence **sequence, bulla_error *error);
+/* The same for a prompt whose beginning may be in the prefix cache already: the
+ * sequence starts with the full pages that it shares with earlier sequences of
+ * this tenant, and its own full pages can be shared by later ones. Its length
+ * says how many positions are there: a multiple of 64, at most first_sampled and
+ * at most `count`; the first piece starts with ids[length]. No bit and no RANGE
+ * depends on it. `tenant` NULL, or an engine without a prefix cache: a new empty
+ * sequence that shares nothing. */
+int bulla_sequence_open_prefix(bulla_engine *engine, uint64_t first_sampled, const char *tenant, const uint32_t *ids,
+                               size_t count, bulla_sequence **sequence, bulla_error *error);
 void bulla_sequence_close(bulla_sequence *sequence); /* returns its pages; NULL is fine */
 uint64_t bulla_sequence_length(const bulla_sequence *sequence); /* positions computed so far */
-/* Forgets positions from `length` on (length <= current). Speculation and edits
- * of a conversation use it. */
+/* Forgets positions from `length` on (length <= current), and with them a RANGE
+ * that was raised there. Speculation and edits of a conversation use it. */
 void bulla_sequence_truncate(bulla_sequence *sequence, uint64_t length);
+
+/* What the prefix cache did since the engine was opened. */
+typedef struct bulla_prefix_counters {
+    uint64_t positions_queried; /* of prompts that were looked up */
+    uint64_t positions_reused;  /* of these, found */
+    uint64_t hits, misses;      /* look-ups that found a page or more, and none */
+    uint64_t evictions;         /* pages given up because a sequence needed one */
+} bulla_prefix_counters;
+void bulla_engine_prefix_counters(const bulla_engine *engine, bulla_prefix_counters *counters);
 
 /* One piece of a step. */
 typedef struct bulla_piece {
@@ -71,7 +92,9 @@ typedef struct bulla_piece {
  * ids: the engine cuts them into batches of batch_rows. Returns BULLA_OK when
  * every piece was handled (look at each piece's code); otherwise nothing
  * changed: no free page (BULLA_E_LIMIT), a context that is full (BULLA_E_LIMIT),
- * an id too large (BULLA_E_USAGE). After RANGE a sequence can only be closed. */
+ * an id too large (BULLA_E_USAGE). After RANGE the logits of positions below
+ * range_position are right, and the sequence can only be closed, or truncated to
+ * range_position or less and then continued. */
 int bulla_engine_step(bulla_engine *engine, bulla_piece *pieces, size_t count, bulla_error *error);
 
 #endif

@@ -13,9 +13,12 @@
 
 #include "base/memory.h"
 
-/* Waiting spins for some 30 microseconds before it sleeps, hardly at all where
- * threads share cores. */
-enum { SPINS = 600, SPINS_CROWDED = 20, MAX_THREADS = 256, CACHE_LINE = 64 };
+/* Waiting spins for some microseconds, then offers its core to whoever can use it for
+ * about a millisecond, then sleeps. A sleeper takes so long to wake on a virtual machine
+ * that it comes late to the next barrier too, and all would sleep at every one from then
+ * on; a thread that only spins takes the time of the one it waits for where something else
+ * runs on the other core. */
+enum { SPINS = 120, SPINS_CROWDED = 20, YIELDS = 1000, MAX_THREADS = 256, CACHE_LINE = 64 };
 
 /* A word that is waited on: `value` changes, `sleepers` says whether to wake. */
 struct gate {
@@ -55,11 +58,14 @@ static void relax(void)
 static unsigned gate_wait(struct gate *gate, unsigned old, int spins)
 {
     unsigned now;
-    for (int i = 0; i < spins; i++) {
+    for (int i = 0; i < spins + YIELDS; i++) {
         now = atomic_load_explicit(&gate->value, memory_order_acquire);
         if (now != old)
             return now;
-        relax();
+        if (i < spins)
+            relax();
+        else
+            sched_yield();
     }
     atomic_fetch_add(&gate->sleepers, 1);
     while ((now = atomic_load(&gate->value)) == old)

@@ -1,7 +1,8 @@
 /* A team of threads that run one function together, and a barrier inside it.
  *
- * Waiting spins briefly and then sleeps (futex), so that handing over costs well
- * under a microsecond on idle cores and a busy core does not stall the others.
+ * Waiting spins briefly, yields its core for a while and then sleeps (futex), so that
+ * handing over costs about a microsecond on idle cores and a busy core does not stall
+ * the others.
  * The caller is thread 0. */
 #ifndef BASE_THREADS_H
 #define BASE_THREADS_H

@@ -12,7 +12,8 @@ void answer_options_defaults(struct answer_options *options)
                                        .repetition = sampling.repetition,
                                        .presence = (uint64_t)sampling.presence,
                                        .frequency = (uint64_t)sampling.frequency,
-                                       .seed = sampling.seed};
+                                       .seed = sampling.seed,
+                                       .speculate = SPECULATE_MOST};
 }
 
 void answer_options_sampling(const struct answer_options *options, bulla_sampling *sampling)

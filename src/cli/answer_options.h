@@ -7,10 +7,12 @@
 
 #include "bulla/sampler.h"
 #include "cli/options.h"
+#include "exec/speculate.h"
 
 /* As options_parse fills it; decimals in millionths. */
 struct answer_options {
-    uint64_t threads, max_tokens, temperature, top_p, top_k, min_p, repetition, presence, frequency, seed;
+    uint64_t threads, max_tokens, temperature, top_p, top_k, min_p, repetition, presence, frequency, seed,
+        speculate;
     const char *system;
 };
 
@@ -45,6 +47,9 @@ enum { ANSWER_MAX_TOKENS = 1024 };
      "subtract R for each time that the answer has a token; default 0", 0, 100000000},                               \
     {"seed", 's', OPTION_INTEGER, ANSWER_AT(owner, member, seed), "S",                                               \
      "what random draws follow from, a whole number below 2^64; default 0", 0, UINT64_MAX},                          \
+    {"speculate", 0, OPTION_INTEGER, ANSWER_AT(owner, member, speculate), "N",                                       \
+     "guess up to N tokens ahead where that saves time; default 15; 0: never. The answer does not depend on it", 0,  \
+     SPECULATE_MOST},                                                                                                \
     {"system", 0, OPTION_TEXT, ANSWER_AT(owner, member, system), "TEXT",                                             \
      "a system message before the conversation; default: none, but templates may write one", 0, 0},                  \
     {"threads", 0, OPTION_INTEGER, ANSWER_AT(owner, member, threads), "N",                                           \

@@ -9,6 +9,7 @@ void conversation_begin(struct conversation *conversation, const struct session 
     memset(conversation, 0, sizeof *conversation);
     conversation->session = session;
     conversation->keeps_sequence = 1;
+    conversation->speculate = SPECULATE_MOST;
     bulla_sampling_defaults(&conversation->sampling);
 }
 
@@ -154,6 +155,8 @@ static int generate_answer(struct conversation *conversation, const struct sessi
 {
     struct generate_request request = {.prompt = prompt->ids, .prompt_count = prompt->count,
                                        .max_tokens = conversation->max_tokens, .sampling = conversation->sampling,
+                                       .speculate = conversation->speculate,
+                                       .always_speculates = conversation->always_speculates,
                                        .on_token = take_token, .is_cancelled = is_cancelled, .context = answer};
     int code = prepare_sequence(conversation, prompt, error);
     int is_fresh = code == BULLA_OK && bulla_sequence_length(conversation->sequence) == 0;

@@ -16,6 +16,8 @@ struct conversation {
     const struct session *session;
     bulla_sampling sampling;
     uint64_t max_tokens;
+    uint32_t speculate;    /* struct generate_request's */
+    int always_speculates; /* too */
     int keeps_sequence; /* 0: every turn is computed from its first token, for tests */
 
     char *system; /* NULL: none */

@@ -7,6 +7,7 @@
 #include "base/buffer.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "cli/bench_profile.h"
 #include "cli/output.h"
 #include "cli/session.h"
 #include "cli/verb.h"
@@ -15,7 +16,7 @@ enum { REPETITIONS_MAX = 1000, STREAMS_MAX = 4096 };
 
 struct bench_options {
     uint64_t threads, prefill, decode, depth, streams, repetitions;
-    int json;
+    int profile, json;
 };
 
 static const struct option_spec options[] = {
@@ -31,6 +32,8 @@ static const struct option_spec options[] = {
      "sequences decoded together; the speed is of all of them; default 1", 1, STREAMS_MAX},
     {"repetitions", 'r', OPTION_INTEGER, offsetof(struct bench_options, repetitions), "R",
      "measurements, of which the median is given; default 5", 1, REPETITIONS_MAX},
+    {"profile", 0, OPTION_FLAG, offsetof(struct bench_options, profile), NULL,
+     "say what each stage took, and what it would take at best on this machine", 0, 0},
     {"json", 0, OPTION_FLAG, offsetof(struct bench_options, json), NULL, "print JSON", 0, 0},
 };
 
@@ -43,6 +46,8 @@ struct bench {
     bulla_sequence **sequences; /* [streams] */
     bulla_piece *pieces;        /* [streams] */
     double *prefill, *decode;   /* tokens a second, [repetitions] */
+    struct bounds bounds;       /* with --profile */
+    struct bench_phase prefill_phase, decode_phase;
 };
 
 static uint64_t larger(uint64_t a, uint64_t b)
@@ -71,6 +76,25 @@ static int step(struct bench *bench, size_t count, bulla_error *error)
     return code;
 }
 
+/* Starts the clock, and counts into the phase's profile where there is one. */
+static double begin(struct bench *bench, const struct bench_phase *phase)
+{
+    profile_attach(bench->session.engine, phase->profile);
+    return output_clock();
+}
+
+/* Tokens a second since `start`. */
+static double end(struct bench *bench, struct bench_phase *phase, double start, uint64_t tokens)
+{
+    double seconds = output_clock() - start;
+    profile_attach(bench->session.engine, NULL);
+    if (phase->profile) {
+        phase->seconds += seconds;
+        phase->tokens += tokens;
+    }
+    return (double)tokens / seconds;
+}
+
 static int measure_prefill(struct bench *bench, double *speed, bulla_error *error)
 {
     uint32_t count = (uint32_t)bench->chosen->prefill;
@@ -79,9 +103,9 @@ static int measure_prefill(struct bench *bench, double *speed, bulla_error *erro
         return code;
     bench->pieces[0] = (bulla_piece){.sequence = bench->sequences[0], .ids = bench->ids, .count = count,
                                      .logits_from = count - 1, .logits = bench->logits};
-    double start = output_clock();
+    double start = begin(bench, &bench->prefill_phase);
     code = step(bench, 1, error);
-    *speed = count / (output_clock() - start);
+    *speed = end(bench, &bench->prefill_phase, start, count);
     bulla_sequence_close(bench->sequences[0]);
     bench->sequences[0] = NULL;
     return code;
@@ -115,10 +139,10 @@ static int decode(struct bench *bench, bulla_error *error)
 static int measure_decode(struct bench *bench, double *speed, bulla_error *error)
 {
     int code = open_streams(bench, error);
-    double start = output_clock();
+    double start = begin(bench, &bench->decode_phase);
     if (code == BULLA_OK)
         code = decode(bench, error);
-    *speed = (double)(bench->chosen->decode * bench->chosen->streams) / (output_clock() - start);
+    *speed = end(bench, &bench->decode_phase, start, bench->chosen->decode * bench->chosen->streams);
     for (uint64_t i = 0; i < bench->chosen->streams; i++) {
         bulla_sequence_close(bench->sequences[i]);
         bench->sequences[i] = NULL;
@@ -132,12 +156,15 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Measures once for warmth and then `repetitions` times; sorts what was found. */
+/* Measures once for warmth and then `repetitions` times; sorts what was found. With --profile these are
+ * counted into `phase`, of which the engine sees `rows` positions together. */
 static int measure(struct bench *bench, int (*once)(struct bench *, double *, bulla_error *), double *speeds,
-                   bulla_error *error)
+                   struct bench_phase *phase, uint64_t rows, bulla_error *error)
 {
     uint64_t count = bench->chosen->repetitions;
     int code = once(bench, &speeds[0], error);
+    if (code == BULLA_OK && bench->chosen->profile)
+        code = bench_phase_open(bench->session.engine, rows, phase, error);
     for (uint64_t i = 0; i < count && code == BULLA_OK; i++)
         code = once(bench, &speeds[i], error);
     qsort(speeds, count, sizeof *speeds, compare);
@@ -189,24 +216,49 @@ static void print_speeds(const char *name, const double *speeds, uint64_t tokens
            speeds[repetitions - 1]);
 }
 
-static void print_json(const struct bench *bench, const char *path)
+static int print_json(const struct bench *bench, const char *path, bulla_error *error)
 {
     const struct bench_options *chosen = bench->chosen;
-    struct buffer name = {0};
+    struct buffer name = {0}, profile = {0};
     json_write_string(&name, path, strlen(path));
-    printf("{\"model\":%s,\"isa\":\"%s\",\"threads\":%u,\"load_seconds\":%.3f",
-           name.error.code == BULLA_OK ? (const char *)name.data : "null", bulla_engine_isa(bench->session.engine),
+    if (chosen->profile)
+        bench_profile_json(&profile, &bench->bounds, &bench->prefill_phase, &bench->decode_phase);
+    if (name.error.code != BULLA_OK || profile.error.code != BULLA_OK) {
+        buffer_free(&name);
+        buffer_free(&profile);
+        return bulla_fail(error, BULLA_E_MEMORY, "out of memory for what was measured");
+    }
+    printf("{\"model\":%s,\"isa\":\"%s\",\"threads\":%u,\"load_seconds\":%.3f", (const char *)name.data,
+           bulla_engine_isa(bench->session.engine),
            bulla_engine_threads(bench->session.engine), bench->session.load_seconds);
     printf(",\"prefill\":%llu,\"decode\":%llu,\"depth\":%llu,\"streams\":%llu,\"repetitions\":%llu",
            (unsigned long long)chosen->prefill, (unsigned long long)chosen->decode, (unsigned long long)chosen->depth,
            (unsigned long long)chosen->streams, (unsigned long long)chosen->repetitions);
     print_speeds("prefill", bench->prefill, chosen->prefill, chosen->repetitions);
     print_speeds("decode", bench->decode, chosen->decode, chosen->repetitions);
+    if (chosen->profile)
+        printf(",\"profile\":%s", (const char *)profile.data);
     printf("}\n");
     buffer_free(&name);
+    buffer_free(&profile);
+    return BULLA_OK;
 }
 
-static void print_lines(const struct bench *bench)
+static int print_tables(const struct bench *bench, bulla_error *error)
+{
+    struct buffer out = {0};
+    if (bench->prefill_phase.profile)
+        bench_profile_table(&out, "prefill", &bench->bounds, &bench->prefill_phase);
+    if (bench->decode_phase.profile)
+        bench_profile_table(&out, "decode", &bench->bounds, &bench->decode_phase);
+    int code = out.error.code == BULLA_OK ? BULLA_OK : bulla_fail(error, BULLA_E_MEMORY, "%s", out.error.text);
+    if (code == BULLA_OK)
+        output_text(stdout, (const char *)out.data, out.length);
+    buffer_free(&out);
+    return code;
+}
+
+static int print_lines(const struct bench *bench, bulla_error *error)
 {
     const struct bench_options *chosen = bench->chosen;
     uint64_t last = chosen->repetitions - 1;
@@ -221,6 +273,7 @@ static void print_lines(const struct bench *bench)
                median(bench->decode, last + 1), bench->decode[0], bench->decode[last],
                (unsigned long long)chosen->streams, (unsigned long long)chosen->decode,
                (unsigned long long)chosen->depth);
+    return chosen->profile ? print_tables(bench, error) : BULLA_OK;
 }
 
 static int measure_all(struct bench *bench, bulla_error *error)
@@ -230,10 +283,12 @@ static int measure_all(struct bench *bench, bulla_error *error)
     int code = check_lengths(bench->chosen, program->context, error);
     if (code == BULLA_OK)
         code = allocate(bench, error);
+    if (code == BULLA_OK && bench->chosen->profile)
+        code = bounds_measure_reading(bench->session.engine, &bench->bounds, error);
     if (code == BULLA_OK && bench->chosen->prefill)
-        code = measure(bench, measure_prefill, bench->prefill, error);
+        code = measure(bench, measure_prefill, bench->prefill, &bench->prefill_phase, bench->chosen->prefill, error);
     if (code == BULLA_OK && bench->chosen->decode)
-        code = measure(bench, measure_decode, bench->decode, error);
+        code = measure(bench, measure_decode, bench->decode, &bench->decode_phase, bench->chosen->streams, error);
     return code;
 }
 
@@ -245,15 +300,17 @@ static int run(const struct verb *verb, int argc, char **argv, bulla_error *erro
     int code = verb_parse(verb, argc, argv, &chosen, &others, error);
     if (code != BULLA_OK)
         return code;
+    if (chosen.profile && chosen.prefill == 0 && chosen.decode == 0)
+        return bulla_fail(error, BULLA_E_USAGE, "--profile: --prefill and --decode are both 0, expected one to measure");
     bulla_engine_options engine = {.threads = (unsigned)chosen.threads};
     engine.pages = larger(pages(chosen.prefill), chosen.streams * pages(chosen.depth + chosen.decode));
     code = session_open(argv[0], &engine, &bench.session, error);
     if (code == BULLA_OK)
         code = measure_all(&bench, error);
-    if (code == BULLA_OK && chosen.json)
-        print_json(&bench, argv[0]);
-    else if (code == BULLA_OK)
-        print_lines(&bench);
+    if (code == BULLA_OK)
+        code = chosen.json ? print_json(&bench, argv[0], error) : print_lines(&bench, error);
+    bench_phase_close(&bench.prefill_phase);
+    bench_phase_close(&bench.decode_phase);
     session_close(&bench.session);
     memory_free(bench.ids);
     memory_free(bench.logits);
@@ -269,7 +326,8 @@ const struct verb verb_bench = {
     .summary = "measure tokens a second",
     .arguments = "FILE",
     .details = "FILE as for `bulla run`. Measures the engine alone, without tokenizer and sampler, on random tokens:\n"
-               "evaluating a prompt (prefill), and one token after another (decode).",
+               "evaluating a prompt (prefill), and one token after another (decode). With --profile it first\n"
+               "measures how fast this machine reads memory (1 GiB of it) and multiplies.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .minimum_arguments = 1,

@@ -308,6 +308,7 @@ static int run(const struct verb *verb, int argc, char **argv, bulla_error *erro
     if (code == BULLA_OK) {
         conversation_begin(&chat.conversation, &chat.session);
         chat.conversation.max_tokens = chat.options.max_tokens;
+        chat.conversation.speculate = (uint32_t)chat.options.speculate;
         answer_options_sampling(&chat.options, &chat.conversation.sampling);
         chat.is_interactive = terminal_is_there();
         const char *system = chat.options.system ? chat.options.system : "";

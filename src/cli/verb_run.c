@@ -12,7 +12,7 @@
 
 struct run_options {
     struct answer_options answer;
-    int raw, ids;
+    int raw, ids, timing;
 };
 
 static const struct option_spec options[] = {
@@ -21,6 +21,8 @@ static const struct option_spec options[] = {
      "the question is the prompt itself, without the chat template: the model continues it", 0, 0},
     {"ids", 0, OPTION_FLAG, offsetof(struct run_options, ids), NULL,
      "print the token ids of prompt and output and how the answer ended, as JSON, instead of its text", 0, 0},
+    {"timing", 0, OPTION_FLAG, offsetof(struct run_options, timing), NULL,
+     "say on standard error how long prompt and answer took, and what guessing ahead came to", 0, 0},
 };
 
 /* The question from the command line, or all of standard input. */
@@ -82,6 +84,14 @@ static void print_ids(const struct session_prompt *prompt, const struct generate
     printf("}\n");
 }
 
+static void print_timing(const struct generate_result *result)
+{
+    fprintf(stderr, "(prompt: %llu tokens in %.3f s; answer: %zu tokens in %.3f s; %llu of %llu guesses were right)\n",
+            (unsigned long long)result->prefill_tokens, result->prefill_seconds, result->token_count,
+            result->decode_seconds, (unsigned long long)result->accepted_tokens,
+            (unsigned long long)result->proposed_tokens);
+}
+
 /* Ends the text; says why an answer is not whole. */
 static int close_answer(const struct generate_request *request, const struct generate_result *result,
                         bulla_error *error)
@@ -109,6 +119,7 @@ static int answer(const struct session *session, const struct run_options *chose
     if (code == BULLA_OK) {
         struct generate_request request = {.prompt = prompt.ids, .prompt_count = prompt.count,
                                            .max_tokens = chosen->answer.max_tokens,
+                                           .speculate = (uint32_t)chosen->answer.speculate,
                                            .on_token = chosen->ids ? NULL : print_token};
         answer_options_sampling(&chosen->answer, &request.sampling);
         code = generate(session->engine, session->model, NULL, &request, &result, error);
@@ -116,6 +127,8 @@ static int answer(const struct session *session, const struct run_options *chose
             print_ids(&prompt, &result);
         else if (code == BULLA_OK)
             code = close_answer(&request, &result, error);
+        if (code == BULLA_OK && chosen->timing)
+            print_timing(&result);
     }
     generate_result_free(&result);
     session_prompt_free(&prompt);

@@ -18,7 +18,11 @@ struct generation {
     const bulla_tokenizer *tokenizer;
     bulla_sequence *sequence;
     bulla_sampler *sampler;
-    int32_t *logits; /* [vocabulary] */
+    int32_t *logits; /* [1 + proposals][vocabulary] */
+    bulla_piece piece; /* of the last step */
+    uint32_t rows;     /* of its logits, less those that a RANGE spoilt */
+    uint32_t step_ids[1 + SPECULATE_MOST];
+    struct speculation speculation;
     const struct generate_request *request;
     struct generate_result *result;
     struct buffer tokens; /* u32 each */
@@ -72,21 +76,34 @@ static int is_cancelled(const struct generate_request *request)
     return request->is_cancelled && request->is_cancelled(request->context);
 }
 
-/* Runs ids[0..count), with the logits of the last one where `wanted`. */
-static int evaluate(struct generation *generation, const uint32_t *ids, uint32_t count, int wanted, bulla_error *error)
+/* The answer ends because a bound was left at a position that is part of it. */
+static void finish_range(struct generation *generation, uint64_t position, uint32_t operation)
 {
-    bulla_piece piece = {.sequence = generation->sequence, .ids = ids, .count = count,
-                         .logits_from = wanted ? count - 1 : count, .logits = generation->logits};
-    int code = bulla_engine_step(generation->engine, &piece, 1, error);
+    generation->result->range_position = position;
+    generation->result->range_operation = operation;
+    finish(generation, GENERATE_RANGE);
+}
+
+/* Runs the ids, with the logits of those from `logits_from` on. A RANGE behind the first of these is at a position that
+ * need not become part of the answer: it only cuts the rows. */
+static int evaluate(struct generation *generation, const uint32_t *ids, uint32_t count, uint32_t logits_from,
+                    bulla_error *error)
+{
+    uint64_t first = bulla_sequence_length(generation->sequence) + logits_from;
+    bulla_piece *piece = &generation->piece;
+    *piece = (bulla_piece){.sequence = generation->sequence, .ids = ids, .count = count, .logits_from = logits_from,
+                           .logits = generation->logits};
+    int code = bulla_engine_step(generation->engine, piece, 1, error);
     if (code != BULLA_OK)
         return code;
-    if (piece.code == BULLA_E_RANGE) {
-        generation->result->range_position = piece.range_position;
-        generation->result->range_operation = piece.range_operation;
-        finish(generation, GENERATE_RANGE);
-    } else if (piece.code != BULLA_OK) {
-        return bulla_fail(error, piece.code, "the engine could not compute tokens of this sequence");
-    }
+    generation->rows = count - logits_from;
+    if (piece->code == BULLA_OK)
+        return BULLA_OK;
+    if (piece->code != BULLA_E_RANGE)
+        return bulla_fail(error, piece->code, "the engine could not compute tokens of this sequence");
+    generation->rows = piece->range_position > first ? (uint32_t)(piece->range_position - first) : 0;
+    if (generation->rows == 0)
+        finish_range(generation, piece->range_position, piece->range_operation);
     return BULLA_OK;
 }
 
@@ -104,7 +121,7 @@ static int prefill(struct generation *generation, bulla_error *error)
         }
         uint64_t left = request->prompt_count - at;
         uint32_t count = left > CHUNK_TOKENS ? CHUNK_TOKENS : (uint32_t)left;
-        int code = evaluate(generation, request->prompt + at, count, count == left, error);
+        int code = evaluate(generation, request->prompt + at, count, count == left ? count - 1 : count, error);
         if (code != BULLA_OK)
             return code;
         at += count;
@@ -138,43 +155,91 @@ static int deliver(struct generation *generation, uint32_t token, bulla_error *e
     return BULLA_OK;
 }
 
-/* Draws the next token from the logits and, unless the answer ends there, computes its position. */
-static int decode(struct generation *generation, bulla_error *error)
+/* Draws the next token from the logits of a row and hands it out, unless the answer ends before it. */
+static int draw(struct generation *generation, uint32_t row, uint32_t *token, bulla_error *error)
 {
     const struct generate_request *request = generation->request;
     const uint32_t *tokens = (const uint32_t *)(const void *)generation->tokens.data;
+    const bulla_program *program = generation->program;
     size_t count = generation->result->token_count;
-    uint32_t token;
     bulla_error own = {0};
-    int code = bulla_sampler_draw(generation->sampler, &request->sampling, generation->logits,
-                                  generation->program->logits_F, request->prompt, request->prompt_count, tokens, count,
-                                  NULL, request->prompt_count + count, &token, &own);
+    int code = bulla_sampler_draw(generation->sampler, &request->sampling,
+                                  generation->logits + (size_t)row * program->vocabulary, program->logits_F,
+                                  request->prompt, request->prompt_count, tokens, count, NULL,
+                                  request->prompt_count + count, token, &own);
     if (code == BULLA_E_RANGE) {
-        generation->result->range_position = request->prompt_count + count - 1;
-        generation->result->range_operation = generation->program->operation_count;
-        finish(generation, GENERATE_RANGE);
+        finish_range(generation, request->prompt_count + count - 1, program->operation_count);
         return BULLA_OK;
     }
     if (code != BULLA_OK)
         return bulla_fail(error, code, "%s", own.text);
-    if (bulla_tokenizer_is_end(generation->tokenizer, token)) {
+    if (bulla_tokenizer_is_end(generation->tokenizer, *token)) {
         finish(generation, GENERATE_STOP);
         return BULLA_OK;
     }
-    code = deliver(generation, token, error);
-    if (code != BULLA_OK || generation->finished)
-        return code;
-    if (is_cancelled(request)) {
+    speculation_drawn(&generation->speculation, *token);
+    code = deliver(generation, *token, error);
+    if (code == BULLA_OK && !generation->finished && is_cancelled(request))
         finish(generation, GENERATE_CANCELLED);
-        return BULLA_OK;
+    return code;
+}
+
+/* Computes the position of the latest token, and those of tokens proposed after it. */
+static int step(struct generation *generation, uint32_t token, bulla_error *error)
+{
+    uint32_t *ids = generation->step_ids;
+    uint64_t left = generation->limit - generation->result->token_count;
+    ids[0] = token;
+    uint32_t proposed = speculation_propose(&generation->speculation, left - 1, ids + 1);
+    for (uint32_t i = 0; i < proposed; i++) /* nothing follows an end */
+        if (bulla_tokenizer_is_end(generation->tokenizer, ids[1 + i]))
+            proposed = i;
+    double start = seconds_now();
+    bulla_error own = {0};
+    int code = evaluate(generation, ids, 1 + proposed, 0, &own);
+    if (code == BULLA_E_LIMIT && proposed) { /* of pages there may be enough for the token alone */
+        proposed = 0;
+        bulla_error_clear(&own);
+        code = evaluate(generation, ids, 1, 0, &own);
     }
-    return evaluate(generation, &token, 1, 1, error);
+    if (code != BULLA_OK)
+        return bulla_fail(error, code, "%s", own.text);
+    generation->result->proposed_tokens += proposed;
+    speculation_took(&generation->speculation, 1 + proposed, seconds_now() - start);
+    return BULLA_OK;
+}
+
+/* Draws from the rows of the last step as long as the tokens are those that the step went on with; then makes the next
+ * step, unless the answer ends there. */
+static int decode(struct generation *generation, bulla_error *error)
+{
+    struct generate_result *result = generation->result;
+    const bulla_piece *piece = &generation->piece;
+    for (uint32_t row = 0;; row++) {
+        uint32_t token, next = piece->logits_from + row + 1;
+        uint64_t kept = generation->request->prompt_count + result->token_count;
+        int code = draw(generation, row, &token, error);
+        if (code != BULLA_OK)
+            return code;
+        int is_accepted = !generation->finished && next < piece->count && piece->ids[next] == token;
+        result->accepted_tokens += (uint64_t)is_accepted;
+        if (is_accepted && row + 1 < generation->rows)
+            continue;
+        if (is_accepted) { /* and with it the position that left a bound */
+            finish_range(generation, piece->range_position, piece->range_operation);
+            return BULLA_OK;
+        }
+        bulla_sequence_truncate(generation->sequence, kept);
+        return generation->finished ? BULLA_OK : step(generation, token, error);
+    }
 }
 
 static int run(struct generation *generation, bulla_error *error)
 {
     struct generate_result *result = generation->result;
     double start = seconds_now();
+    for (size_t i = 0; i < generation->request->prompt_count; i++)
+        speculation_prompt(&generation->speculation, generation->request->prompt[i]);
     int code = prefill(generation, error);
     double middle = seconds_now();
     while (code == BULLA_OK && !generation->finished)
@@ -216,10 +281,16 @@ int generate(bulla_engine *engine, const bulla_model *model, bulla_sequence *seq
     code = bulla_sampler_open(program->vocabulary, program->data[TABLE_EXP24], &generation.sampler, error);
     if (code != BULLA_OK)
         return code;
-    generation.logits = memory_alloc(program->vocabulary, sizeof *generation.logits, error);
-    code = generation.logits ? BULLA_OK : BULLA_E_MEMORY;
+    code = speculation_open(&generation.speculation, request->prompt_count + (size_t)generation.limit,
+                            request->speculate, request->always_speculates, error);
+    if (code == BULLA_OK)
+        generation.logits = memory_alloc((size_t)program->vocabulary * (1 + generation.speculation.most),
+                                         sizeof *generation.logits, error);
+    if (code == BULLA_OK && !generation.logits)
+        code = BULLA_E_MEMORY;
     if (code == BULLA_OK && !sequence)
-        code = bulla_sequence_open(engine, request->prompt_count - 1, &generation.sequence, error);
+        code = bulla_sequence_open_prefix(engine, request->prompt_count - 1, request->tenant, request->prompt,
+                                          request->prompt_count, &generation.sequence, error);
     if (code == BULLA_OK)
         code = run(&generation, error);
     if (code == BULLA_OK)
@@ -227,6 +298,7 @@ int generate(bulla_engine *engine, const bulla_model *model, bulla_sequence *seq
     if (!sequence)
         bulla_sequence_close(generation.sequence);
     bulla_sampler_close(generation.sampler);
+    speculation_close(&generation.speculation);
     memory_free(generation.logits);
     buffer_free(&generation.tokens);
     buffer_free(&generation.text);

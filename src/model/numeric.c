@@ -4,25 +4,26 @@
 
 /* One body, compiled for several instruction sets; the widest that runs here is
  * taken. Inlining a plain body into a function of a wider target is what makes
- * the compiler vectorise it for that target. */
+ * the compiler vectorise it for that target. `wide_body` is the one for 32 wide
+ * registers: the same arithmetic in other pieces. */
 #if defined(__x86_64__)
 #if defined(__clang__) /* takes the width of the vectors as written */
 #define WIDE_TARGET "avx512f,avx512bw,avx512vl,avx512dq"
 #else
 #define WIDE_TARGET "avx512f,avx512bw,avx512vl,avx512dq,prefer-vector-width=512"
 #endif
-#define FOR_EACH_TARGET(name, parameters, arguments)                                                           \
+#define FOR_EACH_TARGET(name, wide_body, body, parameters, arguments)                                          \
     __attribute__((target(WIDE_TARGET))) static void name##_avx512 parameters                                  \
     {                                                                                                          \
-        name##_body arguments;                                                                                 \
+        wide_body arguments;                                                                                   \
     }                                                                                                          \
     __attribute__((target("avx2"))) static void name##_avx2 parameters                                         \
     {                                                                                                          \
-        name##_body arguments;                                                                                 \
+        body arguments;                                                                                        \
     }                                                                                                          \
     static void name##_plain parameters                                                                        \
     {                                                                                                          \
-        name##_body arguments;                                                                                 \
+        body arguments;                                                                                        \
     }                                                                                                          \
     static void name##_best parameters                                                                         \
     {                                                                                                          \
@@ -35,10 +36,10 @@
             name##_plain arguments;                                                                            \
     }
 #else
-#define FOR_EACH_TARGET(name, parameters, arguments)                                                           \
+#define FOR_EACH_TARGET(name, wide_body, body, parameters, arguments)                                          \
     static void name##_best parameters                                                                         \
     {                                                                                                          \
-        name##_body arguments;                                                                                 \
+        body arguments;                                                                                        \
     }
 #endif
 #define INLINE static inline __attribute__((always_inline))
@@ -66,7 +67,7 @@ INLINE void moment_tile_body(const int16_t *x, const int16_t *y, uint64_t stride
     }
 }
 
-FOR_EACH_TARGET(moment_tile,
+FOR_EACH_TARGET(moment_tile, moment_tile_body, moment_tile_body,
                 (const int16_t *x, const int16_t *y, uint64_t stride, uint64_t count,
                  int32_t result[MOMENT_TILE][MOMENT_TILE]),
                 (x, y, stride, count, result))
@@ -103,52 +104,57 @@ void numeric_add_moments(const int16_t *a, uint64_t stride, uint64_t count, uint
     thread_team_each(team, (n + MOMENT_TILE - 1) / MOMENT_TILE, moment_row, &job);
 }
 
-typedef double lanes __attribute__((vector_size(64), aligned(8)));
-enum { LANES = 8, PANEL_ROWS = 4, PANEL_COLUMNS = 16 };
+typedef double four_lanes __attribute__((vector_size(32), aligned(8)));
+typedef double eight_lanes __attribute__((vector_size(64), aligned(8)));
+enum { PANEL_ROWS = 4, PANEL_VECTORS = 2 };
 
-/* 4 rows x 16 columns held in registers while m runs. */
-INLINE void panel_tile(double *C, uint64_t ldc, const double *X, uint64_t ldx, const double *B, uint64_t ldb,
-                       uint32_t depth)
-{
-    lanes c[PANEL_ROWS][2];
-    for (int r = 0; r < PANEL_ROWS; r++)
-        for (int v = 0; v < 2; v++)
-            memcpy(&c[r][v], C + r * ldc + v * LANES, sizeof(lanes));
-    for (uint32_t m = 0; m < depth; m++) {
-        lanes b0, b1;
-        memcpy(&b0, B + m * ldb, sizeof b0);
-        memcpy(&b1, B + m * ldb + LANES, sizeof b1);
-        for (int r = 0; r < PANEL_ROWS; r++) {
-            double x = X[r * ldx + m];
-            c[r][0] = c[r][0] + x * b0;
-            c[r][1] = c[r][1] + x * b1;
-        }
+/* NAME_tile: 4 rows x 2 vectors held in registers while m runs. NAME: a panel by such tiles. */
+#define PANEL(name, lanes)                                                                                     \
+    INLINE void name##_tile(double *C, uint64_t ldc, const double *X, uint64_t ldx, const double *B,           \
+                            uint64_t ldb, uint32_t depth)                                                      \
+    {                                                                                                          \
+        enum { LANES = sizeof(lanes) / sizeof(double) };                                                       \
+        lanes c[PANEL_ROWS][PANEL_VECTORS];                                                                    \
+        for (int r = 0; r < PANEL_ROWS; r++)                                                                   \
+            for (int v = 0; v < PANEL_VECTORS; v++)                                                            \
+                memcpy(&c[r][v], C + r * ldc + v * LANES, sizeof(lanes));                                      \
+        for (uint32_t m = 0; m < depth; m++) {                                                                 \
+            lanes b0, b1;                                                                                      \
+            memcpy(&b0, B + m * ldb, sizeof b0);                                                               \
+            memcpy(&b1, B + m * ldb + LANES, sizeof b1);                                                       \
+            for (int r = 0; r < PANEL_ROWS; r++) {                                                             \
+                double x = X[r * ldx + m];                                                                     \
+                c[r][0] = c[r][0] + x * b0;                                                                    \
+                c[r][1] = c[r][1] + x * b1;                                                                    \
+            }                                                                                                  \
+        }                                                                                                      \
+        for (int r = 0; r < PANEL_ROWS; r++)                                                                   \
+            for (int v = 0; v < PANEL_VECTORS; v++)                                                            \
+                memcpy(C + r * ldc + v * LANES, &c[r][v], sizeof(lanes));                                      \
+    }                                                                                                          \
+    INLINE void name(double *C, uint64_t ldc, const double *X, uint64_t ldx, const double *B, uint64_t ldb,    \
+                     uint32_t rows, uint32_t columns, uint32_t depth)                                          \
+    {                                                                                                          \
+        enum { WIDTH = PANEL_VECTORS * sizeof(lanes) / sizeof(double) };                                       \
+        uint32_t k = 0;                                                                                        \
+        for (; k + WIDTH <= columns; k += WIDTH) {                                                             \
+            uint32_t r = 0;                                                                                    \
+            for (; r + PANEL_ROWS <= rows; r += PANEL_ROWS)                                                    \
+                name##_tile(C + r * ldc + k, ldc, X + r * ldx, ldx, B + k, ldb, depth);                        \
+            for (; r < rows; r++)                                                                              \
+                for (uint32_t m = 0; m < depth; m++)                                                           \
+                    for (uint32_t i = 0; i < WIDTH; i++)                                                       \
+                        C[r * ldc + k + i] += X[r * ldx + m] * B[m * ldb + k + i];                             \
+        }                                                                                                      \
+        for (uint32_t r = 0; r < rows && k < columns; r++)                                                     \
+            for (uint32_t m = 0; m < depth; m++)                                                               \
+                for (uint32_t i = k; i < columns; i++)                                                         \
+                    C[r * ldc + i] += X[r * ldx + m] * B[m * ldb + i];                                         \
     }
-    for (int r = 0; r < PANEL_ROWS; r++)
-        for (int v = 0; v < 2; v++)
-            memcpy(C + r * ldc + v * LANES, &c[r][v], sizeof(lanes));
-}
+PANEL(panel_body, four_lanes)
+PANEL(panel_wide, eight_lanes)
 
-INLINE void panel_body(double *C, uint64_t ldc, const double *X, uint64_t ldx, const double *B, uint64_t ldb,
-                       uint32_t rows, uint32_t columns, uint32_t depth)
-{
-    uint32_t k = 0;
-    for (; k + PANEL_COLUMNS <= columns; k += PANEL_COLUMNS) {
-        uint32_t r = 0;
-        for (; r + PANEL_ROWS <= rows; r += PANEL_ROWS)
-            panel_tile(C + r * ldc + k, ldc, X + r * ldx, ldx, B + k, ldb, depth);
-        for (; r < rows; r++)
-            for (uint32_t m = 0; m < depth; m++)
-                for (uint32_t i = 0; i < PANEL_COLUMNS; i++)
-                    C[r * ldc + k + i] += X[r * ldx + m] * B[m * ldb + k + i];
-    }
-    for (uint32_t r = 0; r < rows && k < columns; r++)
-        for (uint32_t m = 0; m < depth; m++)
-            for (uint32_t i = k; i < columns; i++)
-                C[r * ldc + i] += X[r * ldx + m] * B[m * ldb + i];
-}
-
-FOR_EACH_TARGET(panel,
+FOR_EACH_TARGET(panel, panel_wide, panel_body,
                 (double *C, uint64_t ldc, const double *X, uint64_t ldx, const double *B, uint64_t ldb, uint32_t rows,
                  uint32_t columns, uint32_t depth),
                 (C, ldc, X, ldx, B, ldb, rows, columns, depth))

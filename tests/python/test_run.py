@@ -2,8 +2,10 @@
 """The verbs that import, inspect, answer, tokenize and measure, from outside: what they print, the cache of imported
 models, and what they say of bad input, full disks and interrupts. On a model of a few hundred KB."""
 import json
+import math
 import os
 import pty
+import re
 import resource
 import select
 import shutil
@@ -76,6 +78,28 @@ def check_ids(checks, model, sampled):
     room = CONTEXT - len(whole["prompt"])
     checks.true(whole["finish"] == "stop" or (whole["finish"], len(whole["output"])) == ("length", room),
                 f"an answer of {len(whole['output'])} tokens that ends by {whole['finish']}; there is room for {room}")
+
+
+def check_speculation(checks, model):
+    """Guessing ahead changes nothing but the time, on prompts and answers that repeat themselves."""
+    proposed = 0
+    for options in ((), SAMPLED, ("--repetition-penalty", "1.2"), ("-t", "0.2", "--frequency-penalty", "0.1")):
+        arguments = ("run", model, "to be or not to be, to be or not to be, to be", "--max-tokens", "0", *options)
+        plain = bulla(*arguments, "--ids", "--speculate", "0")
+        checks.equal((plain[0], plain[2]), (DONE, ""), "--speculate 0")
+        for most in ("1", "3", "15"):
+            checks.equal(bulla(*arguments, "--ids", "--speculate", most), plain, f"--speculate {most} {options}")
+        status, output, errors = bulla(*arguments, "--timing")
+        checks.equal((status, output), (DONE, bulla(*arguments)[1]), "--timing changes nothing")
+        found = re.search(r"\(prompt: (\d+) tokens in .* s; answer: (\d+) tokens in .* s; (\d+) of (\d+) guesses", errors)
+        checks.true(found, f"--timing: {errors}")
+        answer = json.loads(plain[1])
+        checks.equal([int(found[1]), int(found[2])], [len(answer["prompt"]), len(answer["output"])], "--timing: tokens")
+        checks.true(int(found[3]) <= int(found[4]), f"--timing: guesses {errors}")
+        proposed += int(found[4])
+    checks.true(proposed > 0, "something was guessed")
+    checks.contains(bulla("run", model, "x", *TOKENS, "--timing", "--speculate", "0")[2], "0 of 0 guesses", "none")
+    check_refusal(checks, ("run", model, "x", "--speculate", "16"), ["--speculate", "from 0 to 15"], "too many", USAGE)
 
 
 def check_questions(checks, model):
@@ -389,6 +413,56 @@ def check_bench(checks, model):
     check_refusal(checks, ("bench", model, "--depth", "500", "--decode", "13"), ["513 tokens"], "too deep")
 
 
+def check_profile_phase(checks, program, phase, speeds, tokens, heads):
+    """One phase of a profile: its parts make up the whole, and its counts follow from the program's shapes. `heads` is
+    how many positions had logits."""
+    names = [stage["name"] for stage in phase["stages"]]
+    checks.equal((phase["tokens"], len(set(names))), (tokens, len(names)), f"tokens, and each stage once: {names}")
+    parts = [stage["seconds"] for stage in phase["stages"]] + [phase["between_seconds"]]
+    checks.true(min(parts) >= 0 and abs(sum(parts) - phase["seconds"]) < 1e-6, f"{parts} make {phase['seconds']}")
+    checks.true(speeds[0] - 0.01 <= tokens / phase["seconds"] <= speeds[1] + 0.01,
+                f"{tokens} in {phase['seconds']} s are in {speeds}")
+    elements = {tensor["name"]: math.prod(tensor["shape"]) for tensor in program["tensors"]}
+    everywhere = set()  # operations that later positions attend to; others are needed at those with logits alone
+    expected = 0
+    for index, operation in reversed(list(enumerate(program["operations"]))):
+        if index in everywhere:
+            everywhere.update(operation["inputs"])
+        elif operation["kind"] == "attend":
+            everywhere.update(operation["inputs"][1:])
+        if operation["kind"] == "linear":
+            expected += elements[operation["tensors"]["W"]] * (tokens if index in everywhere else heads)
+    checks.equal(sum(stage["multiply_adds"] for stage in phase["stages"] if stage["name"] != "attend()"), expected,
+                 "multiply-adds of linear operations")
+    for stage in phase["stages"]:
+        reads = stage["weight_bytes"] + stage["cache_bytes"]
+        checks.equal(stage["bound_by"] is None, reads + stage["multiply_adds"] == 0, f"a bound where is work: {stage}")
+        checks.equal(stage["seconds_at_best"] > 0, stage["calls"] > 0 and stage["bound_by"] is not None, f"{stage}")
+    attend = phase["stages"][names.index("attend()")]
+    checks.true(attend["cache_bytes"] > 0 == attend["weight_bytes"], f"attention reads the cache: {attend}")
+    checks.true(phase["multiply_adds_per_second_at_best"] > 0, "a bound for multiplying")
+
+
+def check_bench_profile(checks, model):
+    status, output, errors = bulla("bench", model, "--profile", "--json", "-p", "64", "-n", "8", "-r", "3", "--threads",
+                                   "2", "--depth", "5", "--streams", "2")
+    checks.equal((status, errors), (DONE, ""), "bench --profile")
+    found, program = json.loads(output), json.loads(bulla("inspect", model, "--program")[1])
+    profile = found["profile"]
+    check_profile_phase(checks, program, profile["prefill"], found["prefill_range"], 3 * 64, 3)
+    check_profile_phase(checks, program, profile["decode"], found["decode_range"], 3 * 2 * 8, 3 * 2 * 8)
+    checks.true(profile["large_bytes"] >= 1 << 30 and profile["large_bytes_per_second"] > 0 and
+                profile["weights_bytes_per_second"] > 0 and 0 < profile["weight_bytes"] < os.path.getsize(model),
+                "what reading gives")
+    lines = bulla("bench", model, "--profile", "-p", "0", "-n", "4", "-r", "1")[1].decode()
+    for part in ("tokens/s", "decode,", "attend()", "between stages"):
+        checks.contains(lines, part, "a profile for people")
+    checks.true("prefill" not in lines, f"what is not measured is left out: {lines}")
+    check_refusal(checks, ("bench", model, "--profile", "-p", "0", "-n", "0"), ["--profile", "both 0"],
+                  "nothing to profile", status=USAGE)
+    check_refusal(checks, ("bench", model, "--profile=1"), ["--profile takes no value"], "a value", status=USAGE)
+
+
 def check_closed_pipe(checks, model):
     process = subprocess.Popen([PROGRAM, "run", model, "hello", "--max-tokens", "0"], stdout=subprocess.PIPE,
                                stderr=subprocess.DEVNULL)
@@ -413,6 +487,8 @@ def check_real_model(checks, model):
     checks.equal(ids["finish"], "stop", "its answer ends by itself")
     checks.equal(bulla("detokenize", model, data=json.dumps(ids["output"]).encode())[1] + b"\n", output,
                  "its tokens with one thread")
+    repeating = ("run", model, "Repeat this three times: the quick brown fox", "--ids", "--max-tokens", "60")
+    checks.equal(bulla(*repeating), bulla(*repeating, "--speculate", "0"), "an answer that repeats itself")
     turns = bulla("chat", model, "--max-tokens", "40", data=f"{question}\nAnd what is it known for?\n".encode())
     checks.equal(turns[0], DONE, f"two turns: {turns[2]}")
     checks.true(turns[1].startswith(output) and len(turns[1]) > len(output) + 10, f"two turns: {turns[1]}")
@@ -436,6 +512,7 @@ def main():
         os.environ["BULLA_CACHE"] = os.path.join(folder, "cache")
         model = make_model(folder, "model")
         check_run(checks, model)
+        check_speculation(checks, model)
         check_questions(checks, model)
         check_start_token(checks, folder)
         check_no_template(checks, folder)
@@ -448,6 +525,7 @@ def main():
         check_tokenize(checks, model)
         check_terminal_output(checks, model)
         check_bench(checks, model)
+        check_bench_profile(checks, model)
         check_closed_pipe(checks, model)
         check_real_model(checks, real_model)
         check_streaming(checks, make_model(folder, "long", context=100000))

@@ -83,6 +83,8 @@ static int open_parts(bulla_engine *engine, const bulla_model *model, const bull
     if (code == BULLA_OK)
         code = pool_open(&engine->pool, pages, engine->plan.page_bytes, options->shuffle_pages, error);
     if (code == BULLA_OK)
+        code = prefix_cache_open(engine, options->prefix_salt, error);
+    if (code == BULLA_OK)
         code = allocate_batch(engine, error);
     if (code == BULLA_OK)
         code = allocate_work(engine, error);
@@ -137,7 +139,7 @@ void bulla_engine_close(bulla_engine *engine)
     memory_free(engine->own_q);
     memory_free(engine->own_s);
     memory_free(engine->small_steps);
-    memory_free(engine->stage_nanoseconds);
+    prefix_cache_close(&engine->prefix);
     pool_close(&engine->pool);
     weights_free(&engine->weights);
     plan_free(&engine->plan);
@@ -157,12 +159,17 @@ unsigned bulla_engine_threads(const bulla_engine *engine)
 
 uint64_t bulla_engine_pages_free(const bulla_engine *engine)
 {
-    return engine->pool.free_count;
+    return pool_available(&engine->pool);
 }
 
 uint64_t bulla_engine_pages_total(const bulla_engine *engine)
 {
     return engine->pool.total;
+}
+
+void bulla_engine_prefix_counters(const bulla_engine *engine, bulla_prefix_counters *counters)
+{
+    *counters = engine->prefix.counters;
 }
 
 /* --- steps --- */
@@ -176,8 +183,8 @@ static int check_piece(const bulla_engine *engine, const bulla_piece *piece, siz
     if (sequence->in_step)
         return bulla_fail(error, BULLA_E_USAGE, "piece %zu: its sequence is in this step already", number);
     if (sequence->has_range)
-        return bulla_fail(error, BULLA_E_USAGE, "piece %zu: its sequence left a bound (RANGE) and can only be closed",
-                          number);
+        return bulla_fail(error, BULLA_E_USAGE, "piece %zu: its sequence left a bound (RANGE) at position %llu; it can be "
+                          "truncated to that or closed", number, (unsigned long long)sequence->range_position);
     if (piece->count == 0 || piece->logits_from > piece->count)
         return bulla_fail(error, BULLA_E_USAGE, "piece %zu: %u ids with logits from %u", number, piece->count,
                           piece->logits_from);
@@ -217,9 +224,12 @@ static int prepare_pieces(bulla_engine *engine, bulla_piece *pieces, size_t coun
     }
     for (size_t i = 0; i < checked; i++)
         pieces[i].sequence->in_step = 0;
-    if (code == BULLA_OK && pages > engine->pool.free_count)
+    for (size_t i = 0; i < count && code == BULLA_OK; i++)
+        code = sequence_own_end(pieces[i].sequence, error);
+    uint64_t available = pool_available(&engine->pool);
+    if (code == BULLA_OK && pages > available)
         code = bulla_fail(error, BULLA_E_LIMIT, "the step needs %llu more pages of the KV cache, %llu are free",
-                          (unsigned long long)pages, (unsigned long long)engine->pool.free_count);
+                          (unsigned long long)pages, (unsigned long long)available);
     for (size_t i = 0; i < count && code == BULLA_OK; i++)
         code = sequence_grow(pieces[i].sequence, pieces[i].sequence->length + pieces[i].count, error);
     for (size_t i = 0; i < count && code; i++)
@@ -261,6 +271,7 @@ static void settle_batch(bulla_engine *engine)
                 run->piece->range_position = batch->rows[i].position;
                 run->piece->range_operation = batch->range[i];
                 run->piece->sequence->has_range = 1;
+                run->piece->sequence->range_position = batch->rows[i].position;
                 break;
             }
     }
@@ -289,5 +300,8 @@ int bulla_engine_step(bulla_engine *engine, bulla_piece *pieces, size_t count, b
         batch_run(engine);
         settle_batch(engine);
     }
+    for (size_t i = 0; i < count; i++)
+        if (pieces[i].code == BULLA_OK)
+            prefix_extend(pieces[i].sequence, pieces[i].ids, pieces[i].count);
     return BULLA_OK;
 }

@@ -6,6 +6,8 @@
 #include "bulla/engine.h"
 #include "exec/cpu/kernels.h"
 #include "exec/cpu/plan.h"
+#include "exec/cpu/profile.h"
+#include "exec/cpu/prefix_cache.h"
 
 /* Packed weights of all linear operations (weights.c). */
 struct weights {
@@ -16,16 +18,31 @@ struct weights {
 int weights_pack(const bulla_program *program, const bulla_model *model, struct thread_team *team,
                  struct weights *weights, bulla_error *error);
 void weights_free(struct weights *weights);
+/* What the arrays of one of them take. */
+size_t weights_linear_bytes(const struct packed_linear *linear);
 
-/* The pool of KV pages (cache.c). */
+/* A page of the pool. A sequence that writes into it is the only one that holds it. */
+struct page {
+    uint32_t references;   /* sequences that hold it */
+    uint32_t older, newer; /* idle pages by the time of their last use */
+    struct prefix_entry prefix; /* what the prefix cache knows of it */
+};
+
+/* The pool of KV pages (cache.c). A page is held by sequences, or idle (only the
+ * prefix cache knows it), or free. */
 struct pool {
     uint8_t *memory;
     size_t bytes, page_bytes;
+    struct page *pages;   /* [total + 1]: the last one joins the two ends of the list of idle pages */
     uint32_t *free_pages; /* a stack */
-    uint64_t free_count, total;
+    uint64_t free_count, idle_count, total;
 };
 int pool_open(struct pool *pool, uint64_t pages, size_t page_bytes, int shuffle, bulla_error *error);
 void pool_close(struct pool *pool);
+uint64_t pool_available(const struct pool *pool); /* free and idle */
+void page_hold(struct pool *pool, uint32_t page); /* one more sequence holds it */
+void page_release(struct pool *pool, uint32_t page); /* one fewer */
+void page_free_idle(struct pool *pool, uint32_t page); /* an idle page that the prefix cache has forgotten */
 
 struct bulla_sequence {
     bulla_engine *engine;
@@ -35,9 +52,16 @@ struct bulla_sequence {
     uint64_t *lowest;     /* [operation_count]: plan_lowest */
     uint32_t *pages;      /* [page_capacity], page_count in use */
     uint64_t page_count, page_capacity;
+    struct prefix_chain prefix;
     int has_range;
+    uint64_t range_position; /* with has_range: the first */
     int in_step;
 };
+/* Room for the numbers of so many pages, and for what the prefix cache keeps of them. */
+int sequence_reserve(bulla_sequence *sequence, uint64_t pages, bulla_error *error);
+/* Lets the sequence write behind its length: a last page that others hold too is
+ * copied (BULLA_E_LIMIT where no page is left), the prefix cache forgets its own. */
+int sequence_own_end(bulla_sequence *sequence, bulla_error *error);
 /* Pages for positions below `length`; the caller has counted that they are there. */
 int sequence_grow(bulla_sequence *sequence, uint64_t length, bulla_error *error);
 
@@ -93,6 +117,7 @@ struct bulla_engine {
     struct plan plan;
     struct weights weights;
     struct pool pool;
+    struct prefix_cache prefix;
     struct batch batch;
     uint8_t *small_steps;    /* [operation_count]: kernels->small_steps of a gate's table */
     uint8_t *activations;    /* plan.activation_bytes */
@@ -109,7 +134,7 @@ struct bulla_engine {
     uint32_t attend_areas;
     uint64_t attend_blocks;  /* blocks that an area has room for */
     bulla_sequence *sequences;
-    uint64_t *stage_nanoseconds; /* [stage_count] where profiling, else NULL */
+    struct profile *profile; /* where steps are counted, else NULL */
 };
 
 /* As bulla_engine_open for a program in memory that was checked; `model` (may be

@@ -11,6 +11,12 @@
 #define FEATURE(name) (1u << CPU_##name)
 #define VNNI_FEATURES (FEATURE(AVX2) | FEATURE(AVX512F) | FEATURE(AVX512BW) | FEATURE(AVX512VL) | FEATURE(AVX512_VNNI))
 
+#if defined(AVXVNNI_IS_EMULATED)
+#define AVXVNNI_FEATURES FEATURE(AVX2)
+#else
+#define AVXVNNI_FEATURES (FEATURE(AVX2) | FEATURE(AVX_VNNI))
+#endif
+
 struct isa {
     const struct kernels *kernels;
     uint32_t features;
@@ -21,6 +27,7 @@ static const struct isa isas[] = {
 #if defined(__x86_64__)
     {&kernels_amx, VNNI_FEATURES | FEATURE(AMX_TILE) | FEATURE(AMX_INT8)},
     {&kernels_vnni, VNNI_FEATURES},
+    {&kernels_avxvnni, AVXVNNI_FEATURES},
     {&kernels_avx2, FEATURE(AVX2)},
 #elif defined(__aarch64__)
     {&kernels_i8mm, FEATURE(ASIMDDP) | FEATURE(I8MM)},
@@ -77,7 +84,7 @@ int isa_choose(const char *name, const struct kernels **kernels, bulla_error *er
         if (!isa)
             return bulla_fail(error, BULLA_E_UNSUPPORTED, "instruction set %.40s is unknown here; known are portable"
 #if defined(__x86_64__)
-                              ", avx2, vnni, amx"
+                              ", avx2, avxvnni, vnni, amx"
 #elif defined(__aarch64__)
                               ", neon, i8mm"
 #endif
@@ -94,20 +101,25 @@ int isa_choose(const char *name, const struct kernels **kernels, bulla_error *er
     return bulla_fail(error, BULLA_E_INTERNAL, "not even portable kernels run");
 }
 
+/* Those that run are a tail of one of two lists: with avxvnni, which not every processor with a better set has, or
+ * without it; of the others each needs all that the next one does. */
 const char *const *bulla_engine_isas(void)
 {
-    static const char *const names[] = {
 #if defined(__x86_64__)
-        "amx", "vnni", "avx2",
-#elif defined(__aarch64__)
+    static const char *const with_avxvnni[] = {"amx", "vnni", "avxvnni", "avx2", "portable", NULL};
+    static const char *const without[] = {"amx", "vnni", "avx2", "portable", NULL};
+    const char *const *names = bulla_engine_isa_available("avxvnni", NULL, 0) ? with_avxvnni : without;
+#else
+    static const char *const names_of_all[] = {
+#if defined(__aarch64__)
         "i8mm", "neon",
 #endif
         "portable", NULL};
-    /* Those that run are a tail of the list: each set's features include the next one's. */
-    int first = 0;
-    while (names[first + 1] && !bulla_engine_isa_available(names[first], NULL, 0))
-        first++;
-    return names + first;
+    const char *const *names = names_of_all;
+#endif
+    while (names[1] && !bulla_engine_isa_available(names[0], NULL, 0))
+        names++;
+    return names;
 }
 
 int bulla_engine_isa_available(const char *name, char *reason, size_t reason_size)

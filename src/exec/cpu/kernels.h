@@ -24,6 +24,7 @@ enum {
     KERNEL_ROWS = 16,     /* rows of a weight block; queries of an attention tile */
     KERNEL_COLUMNS = 64,  /* columns are padded to a multiple of this */
     KERNEL_POSITIONS = 64, /* of an attention block */
+    KERNEL_CHUNK_ROWS = 128, /* activation rows that `linear` prepares at a time, at most */
     KERNEL_MAX_HEAD = 256
 };
 
@@ -151,15 +152,15 @@ struct kernels {
     void (*softcap)(const int32_t *A, const int32_t *x, uint32_t n, int32_t *y);
 };
 
-/* Bytes of scratch that `linear` needs for an operation of that many padded columns. */
+/* Bytes of scratch that `linear` needs for an operation of that many padded columns: a
+ * chunk of activation rows and a block of 16 rows of weights, widened to 16 bits. */
 static inline size_t kernel_linear_scratch(uint32_t padded_columns)
 {
-    return (size_t)8 * padded_columns + 64;
+    return (size_t)2 * (KERNEL_CHUNK_ROWS + KERNEL_ROWS) * padded_columns + 64;
 }
 
 /* This file's instruction set, in names: KERNEL(linear) is linear_vnni. */
 #ifdef KERNELS_ISA
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define KERNEL_JOIN_(name, isa) name##_##isa
 #define KERNEL_JOIN(name, isa) KERNEL_JOIN_(name, isa)
 #define KERNEL(name) KERNEL_JOIN(kernel_##name, KERNELS_ISA)
@@ -185,7 +186,7 @@ void KERNEL(softcap)(const int32_t *A, const int32_t *x, uint32_t n, int32_t *y)
 
 extern const struct kernels kernels_portable;
 #if defined(__x86_64__)
-extern const struct kernels kernels_avx2, kernels_vnni, kernels_amx;
+extern const struct kernels kernels_avx2, kernels_avxvnni, kernels_vnni, kernels_amx;
 #elif defined(__aarch64__)
 extern const struct kernels kernels_neon, kernels_i8mm;
 #endif

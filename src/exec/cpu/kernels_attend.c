@@ -2,6 +2,9 @@
 #include "exec/cpu/kernels.h"
 #include "exec/cpu/kernels_dot.h"
 
+#if defined(__AVX512F__)
+enum { LANES = 16 };
+#endif
 enum { POSITIONS = KERNEL_POSITIONS, POSITION_BLOCKS = POSITIONS / KERNEL_ROWS, MAX_PADDED = KERNEL_MAX_HEAD };
 
 static int64_t round_shift(int64_t a, int k)
@@ -20,6 +23,25 @@ static int64_t score_softcap(const int32_t *A, int64_t z)
     return A[i] + round_shift(((int64_t)A[i + 1] - A[i]) * f, 10);
 }
 
+/* w of a tile's queries at the block's positions, 15 bits: two digits where bytes are multiplied. */
+struct query_weights {
+#if defined(__AVX512F__) || defined(__ARM_FEATURE_DOTPROD)
+    _Alignas(64) uint8_t low[KERNEL_ROWS][POSITIONS], high[KERNEL_ROWS][POSITIONS];
+#else
+    _Alignas(64) int16_t w[KERNEL_ROWS][POSITIONS];
+#endif
+};
+
+static void clear_weights(struct query_weights *weights, uint32_t r)
+{
+#if defined(__AVX512F__) || defined(__ARM_FEATURE_DOTPROD)
+    memset(weights->low[r], 0, POSITIONS);
+    memset(weights->high[r], 0, POSITIONS);
+#else
+    memset(weights->w[r], 0, sizeof weights->w[r]);
+#endif
+}
+
 /* Bits begin <= p < end. */
 static uint64_t visible_mask(uint32_t begin, uint32_t end)
 {
@@ -36,7 +58,75 @@ static uint32_t visible_end(const struct attend_block_call *call)
     return end;
 }
 
-#if defined(__ARM_FEATURE_DOTPROD)
+/* A block's part in the sums over blocks. */
+struct part {
+    int64_t f, half, k;
+    uint64_t block;
+};
+enum { PARTS = 64 }; /* taken together at a time */
+
+/* o_i = RS(RS(B_i, d) * R, k); 1 for RANGE. */
+static int divide_sums(const int64_t *B, uint32_t size, int d, int64_t R, int k, int32_t *o)
+{
+    int bad = 0;
+    for (uint32_t i = 0; i < size; i++) {
+#if defined(__AVX512F__) || defined(KERNELS_HAVE_LANES)
+        uint32_t lane = i % LANES, at = i - lane + lane % 2 * (LANES / 2) + lane / 2;
+#else
+        uint32_t at = i;
+#endif
+        int64_t value = round_shift(round_shift(B[at], d) * R, k);
+        bad |= value >= INT64_C(1) << 31 || value <= -(INT64_C(1) << 31);
+        o[i] = (int32_t)(uint32_t)(uint64_t)value;
+    }
+    return bad;
+}
+
+#if defined(__AVX512F__) || defined(KERNELS_HAVE_LANES)
+/* |acc| <= 127^2 * size < 2^22: RS(acc * s_q, 22) is at most s_q + 1, and times t_k below 2^(31 + a2) is in bounds. */
+static uint32_t bounded_query(const struct attend_shape *shape, uint32_t largest_t)
+{
+    uint64_t most = largest_t ? ((UINT64_C(1) << 30) << shape->a2) / largest_t : INT32_MAX;
+    return most > INT32_MAX - 1 ? INT32_MAX - 1 : most ? (uint32_t)most - 1 : 0;
+}
+#endif
+
+#if !defined(__AVX512F__) && !defined(__ARM_FEATURE_DOTPROD)
+/* Scores to weights of one query: acc[64] -> w[64], Z, K, S. Returns 1 for RANGE. */
+static int weigh_scalar(const struct attend_shape *shape, const struct key_block *block, const int32_t *acc, int32_t s_query,
+                        uint64_t visible, struct attend_partial *partial, int16_t *w)
+{
+    int32_t z[POSITIONS], Z = INT32_MIN, K = 0;
+    int bad = 0;
+    for (int p = 0; p < POSITIONS; p++) {
+        if (!(visible >> p & 1))
+            continue;
+        int64_t score = round_shift(round_shift((int64_t)acc[p] * s_query, 22) * block->t_k[p], shape->a2);
+        bad |= score >= INT64_C(1) << 31 || score <= -(INT64_C(1) << 31);
+        z[p] = (int32_t)(uint32_t)(uint64_t)score;
+        if (shape->cap)
+            z[p] = (int32_t)score_softcap(shape->cap, z[p]);
+        Z = z[p] > Z ? z[p] : Z;
+        K = block->k_v[p] > K ? block->k_v[p] : K;
+    }
+    uint32_t S = 0;
+    for (int p = 0; p < POSITIONS; p++) {
+        w[p] = 0;
+        if (!(visible >> p & 1))
+            continue;
+        uint32_t D = (uint32_t)Z - (uint32_t)z[p], octaves = D >> 10;
+        uint32_t e = octaves >= 15 ? 0 : shape->exp15[D & 1023] >> octaves;
+        S += e;
+        w[p] = (int16_t)(e >> (K - block->k_v[p]));
+    }
+    *partial = (struct attend_partial){.Z = Z, .K = K, .S = S};
+    return bad;
+}
+#endif
+
+#if defined(KERNELS_HAVE_LANES)
+#include "exec/cpu/kernels_attend_lanes.h"
+#elif defined(__ARM_FEATURE_DOTPROD)
 #include "exec/cpu/kernels_neon_attend.h"
 #else
 /* acc[rows][64] = q8 . k8; zeros where no query sees any of 32 positions. */
@@ -121,11 +211,11 @@ static void score_tiles(const struct attend_block_call *call, int32_t acc[][POSI
 }
 
 /* O by tiles: the two digits of w, unsigned, times v8. */
-static void value_tiles(const struct attend_block_call *call, uint8_t low[][POSITIONS], uint8_t high[][POSITIONS])
+static void value_tiles(const struct attend_block_call *call, const struct query_weights *weights)
 {
     _Alignas(64) int32_t sums[4][KERNEL_ROWS][KERNEL_ROWS]; /* low, high of two blocks of dimensions */
-    _tile_loadd(4, low, POSITIONS);
-    _tile_loadd(5, high, POSITIONS);
+    _tile_loadd(4, weights->low, POSITIONS);
+    _tile_loadd(5, weights->high, POSITIONS);
     for (uint32_t i = 0; i < call->shape->padded; i += 2 * KERNEL_ROWS) {
         const int8_t *values = call->block->v8 + (size_t)i * POSITIONS;
         _tile_zero(0);
@@ -153,8 +243,8 @@ static void value_tiles(const struct attend_block_call *call, uint8_t low[][POSI
 }
 #endif
 
-/* Scores to weights of one query: acc[64] -> w in two digits, Z, K, S. Returns 1 for RANGE. */
 #if defined(__AVX512F__)
+/* Scores to weights of one query: acc[64] -> w in two digits, Z, K, S. Returns 1 for RANGE. */
 /* EXP15's mantissas as products of 2^-(a/32) * (2^15 - 1) and 2^-(b/1024), i = 32 * a +
  * b, in single precision: rounded to nearest, each of the 1,024 is the table's
  * (tests/test_cpu_operations.c compares them all). */
@@ -193,13 +283,6 @@ struct weighing {
     int32_t largest_k;
     uint32_t bounded_s; /* up to this s_q no score can leave its bound, whatever the products are */
 };
-
-/* |acc| <= 127^2 * size < 2^22: RS(acc * s_q, 22) is at most s_q + 1, and times t_k below 2^(31 + a2) is in bounds. */
-static uint32_t bounded_query(const struct attend_shape *shape, uint32_t largest_t)
-{
-    uint64_t most = largest_t ? ((UINT64_C(1) << 30) << shape->a2) / largest_t : INT32_MAX;
-    return most > INT32_MAX - 1 ? INT32_MAX - 1 : most ? (uint32_t)most - 1 : 0;
-}
 
 ALWAYS_INLINE void weighing_begin(struct weighing *w, const struct attend_shape *shape, const struct key_block *block)
 {
@@ -303,14 +386,15 @@ ALWAYS_INLINE int weigh_vectors(const struct weighing *w, const int32_t *acc, in
 }
 
 static int weigh(const struct weighing *w, const int32_t *acc, int32_t s_query, uint64_t visible,
-                 struct attend_partial *partial, uint8_t *low, uint8_t *high)
+                 struct attend_partial *partial, struct query_weights *weights, uint32_t r)
 {
+    uint8_t *low = weights->low[r], *high = weights->high[r];
     /* s_q is not negative unless RANGE was raised before. */
     if (visible == UINT64_MAX && !w->shape->cap && (uint32_t)s_query <= w->bounded_s)
         return weigh_vectors(w, acc, s_query, visible, partial, low, high, 1);
     return weigh_vectors(w, acc, s_query, visible, partial, low, high, 0);
 }
-#elif !defined(__ARM_FEATURE_DOTPROD)
+#elif !defined(KERNELS_HAVE_LANES) && !defined(__ARM_FEATURE_DOTPROD)
 struct weighing {
     const struct attend_shape *shape;
     const struct key_block *block;
@@ -322,45 +406,18 @@ static void weighing_begin(struct weighing *w, const struct attend_shape *shape,
 }
 
 static int weigh(const struct weighing *w, const int32_t *acc, int32_t s_query, uint64_t visible,
-                 struct attend_partial *partial, uint8_t *low, uint8_t *high)
+                 struct attend_partial *partial, struct query_weights *weights, uint32_t r)
 {
-    const struct attend_shape *shape = w->shape;
-    const struct key_block *block = w->block;
-    int32_t z[POSITIONS], Z = INT32_MIN, K = 0;
-    int bad = 0;
-    for (int p = 0; p < POSITIONS; p++) {
-        if (!(visible >> p & 1))
-            continue;
-        int64_t score = round_shift(round_shift((int64_t)acc[p] * s_query, 22) * block->t_k[p], shape->a2);
-        bad |= score >= INT64_C(1) << 31 || score <= -(INT64_C(1) << 31);
-        z[p] = (int32_t)(uint32_t)(uint64_t)score;
-        if (shape->cap)
-            z[p] = (int32_t)score_softcap(shape->cap, z[p]);
-        Z = z[p] > Z ? z[p] : Z;
-        K = block->k_v[p] > K ? block->k_v[p] : K;
-    }
-    uint32_t S = 0;
-    for (int p = 0; p < POSITIONS; p++) {
-        uint32_t weight = 0;
-        if (visible >> p & 1) {
-            uint32_t D = (uint32_t)Z - (uint32_t)z[p], octaves = D >> 10;
-            uint32_t e = octaves >= 15 ? 0 : shape->exp15[D & 1023] >> octaves;
-            S += e;
-            weight = e >> (K - block->k_v[p]);
-        }
-        low[p] = (uint8_t)weight;
-        high[p] = (uint8_t)(weight >> 8);
-    }
-    *partial = (struct attend_partial){.Z = Z, .K = K, .S = S};
-    return bad;
+    return weigh_scalar(w->shape, w->block, acc, s_query, visible, partial, weights->w[r]);
 }
 #endif
 
-/* O[i] = sum of w * v8 over the block's positions; `low` and `high` are w's bytes. */
+/* O[i] = sum of w * v8 over the block's positions. */
 #if defined(__AVX512VNNI__)
 ALWAYS_INLINE void weighted_values_rows(const struct attend_block_call *call, uint32_t first, const int rows,
-                                        uint8_t low[][POSITIONS], uint8_t high[][POSITIONS])
+                                        const struct query_weights *weights)
 {
+    const uint8_t(*low)[POSITIONS] = weights->low, (*high)[POSITIONS] = weights->high;
     int groups = (int)(visible_end(call) + 3) / 4;
     for (uint32_t i = 0; i < call->shape->size; i += KERNEL_ROWS) {
         const int8_t *values = call->block->v8 + (size_t)i * POSITIONS;
@@ -382,25 +439,23 @@ ALWAYS_INLINE void weighted_values_rows(const struct attend_block_call *call, ui
     }
 }
 
-static void weighted_values(const struct attend_block_call *call, uint8_t low[][POSITIONS], uint8_t high[][POSITIONS])
+static void weighted_values(const struct attend_block_call *call, const struct query_weights *weights)
 {
     uint32_t first = 0;
     for (; call->rows - first >= 4; first += 4)
-        weighted_values_rows(call, first, 4, low, high);
+        weighted_values_rows(call, first, 4, weights);
     if (call->rows - first == 3)
-        weighted_values_rows(call, first, 3, low, high);
+        weighted_values_rows(call, first, 3, weights);
     else if (call->rows - first == 2)
-        weighted_values_rows(call, first, 2, low, high);
+        weighted_values_rows(call, first, 2, weights);
     else if (call->rows - first == 1)
-        weighted_values_rows(call, first, 1, low, high);
+        weighted_values_rows(call, first, 1, weights);
 }
-#elif !defined(__ARM_FEATURE_DOTPROD)
-static void weighted_values(const struct attend_block_call *call, uint8_t low[][POSITIONS], uint8_t high[][POSITIONS])
+#elif !defined(KERNELS_HAVE_LANES) && !defined(__ARM_FEATURE_DOTPROD)
+static void weighted_values(const struct attend_block_call *call, const struct query_weights *weights)
 {
     for (uint32_t r = 0; r < call->rows; r++) {
-        int16_t w[POSITIONS];
-        for (int p = 0; p < POSITIONS; p++)
-            w[p] = (int16_t)(low[r][p] | high[r][p] << 8);
+        const int16_t *w = weights->w[r];
         for (uint32_t i = 0; i < call->shape->size; i += KERNEL_ROWS) {
             const int8_t *values = call->block->v8 + (size_t)i * POSITIONS;
             int32_t sums[KERNEL_ROWS] = {0};
@@ -425,21 +480,21 @@ static void block_products(const struct attend_block_call *call, int32_t acc[][P
     score_products(call, acc);
 }
 
-static void block_values(const struct attend_block_call *call, uint8_t low[][POSITIONS], uint8_t high[][POSITIONS])
+static void block_values(const struct attend_block_call *call, const struct query_weights *weights)
 {
 #if defined(__AMX_INT8__)
     if (call->rows >= AMX_FROM_ROWS) {
-        value_tiles(call, low, high);
+        value_tiles(call, weights);
         return;
     }
 #endif
-    weighted_values(call, low, high);
+    weighted_values(call, weights);
 }
 
 void KERNEL(attend_block)(const struct attend_block_call *call)
 {
     _Alignas(64) int32_t acc[KERNEL_ROWS][POSITIONS];
-    _Alignas(64) uint8_t low[KERNEL_ROWS][POSITIONS], high[KERNEL_ROWS][POSITIONS];
+    struct query_weights weights;
     struct weighing weighing;
     weighing_begin(&weighing, call->shape, call->block);
     block_products(call, acc);
@@ -448,12 +503,11 @@ void KERNEL(attend_block)(const struct attend_block_call *call)
         uint64_t visible = visible_mask(call->begin[r], call->end[r]);
         if (visible == 0) {
             *partial = (struct attend_partial){.Z = INT32_MIN, .K = -1};
-            memset(low[r], 0, POSITIONS);
-            memset(high[r], 0, POSITIONS);
-        } else if (weigh(&weighing, acc[r], call->s_q[r], visible, partial, low[r], high[r]))
+            clear_weights(&weights, r);
+        } else if (weigh(&weighing, acc[r], call->s_q[r], visible, partial, &weights, r))
             kernel_mark_range(call->range[r], call->operation);
     }
-    block_values(call, low, high);
+    block_values(call, &weights);
 }
 
 void KERNEL(attend_begin)(void)
@@ -469,13 +523,6 @@ void KERNEL(attend_end)(void)
     amx_release();
 #endif
 }
-
-/* A block's part in the sums over blocks. */
-struct part {
-    int64_t f, half, k;
-    uint64_t block;
-};
-enum { PARTS = 64 }; /* taken together at a time */
 
 /* B_i += RS(O_j,i * f_j, 15 + K - K_j) over the parts. */
 static void add_parts(const struct part *parts, uint32_t count, const int32_t *O, uint32_t padded, uint32_t size, int64_t *B)
@@ -494,40 +541,15 @@ static void add_parts(const struct part *parts, uint32_t count, const int32_t *O
         _mm512_storeu_si512(B + i, even);
         _mm512_storeu_si512(B + i + 8, odd);
     }
+#elif defined(KERNELS_HAVE_LANES)
+    add_parts_lanes(parts, count, O, padded, size, B);
 #elif defined(__ARM_FEATURE_DOTPROD)
-    for (uint32_t i = 0; i < size; i += 4) {
-        int64x2_t low = vld1q_s64(B + i), high = vld1q_s64(B + i + 2);
-        for (uint32_t j = 0; j < count; j++) {
-            int32x4_t values = vld1q_s32(O + parts[j].block * padded + i), f = vdupq_n_s32((int32_t)parts[j].f);
-            wide4 rounded = round_wide(multiply_wide(values, f), right_by((int)parts[j].k));
-            low = vaddq_s64(low, rounded.val[0]);
-            high = vaddq_s64(high, rounded.val[1]);
-        }
-        vst1q_s64(B + i, low);
-        vst1q_s64(B + i + 2, high);
-    }
+    add_parts_vectors(parts, count, O, padded, size, B);
 #else
     for (uint32_t j = 0; j < count; j++)
         for (uint32_t i = 0; i < size; i++)
             B[i] += ((int64_t)O[parts[j].block * padded + i] * parts[j].f + parts[j].half) >> parts[j].k;
 #endif
-}
-
-/* o_i = RS(RS(B_i, d) * R, k); 1 for RANGE. */
-static int divide_sums(const int64_t *B, uint32_t size, int d, int64_t R, int k, int32_t *o)
-{
-    int bad = 0;
-    for (uint32_t i = 0; i < size; i++) {
-#if defined(__AVX512F__)
-        uint32_t lane = i % KERNEL_ROWS, at = i - lane + lane % 2 * 8 + lane / 2;
-#else
-        uint32_t at = i;
-#endif
-        int64_t value = round_shift(round_shift(B[at], d) * R, k);
-        bad |= value >= INT64_C(1) << 31 || value <= -(INT64_C(1) << 31);
-        o[i] = (int32_t)(uint32_t)(uint64_t)value;
-    }
-    return bad;
 }
 
 #if defined(__AVX512F__)
@@ -582,7 +604,7 @@ int KERNEL(attend_combine)(const struct attend_combine_call *call)
     add_parts(parts, count, call->O, call->shape->padded, size, B);
     int d = S >> 32 ? 32 - __builtin_clz((uint32_t)(S >> 32)) : 0;
     int64_t R = (int64_t)((UINT64_C(1) << 55) / ((uint64_t)S >> d));
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(KERNELS_HAVE_LANES)
     if (size == whole)
         return divide_vectors(B, size, d, R, 53 - K, call->o);
 #endif

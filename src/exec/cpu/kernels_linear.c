@@ -149,6 +149,85 @@ static void linear_rows(const struct linear_call *call, uint32_t first, uint32_t
 
 #elif defined(__ARM_FEATURE_DOTPROD)
 #include "exec/cpu/kernels_neon_linear.h"
+#elif defined(KERNELS_HAVE_LANES)
+
+/* What the epilogue needs of a block and an operation: halves of eight rows. */
+struct finish {
+    lanes M[2], bias[2];
+    struct rounding k1, k2;
+    uint32_t rows; /* of the block */
+};
+
+ALWAYS_INLINE struct finish finish_begin(const struct packed_linear *linear, uint32_t block)
+{
+    struct finish f = {.k1 = rounding_by(linear->k1), .k2 = rounding_by(linear->k2)};
+    uint32_t first = block * KERNEL_ROWS, left = linear->rows - first;
+    for (int h = 0; h < 2; h++) {
+        f.M[h] = lanes_of_u16(linear->M + first + h * LANES);
+        f.bias[h] = lanes_load(linear->bias + first + h * LANES);
+    }
+    f.rows = left < KERNEL_ROWS ? left : KERNEL_ROWS;
+    return f;
+}
+
+ALWAYS_INLINE void finish_row(const struct linear_call *call, const struct finish *f, uint32_t row, uint32_t block,
+                              enum row_way way, const lanes acc[2])
+{
+    int32_t sums[KERNEL_ROWS], *y = result_of(call, row, block);
+    if (way != ROW_BOUNDED) {
+        lanes_store(sums, acc[0]);
+        lanes_store(sums + LANES, acc[1]);
+        finish_scalar(call, row, block, way, sums);
+        return;
+    }
+    lanes s = lanes_set((int32_t)(uint32_t)call->s[row]), result[2];
+    for (int h = 0; h < 2; h++) {
+        wide S_even = round_low(wide_product_unsigned(f->M[h], s), &f->k1);
+        wide S_odd = round_low(wide_product_unsigned(lanes_odd(f->M[h]), s), &f->k1);
+        result[h] = round_join(wide_product(acc[h], S_even), wide_product(lanes_odd(acc[h]), S_odd), &f->k2);
+        result[h] = lanes_add(result[h], f->bias[h]);
+    }
+    if (f->rows == KERNEL_ROWS) {
+        lanes_store(y, result[0]);
+        lanes_store(y + LANES, result[1]);
+        return;
+    }
+    lanes_store(sums, result[0]);
+    lanes_store(sums + LANES, result[1]);
+    memcpy(y, sums, f->rows * sizeof *y);
+}
+
+/* `prepared`: the rows' activations; behind them room for a widened block. */
+static void linear_rows(const struct linear_call *call, uint32_t first, uint32_t rows, uint32_t begin, uint32_t end,
+                        uint8_t *prepared)
+{
+    const struct packed_linear *linear = call->linear;
+    size_t bytes = (size_t)linear->groups * 4, stride = bytes * DOT_BYTES;
+    uint8_t way[KERNEL_CHUNK_ROWS], *widened = prepared + rows * stride;
+    for (uint32_t r = 0; r < rows; r++) {
+        dot_prepare(call->q + (first + r) * call->q_stride, (uint32_t)bytes, prepared + r * stride);
+        way[r] = (uint8_t)row_way(linear, call->s[row_of(call, first + r)]);
+    }
+    for (uint32_t block = begin; block < end; block++) {
+        const int8_t *weights = linear->weights + block * bytes * KERNEL_ROWS;
+        const int32_t *start = linear->offset + (size_t)block * KERNEL_ROWS;
+        const struct finish f = finish_begin(linear, block);
+        int is_wide = DOT_WIDENS && rows >= WIDEN_FROM_ROWS;
+        if (is_wide)
+            dot_widen(weights, bytes * KERNEL_ROWS, (int16_t *)(void *)widened);
+        for (uint32_t r = 0; r < rows; r += TILE_ROWS) {
+            uint32_t count = rows - r < TILE_ROWS ? rows - r : TILE_ROWS;
+            lanes acc[TILE_ROWS][2];
+            if (is_wide)
+                dot_rows(widened, 1, start, linear->groups, prepared + r * stride, stride, count, acc);
+            else
+                dot_rows(weights, 0, start, linear->groups, prepared + r * stride, stride, count, acc);
+            for (uint32_t i = 0; i < count; i++)
+                finish_row(call, &f, row_of(call, first + r + i), block, (enum row_way)way[r + i], acc[i]);
+        }
+    }
+}
+
 #else
 
 static void linear_rows(const struct linear_call *call, uint32_t first, uint32_t rows, uint32_t begin, uint32_t end,
@@ -310,8 +389,13 @@ void KERNEL(linear)(const struct linear_call *call, uint32_t begin, uint32_t end
         return;
     }
 #endif
-    for (uint32_t first = 0; first < call->rows; first += DOT_ROWS) {
-        uint32_t rows = call->rows - first < DOT_ROWS ? call->rows - first : DOT_ROWS;
+#if defined(KERNELS_HAVE_LANES)
+    enum { MOST_ROWS = KERNEL_CHUNK_ROWS };
+#else
+    enum { MOST_ROWS = DOT_ROWS };
+#endif
+    for (uint32_t first = 0; first < call->rows; first += MOST_ROWS) {
+        uint32_t rows = call->rows - first < MOST_ROWS ? call->rows - first : MOST_ROWS;
         linear_rows(call, first, rows, begin, end, scratch);
     }
 }

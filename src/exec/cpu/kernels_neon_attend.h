@@ -97,7 +97,7 @@ ALWAYS_INLINE int score_vectors(const struct weighing *w, const int32_t *acc, in
 }
 
 static int weigh(const struct weighing *w, const int32_t *acc, int32_t s_query, uint64_t visible,
-                 struct attend_partial *partial, uint8_t *low, uint8_t *high)
+                 struct attend_partial *partial, struct query_weights *weights, uint32_t r)
 {
     int32x4_t z[VECTORS];
     int bad = score_vectors(w, acc, s_query, visible, z, partial);
@@ -114,8 +114,8 @@ static int weigh(const struct weighing *w, const int32_t *acc, int32_t s_query, 
         }
         uint16x8_t first = vmovn_high_u32(vmovn_u32(weight[0]), weight[1]);
         uint16x8_t second = vmovn_high_u32(vmovn_u32(weight[2]), weight[3]);
-        vst1q_u8(low + 4 * i, vuzp1q_u8(vreinterpretq_u8_u16(first), vreinterpretq_u8_u16(second)));
-        vst1q_u8(high + 4 * i, vuzp2q_u8(vreinterpretq_u8_u16(first), vreinterpretq_u8_u16(second)));
+        vst1q_u8(weights->low[r] + 4 * i, vuzp1q_u8(vreinterpretq_u8_u16(first), vreinterpretq_u8_u16(second)));
+        vst1q_u8(weights->high[r] + 4 * i, vuzp2q_u8(vreinterpretq_u8_u16(first), vreinterpretq_u8_u16(second)));
     }
     partial->S = vaddvq_u32(sum);
     return bad;
@@ -166,7 +166,7 @@ struct value_sums {
 
 /* O of one or two (a constant) queries. */
 ALWAYS_INLINE void weighted_values_rows(const struct attend_block_call *call, uint32_t first, const int rows,
-                                        uint8_t low[][POSITIONS], uint8_t high[][POSITIONS])
+                                        const struct query_weights *weights)
 {
     uint32_t end = visible_end(call);
     for (uint32_t i = 0; i < call->shape->size; i += KERNEL_ROWS) {
@@ -176,7 +176,7 @@ ALWAYS_INLINE void weighted_values_rows(const struct attend_block_call *call, ui
         for (uint32_t p = 0; p < end; p += 16, values += 256) {
             struct digits digits[2];
             for (int r = 0; r < rows; r++)
-                digits[r] = digits_load(low[first + r] + p, high[first + r] + p);
+                digits[r] = digits_load(weights->low[first + r] + p, weights->high[first + r] + p);
             VALUE_LINE(&sums, values, digits, rows, 0)
             VALUE_LINE(&sums, values, digits, rows, 1)
             VALUE_LINE(&sums, values, digits, rows, 2)
@@ -195,13 +195,30 @@ ALWAYS_INLINE void weighted_values_rows(const struct attend_block_call *call, ui
 #undef VALUE_LINE
 #undef DIGIT_DOT
 
-static void weighted_values(const struct attend_block_call *call, uint8_t low[][POSITIONS], uint8_t high[][POSITIONS])
+static void weighted_values(const struct attend_block_call *call, const struct query_weights *weights)
 {
     uint32_t first = 0;
     for (; call->rows - first >= 2; first += 2)
-        weighted_values_rows(call, first, 2, low, high);
+        weighted_values_rows(call, first, 2, weights);
     if (first < call->rows)
-        weighted_values_rows(call, first, 1, low, high);
+        weighted_values_rows(call, first, 1, weights);
+}
+
+/* As add_parts. */
+static void add_parts_vectors(const struct part *parts, uint32_t count, const int32_t *O, uint32_t padded, uint32_t size,
+                              int64_t *B)
+{
+    for (uint32_t i = 0; i < size; i += 4) {
+        int64x2_t low = vld1q_s64(B + i), high = vld1q_s64(B + i + 2);
+        for (uint32_t j = 0; j < count; j++) {
+            int32x4_t values = vld1q_s32(O + parts[j].block * padded + i), f = vdupq_n_s32((int32_t)parts[j].f);
+            wide4 rounded = round_wide(multiply_wide(values, f), right_by((int)parts[j].k));
+            low = vaddq_s64(low, rounded.val[0]);
+            high = vaddq_s64(high, rounded.val[1]);
+        }
+        vst1q_s64(B + i, low);
+        vst1q_s64(B + i + 2, high);
+    }
 }
 
 #endif

@@ -1,19 +1,15 @@
-/* Operations on one row by itself. Vectors where AVX-512 or NEON is there and shapes
- * and values allow it; else, and for the rare rows beyond those, the reference's
- * own functions. */
+/* Operations on one row by itself. Vectors where AVX-512 or NEON is there, or
+ * kernels_lanes.h has them, and shapes and values allow it; else, and for the rare
+ * rows beyond those, the reference's own functions. */
 #include "exec/cpu/kernels.h"
 #include <string.h>
 
+#include "exec/cpu/kernels_lanes.h"
 #include "exec/ref/operations.h"
 
 #if defined(__AVX512F__) || defined(__ARM_FEATURE_DOTPROD)
 #define HAS_VECTORS
 enum { LANES = 16, SAFE_BITS = 30 }; /* elements taken together, and the magnitudes that all vector paths allow */
-
-static int bit_length(uint64_t a)
-{
-    return a ? 64 - __builtin_clzll(a) : 0;
-}
 
 static uint64_t integer_root(uint64_t a)
 {
@@ -550,6 +546,8 @@ void KERNEL(softcap)(const int32_t *A, const int32_t *x, uint32_t n, int32_t *y)
         y[i] = reference_softcap(A, x[i]);
 }
 
+#elif defined(KERNELS_HAVE_LANES)
+#include "exec/cpu/kernels_rows_lanes.h"
 #elif !defined(HAS_VECTORS)
 
 void KERNEL(quant)(const int32_t *x, uint32_t n, uint32_t b, int32_t *h, int8_t *q, int64_t *s)

@@ -24,6 +24,10 @@ static int prepare(bulla_error *error)
 }
 #if defined(__AVX512VNNI__)
 #define DESCRIPTION "AVX-512 VNNI"
+#elif defined(__AVXVNNI__)
+#define DESCRIPTION "AVX-VNNI (256 bits)"
+#elif defined(KERNELS_EMULATE_AVXVNNI)
+#define DESCRIPTION "AVX-VNNI (256 bits), emulated by AVX2"
 #elif defined(__AVX2__)
 #define DESCRIPTION "AVX2"
 #elif defined(__ARM_FEATURE_MATMUL_INT8)

@@ -34,7 +34,7 @@ static uint64_t nanoseconds(void)
 static void batch_work(void *context, unsigned thread)
 {
     bulla_engine *engine = context;
-    int is_timed = thread == 0 && engine->stage_nanoseconds != NULL;
+    int is_timed = thread == 0 && engine->profile != NULL;
     uint64_t before = is_timed ? nanoseconds() : 0;
     for (uint32_t s = 0; s < engine->plan.stage_count; s++) {
         const struct stage *stage = &engine->plan.stages[s];
@@ -48,9 +48,8 @@ static void batch_work(void *context, unsigned thread)
             attend_run(engine, s, thread);
         thread_team_barrier(engine->team);
         if (is_timed) {
-            uint64_t now = nanoseconds();
-            engine->stage_nanoseconds[s] += now - before;
-            before = now;
+            profile_add(engine->profile, s, nanoseconds() - before);
+            before = nanoseconds();
         }
     }
 }

@@ -25,6 +25,13 @@ static void pack_work(void *context, unsigned thread)
                        data[o->tensors[BULLA_TENSOR_M]], bias >= 0 ? data[bias] : NULL, (uint32_t)begin, (uint32_t)end);
 }
 
+/* Weights, and a row's offset, bias and M. */
+size_t weights_linear_bytes(const struct packed_linear *linear)
+{
+    size_t rows = (size_t)linear->blocks * KERNEL_ROWS;
+    return (size_t)kernel_round_up(pack_weight_bytes(linear) + rows * 10, 64);
+}
+
 /* Bytes of an operation's arrays, and where they lie from `memory` on (NULL: only count). */
 static size_t lay_out(struct packed_linear *linear, uint8_t *memory, struct pack_target *target)
 {
@@ -39,7 +46,7 @@ static size_t lay_out(struct packed_linear *linear, uint8_t *memory, struct pack
         linear->bias = target->bias;
         linear->M = target->M;
     }
-    return (size_t)kernel_round_up(weights + rows * 10, 64);
+    return weights_linear_bytes(linear);
 }
 
 int weights_pack(const bulla_program *program, const bulla_model *model, struct thread_team *team,
