@@ -39,6 +39,12 @@ def environment(isa=None):
     return own
 
 
+def available_isas():
+    """Instruction sets that run here by what `bulla doctor` says, portable first, the best last."""
+    done = subprocess.run([RELEASE, "doctor"], env=environment(), stdout=subprocess.PIPE, check=True)
+    return re.search(rb"^  BULLA_ISA +can be (.*)$", done.stdout, re.MULTILINE).group(1).decode().split()[::-1]
+
+
 def start(program, source, target, *options, isa=None, limit_file=None):
     def limits():
         if limit_file is not None:

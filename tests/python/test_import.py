@@ -29,7 +29,6 @@ from checks import Checks
 
 FULL = os.environ.get("BULLA_TEST_COUNTS") == "full"
 RELEASE, SANITIZE = importing.RELEASE, importing.SANITIZE
-ISAS = ["portable", "avx2", "vnni", "amx"]
 # What two goldens import to, with error feedback and without. They change with the goldens themselves
 # (tests/goldens/make_goldens.py) and with a wanted change of import's arithmetic, formats or file layout, which raises
 # IMPORT_REVISION (src/model/import.h); any other difference is a bug. They must be the same on every machine.
@@ -39,17 +38,6 @@ ROOTS = {
     ("gemma3", ""): "0252613cea0bc7f03ea101785cf2474e0a7b0ebe4d17dd2d006dc265e4b8b74b",
     ("gemma3", "--fast"): "bc4660e051c1711e2a8f56d9353fc7eec8ec131b58d9440b081d0efe36e0f5f3",
 }
-
-
-def available_isas():
-    """Instruction sets that run here, and whether each was asked for in vain."""
-    found = []
-    for isa in ISAS:
-        done = subprocess.run([RELEASE, "doctor"], env=importing.environment(isa), stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, check=False)
-        if done.returncode == 0:
-            found.append(isa)
-    return found
 
 
 # --- roots ---
@@ -111,7 +99,7 @@ def check_demo_roots(checks, folder, isas):
 
 
 def part_roots(checks, folder):
-    isas, builds = available_isas(), programs()
+    isas, builds = importing.available_isas(), programs()
     print(f"instruction sets: {', '.join(isas)}; builds: {', '.join(name for name, _ in builds)}", flush=True)
     checks.true("portable" in isas, "the portable kernels run")
     names = sources.golden_names() if FULL else ["llama2", "gemma3", "llama_gptq", "qwen2_awq"]

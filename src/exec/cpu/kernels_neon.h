@@ -7,6 +7,7 @@
 #include <arm_neon.h>
 
 #include "exec/cpu/kernels.h"
+#include "exec/cpu/kernels_lanes.h"
 
 /* Four i64: elements 0 and 1, 2 and 3. */
 typedef int64x2x2_t wide4;
