@@ -1,14 +1,21 @@
-/* What CPUID says against what the kernel says of the same processor. */
+/* What the processor says against what the kernel says of it. */
 #include "test.h"
 
 #include "base/cpu_features.h"
+
+/* How /proc/cpuinfo's line of features starts. */
+#if defined(__aarch64__)
+#define FEATURES "Features"
+#else
+#define FEATURES "flags"
+#endif
 
 static void test_agrees_with_kernel(void **state)
 {
     (void)state;
     FILE *file = fopen("/proc/cpuinfo", "r");
     char line[8192] = "";
-    while (file && fgets(line, sizeof line, file) && strncmp(line, "flags", 5) != 0)
+    while (file && fgets(line, sizeof line, file) && strncmp(line, FEATURES, strlen(FEATURES)) != 0)
         line[0] = 0;
     if (file)
         fclose(file);
@@ -21,7 +28,7 @@ static void test_agrees_with_kernel(void **state)
         const char *name = cpu_feature_name((enum cpu_feature)f);
         snprintf(word, sizeof word, " %s ", f == CPU_SHA ? "sha_ni" : name);
         if (!strstr(line, word) != !(features >> f & 1))
-            fail_msg("%s: CPUID says %u, /proc/cpuinfo %s", name, features >> f & 1, line);
+            fail_msg("%s: found %u, /proc/cpuinfo %s", name, features >> f & 1, line);
     }
 }
 
@@ -34,6 +41,8 @@ static void test_names(void **state)
     assert_true(brand[0] != ' ');
     assert_string_equal(cpu_feature_name(CPU_AVX512_VNNI), "avx512_vnni");
     assert_string_equal(cpu_feature_name(CPU_SHA), "sha");
+    assert_string_equal(cpu_feature_name(CPU_ASIMDDP), "asimddp");
+    assert_string_equal(cpu_feature_name(CPU_I8MM), "i8mm");
     assert_string_equal(cpu_feature_name(CPU_FEATURE_COUNT), "unknown");
 }
 

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "bulla/engine.h"
 #include "exec/cpu/engine_internal.h"
+#include "exec/cpu/isa.h"
 #include "exec/ref/run.h"
 #include "random_program.h"
 
@@ -396,6 +397,17 @@ static void test_isas(void **state)
         print_message(" %s", *isa);
     }
     print_message("\n");
+    /* The same as each set by itself says; what does not run is refused for the reason that is given. */
+    const char *const *running = bulla_engine_isas();
+    struct isa_state described;
+    for (size_t i = 0; isa_describe(i, &described); i++) {
+        assert_true(described.name[0] && described.description[0]);
+        assert_int_equal(bulla_engine_isa_available(described.name, reason, sizeof reason), described.runs);
+        assert_int_equal(described.runs, described.reason[0] == 0);
+        if (described.runs)
+            assert_string_equal(*running++, described.name);
+    }
+    assert_null(*running);
 }
 
 int main(void)

@@ -23,7 +23,7 @@ enum { BULLA_PAGE_POSITIONS = 64, BULLA_PREFIX_SALT_BYTES = 32 };
 
 typedef struct bulla_engine_options {
     unsigned threads;       /* 0: one a core */
-    const char *isa;        /* NULL: the best here (or BULLA_ISA); "portable", "avx2", "vnni", "amx", ... forces one */
+    const char *isa;        /* NULL: the best here (or BULLA_ISA); "portable", "avx2", "neon", ... forces one */
     uint64_t pages;         /* KV pages in the pool; 0: enough for one sequence of the model's full context */
     uint32_t batch_rows;    /* most positions computed together, 0: 256 */
     int shuffle_pages;      /* tests: hand pages out in a scattered order */

@@ -1,5 +1,7 @@
 /* CPUID and XGETBV as in Intel's Software Developer's Manual, volume 2A (CPUID,
- * leaves 1, 7 and 80000002H to 80000004H) and volume 1, 13.2 (XCR0). */
+ * leaves 1, 7 and 80000002H to 80000004H) and volume 1, 13.2 (XCR0). On aarch64
+ * what Linux says of the processor in the auxiliary vector
+ * (Documentation/arch/arm64/elf_hwcaps.rst). */
 #include "base/cpu_features.h"
 
 #include <string.h>
@@ -21,7 +23,9 @@ struct source {
     uint32_t state; /* bits that XCR0 must hold */
 };
 
-static const struct source sources[CPU_FEATURE_COUNT] = {
+enum { X86_FEATURES = CPU_SHA + 1 };
+
+static const struct source sources[X86_FEATURES] = {
     [CPU_AVX2] = {EBX, 5, XCR0_AVX},
     [CPU_AVX_VNNI] = {EAX_OF_1, 4, XCR0_AVX},
     [CPU_AVX512F] = {EBX, 16, XCR0_AVX512},
@@ -54,7 +58,7 @@ uint32_t cpu_features(void)
     if (subleaves >= 1)
         __get_cpuid_count(7, 1, &registers[EAX_OF_1], &b, &c, &d);
     uint32_t state = enabled_state(), features = 0;
-    for (int f = 0; f < CPU_FEATURE_COUNT; f++)
+    for (int f = 0; f < X86_FEATURES; f++)
         if (registers[sources[f].where] >> sources[f].bit & 1 && (state & sources[f].state) == sources[f].state)
             features |= 1u << f;
     return features;
@@ -73,10 +77,25 @@ void cpu_brand(char name[49])
     memmove(name, name + spaces, 49 - spaces);
 }
 #else
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+
+uint32_t cpu_features(void)
+{
+    uint32_t features = 0;
+    if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP)
+        features |= 1u << CPU_ASIMDDP;
+    if (getauxval(AT_HWCAP2) & HWCAP2_I8MM)
+        features |= 1u << CPU_I8MM;
+    return features;
+}
+#else
 uint32_t cpu_features(void)
 {
     return 0;
 }
+#endif
 
 void cpu_brand(char name[49])
 {
@@ -89,6 +108,7 @@ const char *cpu_feature_name(enum cpu_feature feature)
     static const char *const names[CPU_FEATURE_COUNT] = {
         "avx2",        "avx_vnni",    "avx512f",  "avx512bw", "avx512vl",
         "avx512vbmi",  "avx512_vnni", "amx_tile", "amx_int8", "sha",
+        "asimddp",     "i8mm",
     };
     return (unsigned)feature < CPU_FEATURE_COUNT ? names[feature] : "unknown";
 }

@@ -3,6 +3,7 @@
 #include <openssl/crypto.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include "base/buffer.h"
 #include "base/cpu_features.h"
 #include "cli/verb.h"
+#include "exec/cpu/isa.h"
 
 #if defined(__clang__)
 #define COMPILER "clang " __clang_version__
@@ -84,6 +86,29 @@ static void describe_processor(struct buffer *out)
         buffer_append_format(out, FACT "%s cores' time (control group)\n", "limit", period);
 }
 
+/* The kernels that will run; which BULLA_ISA could name, and why not the others. */
+static int describe_kernels(struct buffer *out, bulla_error *error)
+{
+    const struct kernels *kernels;
+    const char *forced = getenv("BULLA_ISA");
+    int code = isa_choose(NULL, &kernels, error);
+    if (code == BULLA_OK)
+        buffer_append_format(out, FACT "%s (%s), %s\n", "kernels", kernels->name, kernels->description,
+                             forced && *forced ? "as BULLA_ISA says" : "the best that run here");
+    else
+        buffer_append_format(out, FACT "none: BULLA_ISA is %.40s\n", "kernels", forced ? forced : "not set");
+    struct isa_state state;
+    buffer_append_format(out, FACT "can be", "BULLA_ISA");
+    for (size_t i = 0; isa_describe(i, &state); i++)
+        if (state.runs)
+            buffer_append_format(out, " %s", state.name);
+    buffer_append_text(out, "\n");
+    for (size_t i = 0; isa_describe(i, &state); i++)
+        if (!state.runs)
+            buffer_append_format(out, "  not %-10s %s\n", state.name, state.reason);
+    return code;
+}
+
 static void describe_memory(struct buffer *out)
 {
     char line[LINE_BYTES];
@@ -112,9 +137,11 @@ static int run_doctor(const struct verb *verb, int argc, char **argv, bulla_erro
     struct buffer out = {0};
     describe_software(&out);
     describe_processor(&out);
+    code = describe_kernels(&out, error);
     describe_memory(&out);
-    code = out.error.code == BULLA_OK ? BULLA_OK : bulla_fail(error, out.error.code, "%s", out.error.text);
-    if (code == BULLA_OK)
+    if (out.error.code != BULLA_OK)
+        code = bulla_fail(error, out.error.code, "%s", out.error.text);
+    else
         fwrite(out.data, 1, out.length, stdout);
     buffer_free(&out);
     return code;
@@ -122,8 +149,9 @@ static int run_doctor(const struct verb *verb, int argc, char **argv, bulla_erro
 
 const struct verb verb_doctor = {
     .name = "doctor",
-    .summary = "say what this machine offers and which libraries run",
+    .summary = "say what this machine offers, and which kernels and libraries run",
     .arguments = "",
-    .details = "For a report of a problem, and to see what a model will run on. Looks only at this machine.",
+    .details = "For a report of a problem, and to see what a model will run on. Looks only at this machine. Fails\n"
+               "where BULLA_ISA asks for kernels that do not run here.",
     .run = run_doctor,
 };

@@ -39,12 +39,19 @@ def environment(isa=None):
     return own
 
 
+def available_isas():
+    """Instruction sets that run here by what `bulla doctor` says, portable first, the best last."""
+    done = subprocess.run([RELEASE, "doctor"], env=environment(), stdout=subprocess.PIPE, check=True)
+    return re.search(rb"^  BULLA_ISA +can be (.*)$", done.stdout, re.MULTILINE).group(1).decode().split()[::-1]
+
+
 def start(program, source, target, *options, isa=None, limit_file=None):
     def limits():
         if limit_file is not None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit_file, limit_file))
-    return subprocess.Popen([program, "import", source, "-o", target, *options], stdin=subprocess.DEVNULL,
+    command = program if isinstance(program, list) else [program]
+    return subprocess.Popen([*command, "import", source, "-o", target, *options], stdin=subprocess.DEVNULL,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(isa), preexec_fn=limits)
 
 

@@ -78,6 +78,29 @@ def check_doctor(checks):
     checks.contains(facts["memory"], f"{total} MiB, ", "memory")
 
 
+def check_doctor_kernels(checks):
+    """Each instruction set of the build either runs when BULLA_ISA names it or is explained."""
+    def doctor(isa):
+        status, output, errors = bulla("doctor", env=dict(os.environ, BULLA_ISA=isa))
+        return status, dict(re.findall(r"^  (\S[\w ]*?) {2,}(\S.*)$", output, re.MULTILINE)), errors
+    status, facts, _ = doctor("")
+    checks.equal(status, DONE, "doctor with an empty BULLA_ISA")
+    runs = facts["BULLA_ISA"].split()[2:]
+    checks.true("portable" in runs, f"portable kernels run: {facts}")
+    checks.true(facts["kernels"].startswith(runs[0] + " (") and "the best" in facts["kernels"], f"the best: {facts}")
+    for isa in runs:
+        status, facts, errors = doctor(isa)
+        checks.equal((status, errors), (DONE, ""), f"BULLA_ISA={isa}")
+        checks.true(facts["kernels"].startswith(isa + " (") and "BULLA_ISA" in facts["kernels"], f"BULLA_ISA={isa}: {facts}")
+    for isa, why in [(name[4:], facts[name]) for name in facts if name.startswith("not ")] + [("nonsense", "")]:
+        status, facts, errors = doctor(isa)
+        checks.equal(status, FAILED, f"BULLA_ISA={isa}")
+        checks.true(facts["kernels"].startswith("none"), f"BULLA_ISA={isa}: {facts}")
+        checks.contains(errors, f"bulla doctor: instruction set {isa}", f"BULLA_ISA={isa}")
+        if why.startswith("lacks "):
+            checks.contains(errors, why.split(",")[0], f"why not {isa}")
+
+
 def check_output_errors(checks):
     with open("/dev/full", "w") as full:
         result = subprocess.run([BULLA, "doctor"], stdout=full, stderr=subprocess.PIPE, timeout=60)
@@ -96,6 +119,7 @@ def main():
     for name, summary in found:
         check_verb(checks, name, summary)
     check_doctor(checks)
+    check_doctor_kernels(checks)
     check_output_errors(checks)
     checks.finish()
 

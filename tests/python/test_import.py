@@ -29,7 +29,6 @@ from checks import Checks
 
 FULL = os.environ.get("BULLA_TEST_COUNTS") == "full"
 RELEASE, SANITIZE = importing.RELEASE, importing.SANITIZE
-ISAS = ["portable", "avx2", "avxvnni", "vnni", "amx"]
 # What two goldens import to, with error feedback and without. They change with the goldens themselves
 # (tests/goldens/make_goldens.py) and with a wanted change of import's arithmetic, formats or file layout, which raises
 # IMPORT_REVISION (src/model/import.h); any other difference is a bug. They must be the same on every machine.
@@ -39,17 +38,6 @@ ROOTS = {
     ("gemma3", ""): "eb71684a87fa23482f1cc130f01aee7f2adde51da1d48fe215fd60048b2b75a8",
     ("gemma3", "--fast"): "dace5a4d0ba192793492ad1d7a00c9ac30e605d4562a0526d05a6690151250c5",
 }
-
-
-def available_isas():
-    """Instruction sets that run here, and whether each was asked for in vain."""
-    found = []
-    for isa in ISAS:
-        done = subprocess.run([RELEASE, "doctor"], env=importing.environment(isa), stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, check=False)
-        if done.returncode == 0:
-            found.append(isa)
-    return found
 
 
 # --- roots ---
@@ -111,7 +99,7 @@ def check_demo_roots(checks, folder, isas):
 
 
 def part_roots(checks, folder):
-    isas, builds = available_isas(), programs()
+    isas, builds = importing.available_isas(), programs()
     print(f"instruction sets: {', '.join(isas)}; builds: {', '.join(name for name, _ in builds)}", flush=True)
     checks.true("portable" in isas, "the portable kernels run")
     names = sources.golden_names() if FULL else ["llama2", "gemma3", "llama_gptq", "qwen2_awq"]

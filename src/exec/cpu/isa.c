@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "exec/cpu/isa.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,9 @@ static const struct isa isas[] = {
     {&kernels_vnni, VNNI_FEATURES},
     {&kernels_avxvnni, AVXVNNI_FEATURES},
     {&kernels_avx2, FEATURE(AVX2)},
+#elif defined(__aarch64__)
+    {&kernels_i8mm, FEATURE(ASIMDDP) | FEATURE(I8MM)},
+    {&kernels_neon, FEATURE(ASIMDDP)},
 #endif
     {&kernels_portable, 0},
 };
@@ -42,6 +46,25 @@ static int isa_runs(const struct isa *isa, bulla_error *error)
                               "instruction set %s: this processor or operating system lacks %s; leave BULLA_ISA unset for "
                               "the best that runs here", isa->kernels->name, cpu_feature_name((enum cpu_feature)f));
     return isa->kernels->prepare(error);
+}
+
+int isa_describe(size_t index, struct isa_state *state)
+{
+    if (index >= ISAS)
+        return 0;
+    const struct isa *isa = &isas[index];
+    *state = (struct isa_state){.name = isa->kernels->name, .description = isa->kernels->description};
+    uint32_t missing = isa->features & ~cpu_features();
+    size_t used = 0, size = sizeof state->reason;
+    for (int f = 0; f < CPU_FEATURE_COUNT; f++)
+        if (missing >> f & 1)
+            used += (size_t)snprintf(state->reason + used, size - used, "%s%s", used ? ", " : "lacks ",
+                                     cpu_feature_name((enum cpu_feature)f));
+    bulla_error error = {0};
+    if (!missing && isa->kernels->prepare(&error) != BULLA_OK)
+        snprintf(state->reason, size, "%.*s", (int)size - 1, error.text);
+    state->runs = !state->reason[0];
+    return 1;
 }
 
 static const struct isa *isa_find(const char *name)
@@ -62,6 +85,8 @@ int isa_choose(const char *name, const struct kernels **kernels, bulla_error *er
             return bulla_fail(error, BULLA_E_UNSUPPORTED, "instruction set %.40s is unknown here; known are portable"
 #if defined(__x86_64__)
                               ", avx2, avxvnni, vnni, amx"
+#elif defined(__aarch64__)
+                              ", neon, i8mm"
 #endif
                               , name);
         int code = isa_runs(isa, error);
@@ -85,7 +110,11 @@ const char *const *bulla_engine_isas(void)
     static const char *const without[] = {"amx", "vnni", "avx2", "portable", NULL};
     const char *const *names = bulla_engine_isa_available("avxvnni", NULL, 0) ? with_avxvnni : without;
 #else
-    static const char *const names_of_all[] = {"portable", NULL};
+    static const char *const names_of_all[] = {
+#if defined(__aarch64__)
+        "i8mm", "neon",
+#endif
+        "portable", NULL};
     const char *const *names = names_of_all;
 #endif
     while (names[1] && !bulla_engine_isa_available(names[0], NULL, 0))

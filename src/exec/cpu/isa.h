@@ -12,4 +12,13 @@
  * saying why. */
 int isa_choose(const char *isa, const struct kernels **kernels, bulla_error *error);
 
+/* An instruction set of this build, as `bulla doctor` explains it. */
+struct isa_state {
+    const char *name, *description; /* "vnni", "AVX-512 VNNI" */
+    int runs;
+    char reason[256]; /* why it does not run: "lacks avx512f, avx512bw"; "" where it does */
+};
+/* The instruction set number `index`, best first; 0 where there are no more. */
+int isa_describe(size_t index, struct isa_state *state);
+
 #endif

@@ -187,6 +187,8 @@ void KERNEL(softcap)(const int32_t *A, const int32_t *x, uint32_t n, int32_t *y)
 extern const struct kernels kernels_portable;
 #if defined(__x86_64__)
 extern const struct kernels kernels_avx2, kernels_avxvnni, kernels_vnni, kernels_amx;
+#elif defined(__aarch64__)
+extern const struct kernels kernels_neon, kernels_i8mm;
 #endif
 
 #endif

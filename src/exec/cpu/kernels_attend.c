@@ -25,7 +25,7 @@ static int64_t score_softcap(const int32_t *A, int64_t z)
 
 /* w of a tile's queries at the block's positions, 15 bits: two digits where bytes are multiplied. */
 struct query_weights {
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(__ARM_FEATURE_DOTPROD)
     _Alignas(64) uint8_t low[KERNEL_ROWS][POSITIONS], high[KERNEL_ROWS][POSITIONS];
 #else
     _Alignas(64) int16_t w[KERNEL_ROWS][POSITIONS];
@@ -34,7 +34,7 @@ struct query_weights {
 
 static void clear_weights(struct query_weights *weights, uint32_t r)
 {
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(__ARM_FEATURE_DOTPROD)
     memset(weights->low[r], 0, POSITIONS);
     memset(weights->high[r], 0, POSITIONS);
 #else
@@ -91,7 +91,7 @@ static uint32_t bounded_query(const struct attend_shape *shape, uint32_t largest
 }
 #endif
 
-#if !defined(__AVX512F__)
+#if !defined(__AVX512F__) && !defined(__ARM_FEATURE_DOTPROD)
 /* Scores to weights of one query: acc[64] -> w[64], Z, K, S. Returns 1 for RANGE. */
 static int weigh_scalar(const struct attend_shape *shape, const struct key_block *block, const int32_t *acc, int32_t s_query,
                         uint64_t visible, struct attend_partial *partial, int16_t *w)
@@ -126,6 +126,8 @@ static int weigh_scalar(const struct attend_shape *shape, const struct key_block
 
 #if defined(KERNELS_HAVE_LANES)
 #include "exec/cpu/kernels_attend_lanes.h"
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include "exec/cpu/kernels_neon_attend.h"
 #else
 /* acc[rows][64] = q8 . k8; zeros where no query sees any of 32 positions. */
 static void score_products(const struct attend_block_call *call, int32_t acc[][POSITIONS])
@@ -392,7 +394,7 @@ static int weigh(const struct weighing *w, const int32_t *acc, int32_t s_query, 
         return weigh_vectors(w, acc, s_query, visible, partial, low, high, 1);
     return weigh_vectors(w, acc, s_query, visible, partial, low, high, 0);
 }
-#elif !defined(KERNELS_HAVE_LANES)
+#elif !defined(KERNELS_HAVE_LANES) && !defined(__ARM_FEATURE_DOTPROD)
 struct weighing {
     const struct attend_shape *shape;
     const struct key_block *block;
@@ -449,7 +451,7 @@ static void weighted_values(const struct attend_block_call *call, const struct q
     else if (call->rows - first == 1)
         weighted_values_rows(call, first, 1, weights);
 }
-#elif !defined(KERNELS_HAVE_LANES)
+#elif !defined(KERNELS_HAVE_LANES) && !defined(__ARM_FEATURE_DOTPROD)
 static void weighted_values(const struct attend_block_call *call, const struct query_weights *weights)
 {
     for (uint32_t r = 0; r < call->rows; r++) {
@@ -541,6 +543,8 @@ static void add_parts(const struct part *parts, uint32_t count, const int32_t *O
     }
 #elif defined(KERNELS_HAVE_LANES)
     add_parts_lanes(parts, count, O, padded, size, B);
+#elif defined(__ARM_FEATURE_DOTPROD)
+    add_parts_vectors(parts, count, O, padded, size, B);
 #else
     for (uint32_t j = 0; j < count; j++)
         for (uint32_t i = 0; i < size; i++)

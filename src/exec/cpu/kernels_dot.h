@@ -3,7 +3,8 @@
  *
  * VNNI multiplies unsigned by signed bytes: the activations' sign bits are flipped
  * (q + 128) by dot_prepare, and sums start at -128 * sum(W_j). AVX2 multiplies 16-bit
- * numbers, the weights widened on the way or, where many rows meet them, before. */
+ * numbers, the weights widened on the way or, where many rows meet them, before.
+ * NEON multiplies signed bytes. */
 #ifndef EXEC_CPU_KERNELS_DOT_H
 #define EXEC_CPU_KERNELS_DOT_H
 
@@ -100,6 +101,8 @@ ALWAYS_INLINE void dot_rows(const int8_t *const *weights, const __m512i *start, 
 #undef DOT_CASE
 }
 
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include "exec/cpu/kernels_neon_dot.h"
 #elif defined(KERNELS_HAVE_LANES) /* sums as two vectors of eight */
 
 /* --- 16-bit rows --- */

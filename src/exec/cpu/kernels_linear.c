@@ -147,6 +147,8 @@ static void linear_rows(const struct linear_call *call, uint32_t first, uint32_t
     }
 }
 
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include "exec/cpu/kernels_neon_linear.h"
 #elif defined(KERNELS_HAVE_LANES)
 
 /* What the epilogue needs of a block and an operation: halves of eight rows. */

@@ -1,4 +1,4 @@
-/* Operations on one row by itself. Vectors of 16 where AVX-512 is there, of 8 where
+/* Operations on one row by itself. Vectors where AVX-512 or NEON is there, or
  * kernels_lanes.h has them, and shapes and values allow it; else, and for the rare
  * rows beyond those, the reference's own functions. */
 #include "exec/cpu/kernels.h"
@@ -7,10 +7,9 @@
 #include "exec/cpu/kernels_lanes.h"
 #include "exec/ref/operations.h"
 
-#if defined(__AVX512F__)
-#include <immintrin.h>
-
-enum { LANES = 16, SAFE_BITS = 30 };
+#if defined(__AVX512F__) || defined(__ARM_FEATURE_DOTPROD)
+#define HAS_VECTORS
+enum { LANES = 16, SAFE_BITS = 30 }; /* elements taken together, and the magnitudes that all vector paths allow */
 
 static uint64_t integer_root(uint64_t a)
 {
@@ -21,6 +20,31 @@ static uint64_t integer_root(uint64_t a)
         root++;
     return root;
 }
+
+/* What the first pass finds. OR-ing magnitudes keeps the bit length of the largest. */
+struct extent {
+    uint32_t plain;       /* |x|, e left out */
+    uint64_t scaled;      /* |x| * 2^e */
+    uint64_t squares;     /* modulo 2^64 */
+};
+
+/* Whether `squares` is the exact sum, and within the page's bound together with eps. */
+static int is_norm_exact(const struct extent *extent, uint32_t n, uint64_t eps)
+{
+    return 2 * bit_length(extent->plain) + bit_length(n) <= 64 && (extent->squares | eps) >> 62 == 0 &&
+           (extent->squares + eps) >> 62 == 0;
+}
+
+/* Least k with largest <= 127 * 2^k. */
+static int value_shift(uint32_t largest)
+{
+    int k = bit_length(largest) > 7 ? bit_length(largest) - 7 : 0;
+    return k + (largest > UINT32_C(127) << k); /* 127 * 2^k is 2^(k+7) less a little */
+}
+#endif
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
 
 /* Results of 64-bit lanes (even and odd elements) as 16 i32. */
 ALWAYS_INLINE __m512i join(__m512i even, __m512i odd)
@@ -90,13 +114,6 @@ static void hadamard_two_steps(int32_t *h, uint32_t n, uint32_t step)
 }
 
 /* --- quantize --- */
-
-/* What the first pass finds. OR-ing magnitudes keeps the bit length of the largest. */
-struct extent {
-    uint32_t plain;       /* |x|, e left out */
-    uint64_t scaled;      /* |x| * 2^e */
-    uint64_t squares;     /* modulo 2^64 */
-};
 
 ALWAYS_INLINE struct extent measure(const int32_t *x, const uint8_t *e, uint32_t n, const int with_squares)
 {
@@ -198,6 +215,11 @@ ALWAYS_INLINE void divide(const int32_t *h, uint32_t n, uint32_t m, int8_t *q)
     }
 }
 
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include "exec/cpu/kernels_neon_rows.h"
+#endif
+
+#if defined(HAS_VECTORS)
 /* Whether the vector path covers this row; T. */
 ALWAYS_INLINE int is_vector_row(uint32_t n, uint32_t b, const struct extent *extent, int *T)
 {
@@ -239,10 +261,7 @@ int KERNEL(norm_quant)(const int32_t *x, const uint8_t *e, uint32_t n, uint32_t 
     if (n % LANES || b < LANES)
         return reference_norm_quant(x, e, n, b, c, eps, h, q, s);
     struct extent extent = measure(x, e, n, 1);
-    /* n squares of that many bits stay below 2^62 at worst, or the reference looks closely. */
-    int bits = 2 * bit_length(extent.plain);
-    int is_exact = bits + bit_length(n) <= 64; /* the sum did not pass 2^64 */
-    if (!is_vector_row(n, b, &extent, &T) || !is_exact || extent.squares >> 62 || (extent.squares + eps) >> 62)
+    if (!is_vector_row(n, b, &extent, &T) || !is_norm_exact(&extent, n, eps))
         return reference_norm_quant(x, e, n, b, c, eps, h, q, s);
     quantise(x, e, n, b, T, h, q, &m);
     uint64_t ratio = ((uint64_t)m << 31) / integer_root(extent.squares + eps);
@@ -261,7 +280,9 @@ int KERNEL(head_quant)(const int32_t *x, uint32_t size, uint32_t b, int32_t *h, 
     *s = (int32_t)(uint32_t)(uint64_t)scale;
     return scale >> 31 != 0;
 }
+#endif
 
+#if defined(__AVX512F__)
 int KERNEL(value_quant)(const int32_t *x, uint32_t size, int8_t *v8, int32_t *k_v)
 {
     if (size % LANES)
@@ -272,8 +293,7 @@ int KERNEL(value_quant)(const int32_t *x, uint32_t size, int8_t *v8, int32_t *k_
     uint32_t largest = _mm512_reduce_max_epu32(most);
     if (largest >> SAFE_BITS)
         return reference_value_quant(x, size, v8, k_v);
-    int k = bit_length(largest) > 7 ? bit_length(largest) - 7 : 0;
-    k += largest > UINT32_C(127) << k; /* 127 * 2^k is 2^(k+7) less a little */
+    int k = value_shift(largest);
     *k_v = k;
     __m512i shift = _mm512_set1_epi32(k), half = _mm512_set1_epi32((1 << k) >> 1);
     for (uint32_t i = 0; i < size; i += LANES)
@@ -289,7 +309,7 @@ int KERNEL(norm)(const int32_t *x, const int32_t *G, uint32_t n, uint64_t eps, i
     if (n % LANES)
         return reference_norm(x, G, n, eps, k, y);
     struct extent extent = measure(x, NULL, n, 1);
-    if (2 * bit_length(extent.plain) + bit_length(n) > 64 || extent.squares >> 62 || (extent.squares + eps) >> 62)
+    if (!is_norm_exact(&extent, n, eps))
         return reference_norm(x, G, n, eps, k, y);
     __m512i inv = _mm512_set1_epi64((int64_t)((UINT64_C(1) << 46) / integer_root(extent.squares + eps)));
     __m512i half = half_of(k), half22 = half_of(22);
@@ -528,7 +548,7 @@ void KERNEL(softcap)(const int32_t *A, const int32_t *x, uint32_t n, int32_t *y)
 
 #elif defined(KERNELS_HAVE_LANES)
 #include "exec/cpu/kernels_rows_lanes.h"
-#else
+#elif !defined(HAS_VECTORS)
 
 void KERNEL(quant)(const int32_t *x, uint32_t n, uint32_t b, int32_t *h, int8_t *q, int64_t *s)
 {

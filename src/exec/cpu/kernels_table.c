@@ -30,6 +30,10 @@ static int prepare(bulla_error *error)
 #define DESCRIPTION "AVX-VNNI (256 bits), emulated by AVX2"
 #elif defined(__AVX2__)
 #define DESCRIPTION "AVX2"
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+#define DESCRIPTION "NEON, int8 matrix product"
+#elif defined(__ARM_FEATURE_DOTPROD)
+#define DESCRIPTION "NEON, dot product"
 #else
 #define DESCRIPTION "portable C"
 #endif
