@@ -7,9 +7,12 @@
 #include "exec/cpu/kernels_lanes.h"
 #include "exec/ref/operations.h"
 
-#if defined(__AVX512F__) || defined(__ARM_FEATURE_DOTPROD)
+#if defined(__AVX512F__) || defined(__ARM_FEATURE_DOTPROD) || defined(KERNELS_HAVE_LANES)
 #define HAS_VECTORS
-enum { LANES = 16, SAFE_BITS = 30 }; /* elements taken together, and the magnitudes that all vector paths allow */
+#if !defined(KERNELS_HAVE_LANES)
+enum { LANES = 16 }; /* elements taken together */
+#endif
+enum { SAFE_BITS = 30 }; /* the magnitudes that all vector paths allow */
 
 static uint64_t integer_root(uint64_t a)
 {
@@ -217,6 +220,8 @@ ALWAYS_INLINE void divide(const int32_t *h, uint32_t n, uint32_t m, int8_t *q)
 
 #elif defined(__ARM_FEATURE_DOTPROD)
 #include "exec/cpu/kernels_neon_rows.h"
+#elif defined(KERNELS_HAVE_LANES)
+#include "exec/cpu/kernels_rows_lanes.h"
 #endif
 
 #if defined(HAS_VECTORS)
@@ -546,8 +551,6 @@ void KERNEL(softcap)(const int32_t *A, const int32_t *x, uint32_t n, int32_t *y)
         y[i] = reference_softcap(A, x[i]);
 }
 
-#elif defined(KERNELS_HAVE_LANES)
-#include "exec/cpu/kernels_rows_lanes.h"
 #elif !defined(HAS_VECTORS)
 
 void KERNEL(quant)(const int32_t *x, uint32_t n, uint32_t b, int32_t *h, int8_t *q, int64_t *s)

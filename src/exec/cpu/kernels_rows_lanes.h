@@ -1,5 +1,6 @@
 /* Row operations in vectors of eight lanes (kernels_lanes.h). Included by
- * kernels_rows.c only; what shapes or values do not allow goes to the reference. */
+ * kernels_rows.c only, which has what all vector sets share; what shapes or values do
+ * not allow goes to the reference. */
 #ifndef EXEC_CPU_KERNELS_ROWS_LANES_H
 #define EXEC_CPU_KERNELS_ROWS_LANES_H
 
@@ -8,18 +9,6 @@
 #include "exec/cpu/kernels.h"
 #include "exec/cpu/kernels_lanes.h"
 #include "exec/ref/operations.h"
-
-enum { SAFE_BITS = 30 };
-
-static uint64_t integer_root(uint64_t a)
-{
-    uint64_t root = (uint64_t)__builtin_sqrt((double)a);
-    while (root * root > a)
-        root--;
-    while ((root + 1) * (root + 1) <= a)
-        root++;
-    return root;
-}
 
 /* --- Hadamard --- */
 
@@ -60,13 +49,6 @@ static void hadamard_two_steps(int32_t *h, uint32_t n, uint32_t step)
 }
 
 /* --- quantize --- */
-
-/* What the first pass finds. OR-ing magnitudes keeps the bit length of the largest. */
-struct extent {
-    uint32_t plain;   /* |x|, e left out */
-    uint64_t scaled;  /* |x| * 2^e */
-    uint64_t squares; /* modulo 2^64 */
-};
 
 ALWAYS_INLINE struct extent measure(const int32_t *x, const uint8_t *e, uint32_t n, const int with_squares)
 {
@@ -151,68 +133,6 @@ ALWAYS_INLINE void divide(const int32_t *h, uint32_t n, uint32_t m, int8_t *q)
     }
 }
 
-/* Whether vectors cover this row; T. */
-ALWAYS_INLINE int is_vector_row(uint32_t b, const struct extent *extent, int *T)
-{
-    int shift = bit_length(extent->scaled) + bit_length(b) - 1 - 30;
-    *T = shift > 0 ? shift : 0;
-    return extent->plain >> SAFE_BITS == 0;
-}
-
-ALWAYS_INLINE void quantise(const int32_t *x, const uint8_t *e, uint32_t n, uint32_t b, int T, int32_t *h, int8_t *q,
-                            uint32_t *m)
-{
-    *m = transform(x, e, n, b, T, h);
-    if (*m == 0)
-        memset(q, 0, n);
-    else
-        divide(h, n, *m, q);
-}
-
-void KERNEL(quant)(const int32_t *x, uint32_t n, uint32_t b, int32_t *h, int8_t *q, int64_t *s)
-{
-    int T;
-    uint32_t m;
-    if (n % LANES == 0 && b >= LANES) {
-        struct extent extent = measure(x, NULL, n, 0);
-        if (is_vector_row(b, &extent, &T)) {
-            quantise(x, NULL, n, b, T, h, q, &m);
-            *s = (int64_t)m << T;
-            return;
-        }
-    }
-    reference_quant(x, n, b, h, q, s);
-}
-
-int KERNEL(norm_quant)(const int32_t *x, const uint8_t *e, uint32_t n, uint32_t b, int c, uint64_t eps, int32_t *h,
-                       int8_t *q, int64_t *s)
-{
-    int T;
-    uint32_t m;
-    if (n % LANES || b < LANES)
-        return reference_norm_quant(x, e, n, b, c, eps, h, q, s);
-    struct extent extent = measure(x, e, n, 1);
-    int is_exact = 2 * bit_length(extent.plain) + bit_length(n) <= 64; /* the sum did not pass 2^64 */
-    if (!is_vector_row(b, &extent, &T) || !is_exact || extent.squares >> 62 || (extent.squares + eps) >> 62)
-        return reference_norm_quant(x, e, n, b, c, eps, h, q, s);
-    quantise(x, e, n, b, T, h, q, &m);
-    uint64_t ratio = ((uint64_t)m << 31) / integer_root(extent.squares + eps);
-    int shift = T + c - 31;
-    if (shift >= 0)
-        *s = bit_length(ratio) + shift > 62 ? INT64_C(1) << 62 : (int64_t)(ratio << shift);
-    else
-        *s = shift <= -64 ? 0 : (int64_t)(ratio >> -shift);
-    return 0;
-}
-
-int KERNEL(head_quant)(const int32_t *x, uint32_t size, uint32_t b, int32_t *h, int8_t *q8, int32_t *s)
-{
-    int64_t scale;
-    KERNEL(quant)(x, size, b, h, q8, &scale);
-    *s = (int32_t)(uint32_t)(uint64_t)scale;
-    return scale >> 31 != 0;
-}
-
 /* OR of the magnitudes of n elements; a tail is taken one by one. */
 static uint32_t magnitudes(const int32_t *x, uint32_t n)
 {
@@ -233,8 +153,7 @@ int KERNEL(value_quant)(const int32_t *x, uint32_t size, int8_t *v8, int32_t *k_
     for (uint32_t i = 0; i < size; i += LANES)
         most = lanes_max(most, lanes_abs(lanes_load(x + i)));
     uint32_t largest = (uint32_t)lanes_max_all(most);
-    int k = bit_length(largest) > 7 ? bit_length(largest) - 7 : 0;
-    k += largest > UINT32_C(127) << k; /* 127 * 2^k is 2^(k+7) less a little */
+    int k = value_shift(largest);
     *k_v = k;
     lanes shift = lanes_set(k), half = lanes_set((1 << k) >> 1);
     for (uint32_t i = 0; i < size; i += LANES)
@@ -250,7 +169,7 @@ int KERNEL(norm)(const int32_t *x, const int32_t *G, uint32_t n, uint64_t eps, i
     if (n % LANES || k < 18)
         return reference_norm(x, G, n, eps, k, y);
     struct extent extent = measure(x, NULL, n, 1);
-    if (2 * bit_length(extent.plain) + bit_length(n) > 64 || extent.squares >> 62 || (extent.squares + eps) >> 62)
+    if (!is_norm_exact(&extent, n, eps))
         return reference_norm(x, G, n, eps, k, y);
     uint64_t inverse = (UINT64_C(1) << 46) / integer_root(extent.squares + eps);
     if (inverse >> 31)
