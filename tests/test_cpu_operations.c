@@ -330,6 +330,134 @@ static void test_elementwise(void **state)
     assert_true(ranges > 5);
 }
 
+/* --- the shapes of published models --- */
+
+/* Residual stream, attention's result, inner network; head size; query heads of a kv head. From the models' config.json. */
+static const struct shape {
+    const char *model;
+    uint32_t hidden, attention, inner, head_size, group;
+} shapes[] = {
+    {"SmolLM2-135M", 576, 576, 1536, 64, 3},         {"SmolLM2-360M", 960, 960, 2560, 64, 3},
+    {"SmolLM2-1.7B", 2048, 2048, 8192, 64, 1},       {"Llama-3.2-1B", 2048, 2048, 8192, 64, 4},
+    {"Llama-3.2-3B", 3072, 3072, 8192, 128, 3},      {"Llama-2-7B", 4096, 4096, 11008, 128, 1},
+    {"Llama-2-13B", 5120, 5120, 13824, 128, 1},      {"Llama-3.1-8B, Mistral-7B", 4096, 4096, 14336, 128, 4},
+    {"Llama-3.1-70B", 8192, 8192, 28672, 128, 8},    {"Qwen2.5-0.5B", 896, 896, 4864, 64, 7},
+    {"Qwen2.5-1.5B", 1536, 1536, 8960, 128, 6},      {"Qwen2.5-3B", 2048, 2048, 11008, 128, 8},
+    {"Qwen2.5-7B", 3584, 3584, 18944, 128, 7},       {"Qwen2.5-32B", 5120, 5120, 27648, 128, 5},
+    {"Qwen2.5-72B", 8192, 8192, 29568, 128, 8},      {"Qwen3-0.6B", 1024, 2048, 3072, 128, 2},
+    {"Qwen3-1.7B", 2048, 2048, 6144, 128, 2},        {"Qwen3-4B", 2560, 4096, 9728, 128, 4},
+    {"Qwen3-8B", 4096, 4096, 12288, 128, 4},         {"Qwen3-14B", 5120, 5120, 17408, 128, 5},
+    {"Qwen3-32B", 5120, 8192, 25600, 128, 8},        {"Gemma-2-2B", 2304, 2048, 9216, 256, 2},
+    {"Gemma-2-9B", 3584, 4096, 14336, 256, 2},       {"Gemma-2-27B", 4608, 4096, 36864, 128, 2},
+    {"Gemma-3-270M", 640, 1024, 2048, 256, 4},       {"Gemma-3-1B", 1152, 1024, 6912, 256, 4},
+    {"Gemma-3-4B", 2560, 2048, 10240, 256, 2},       {"Gemma-3-12B", 3840, 4096, 15360, 256, 2},
+    {"Gemma-3-27B", 5376, 4096, 21504, 128, 2},      {"Phi-3-mini", 3072, 3072, 8192, 96, 1},
+    {"Phi-3-medium, Phi-4", 5120, 5120, 17920, 128, 4}, {"Phi-4-mini", 3072, 3072, 8192, 128, 3},
+};
+
+/* A linear operation of n columns: random numbers, or every product and scale at its largest. */
+static void check_width_linear(uint32_t n, int extreme)
+{
+    enum { ROWS = 18, POSITIONS = 14 };
+    bulla_operation o = operation_new(BULLA_LINEAR, n, ROWS);
+    int8_t *W = memory_alloc((uint64_t)ROWS * n, 1, NULL);
+    uint16_t M[ROWS];
+    struct import_value input = value_new(POSITIONS, n, 0);
+    o.k1 = 13;
+    o.k2 = 45 + (int32_t)(31 - __builtin_clz(n)) - 30;
+    for (uint64_t i = 0; i < (uint64_t)ROWS * n; i++)
+        W[i] = (int8_t)(extreme ? 127 : random_between(-127, 127));
+    for (uint32_t j = 0; j < ROWS; j++)
+        M[j] = extreme ? 65535 : (uint16_t)random_between(1, 65535);
+    for (uint64_t p = 0; p < POSITIONS; p++) {
+        input.scale[p] = extreme ? (INT64_C(1) << 28) - 1 : random_between(0, INT64_C(1) << 24);
+        for (uint32_t i = 0; i < n; i++)
+            input.bytes[p * n + i] = (int8_t)(extreme ? (p % 2 ? 127 : -127) : random_between(-127, 127));
+    }
+    struct import_step step = {.operation = &o, .positions = POSITIONS, .inputs = {&input},
+        .tensors = {[BULLA_TENSOR_W] = W, [BULLA_TENSOR_M] = M}, .sequence_starts = (const uint64_t[]){0, POSITIONS},
+        .sequences = 1};
+    assert_int_equal(compare(&step), BULLA_OK);
+    value_free(&input);
+    memory_free(W);
+}
+
+static void check_width_quantising(uint32_t n, int kind)
+{
+    enum { POSITIONS = 4 };
+    bulla_operation o = operation_new(kind, n, n);
+    uint8_t *e = memory_alloc(n, 1, NULL);
+    struct import_value x = value_new(POSITIONS, n, 0);
+    o.block = block_of(n);
+    o.c = 6;
+    o.eps = 1000;
+    for (uint32_t i = 0; i < n; i++)
+        e[i] = (uint8_t)random_between(0, 8);
+    for (uint64_t p = 0; p < POSITIONS; p++)
+        for (uint32_t i = 0; i < n; i++)
+            x.vector[p * n + i] = p == 0 ? (i % 2 ? -(1 << 23) : 1 << 23) : random_element((int)(8 + 5 * p));
+    struct import_step step = {.operation = &o, .positions = POSITIONS, .inputs = {&x},
+        .tensors = {[BULLA_TENSOR_E] = kind == BULLA_NORM_QUANT ? e : NULL},
+        .sequence_starts = (const uint64_t[]){0, POSITIONS}, .sequences = 1};
+    assert_int_equal(compare(&step), BULLA_OK);
+    value_free(&x);
+    memory_free(e);
+}
+
+static void check_heads(uint32_t size, uint32_t group)
+{
+    enum { COUNT = 83 };
+    bulla_operation o = operation_new(BULLA_ATTEND, group * size, group * size);
+    o.heads = group;
+    o.kv_heads = 1;
+    o.head_size = size;
+    o.a2 = 22;
+    struct import_value q = value_new(COUNT, group * size, group), k = value_new(COUNT, size, 1), v = value_new(COUNT, size, 1);
+    for (uint64_t i = 0; i < COUNT * group * size; i++)
+        q.bytes[i] = (int8_t)random_between(-127, 127);
+    for (uint64_t i = 0; i < COUNT * size; i++) {
+        k.bytes[i] = (int8_t)random_between(-127, 127);
+        v.bytes[i] = (int8_t)random_between(-127, 127);
+    }
+    for (uint64_t i = 0; i < COUNT * group; i++)
+        q.head_scale[i] = (int32_t)random_between(0, 1 << 20);
+    for (uint64_t i = 0; i < COUNT; i++) {
+        k.head_scale[i] = (int32_t)random_between(0, 1 << 20);
+        v.head_scale[i] = (int32_t)random_between(8, 12);
+    }
+    struct import_step step = {.operation = &o, .positions = COUNT, .inputs = {&q, &k, &v},
+        .sequence_starts = (const uint64_t[]){0, COUNT}, .sequences = 1};
+    assert_int_equal(compare(&step), BULLA_OK);
+    value_free(&q);
+    value_free(&k);
+    value_free(&v);
+}
+
+static void test_model_shapes(void **state)
+{
+    enum { SHAPES = sizeof shapes / sizeof shapes[0] };
+    uint8_t seen[1 << 16] = {0}, seen_heads[257][16] = {{0}};
+    int widths = 0, heads = 0;
+    for (int i = 0; i < SHAPES; i++) {
+        const struct shape *s = &shapes[i];
+        const uint32_t columns[] = {s->hidden, s->attention, s->inner};
+        for (int j = 0; j < 3; j++) {
+            if (seen[columns[j]]++)
+                continue;
+            widths++;
+            check_width_linear(columns[j], 0);
+            check_width_linear(columns[j], 1);
+            check_width_quantising(columns[j], BULLA_NORM_QUANT);
+            check_width_quantising(columns[j], BULLA_QUANT);
+        }
+        if (!seen_heads[s->head_size][s->group]++) {
+            heads++;
+            check_heads(s->head_size, s->group);
+        }
+    }
+    print_message("shapes of %d models: %d widths, %d kinds of heads\n", SHAPES, widths, heads);
+}
+
 static void test_isas(void **state)
 {
     bulla_error error = {0};
@@ -347,7 +475,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_isas),       cmocka_unit_test(test_linear),      cmocka_unit_test(test_attend),
         cmocka_unit_test(test_exponentials),
-        cmocka_unit_test(test_quantising), cmocka_unit_test(test_elementwise),
+        cmocka_unit_test(test_quantising), cmocka_unit_test(test_elementwise), cmocka_unit_test(test_model_shapes),
     };
     return cmocka_run_group_tests(tests, make_tables, NULL);
 }
