@@ -35,6 +35,7 @@ struct expected {
 struct slot {
     bulla_sequence *sequence; /* NULL: empty */
     uint32_t stream, first, tenant;
+    uint64_t shared; /* full pages that entered the cache, or came from it */
 };
 
 /* The plain model's entry. */
@@ -231,9 +232,11 @@ static void foresee_write(struct world *world, struct slot *const *slots, size_t
             all[i].is_known = 0;
 }
 
-/* The blocks of the slot from `block` on that are full now. */
-static void foresee_pages(struct world *world, const struct slot *slot, uint64_t block, struct seen *seen)
+/* The blocks of the slot that have become full since its pages last entered the cache. */
+static void foresee_pages(struct world *world, struct slot *slot, struct seen *seen)
 {
+    uint64_t block = slot->shared;
+    slot->shared = bulla_sequence_length(slot->sequence) / BULLA_PAGE_POSITIONS;
     for (; slot->tenant && (block + 1) * BULLA_PAGE_POSITIONS <= bulla_sequence_length(slot->sequence); block++) {
         struct known *known = entry_of(world, slot, block);
         int is_enough = known->is_known && is_evaluated(world, slot->first, known->first, block);
@@ -290,6 +293,7 @@ static void open_slot(struct world *world, struct slot *slot, struct seen *seen)
         fail_msg("%llu positions came from the cache, expected %llu", (unsigned long long)length,
                  (unsigned long long)(blocks * BULLA_PAGE_POSITIONS));
     assert_int_equal(length % BULLA_PAGE_POSITIONS, 0);
+    slot->shared = length / BULLA_PAGE_POSITIONS;
     bulla_engine_prefix_counters(world->engine, &after);
     assert_int_equal(after.positions_queried - before.positions_queried, slot->tenant ? count : 0);
     assert_int_equal(after.positions_reused - before.positions_reused, length);
@@ -305,11 +309,12 @@ static void close_slot(struct slot *slot)
     slot->sequence = NULL;
 }
 
-/* Cuts a sequence, and may go on with another stream that begins with what is left. */
-static void cut_slot(struct world *world, struct slot *slot)
+/* Cuts a sequence to `most` positions or fewer, and may go on with another stream that begins with what is left. */
+static void cut_slot(struct world *world, struct slot *slot, uint64_t most)
 {
-    uint64_t length = random_below((uint32_t)bulla_sequence_length(slot->sequence) + 1);
+    uint64_t length = random_below((uint32_t)most + 1), full = length / BULLA_PAGE_POSITIONS;
     bulla_sequence_truncate(slot->sequence, length);
+    slot->shared = slot->shared < full ? slot->shared : full;
     uint32_t stream = random_below(STREAMS);
     if (common_length(world, stream, slot->stream) >= length)
         slot->stream = stream;
@@ -375,11 +380,14 @@ static void step(struct world *world, struct seen *seen)
         memory_free(pieces[i].logits);
         if (code != BULLA_OK && i > 0)
             continue;
-        if (code == BULLA_OK && pieces[i].code == BULLA_OK)
-            foresee_pages(world, of[i], starts[i] / BULLA_PAGE_POSITIONS, seen);
+        int is_range = code == BULLA_OK && pieces[i].code == BULLA_E_RANGE;
+        if (code == BULLA_OK && !is_range)
+            foresee_pages(world, of[i], seen);
+        else if (is_range && random_below(4))
+            cut_slot(world, of[i], pieces[i].range_position);
         else
             close_slot(of[i]);
-        seen->ranges += code == BULLA_OK && pieces[i].code == BULLA_E_RANGE;
+        seen->ranges += is_range;
     }
 }
 
@@ -393,7 +401,7 @@ static void live(struct world *world, int events, struct seen *seen)
         else if (what == 0)
             close_slot(slot);
         else if (what == 1)
-            cut_slot(world, slot);
+            cut_slot(world, slot, bulla_sequence_length(slot->sequence));
         else
             step(world, seen);
         check_pages(world);

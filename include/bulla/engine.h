@@ -63,7 +63,8 @@ int bulla_sequence_open_prefix(bulla_engine *engine, uint64_t first_sampled, con
 void bulla_sequence_close(bulla_sequence *sequence); /* returns its pages; NULL is fine */
 uint64_t bulla_sequence_length(const bulla_sequence *sequence); /* positions computed so far */
 /* Forgets positions from `length` on (length <= current), and with them a RANGE
- * that was raised there. Speculation and edits of a conversation use it. */
+ * that was raised there. Speculation and edits of a conversation use it. Going on
+ * within a page that another sequence shares by now takes one page more. */
 void bulla_sequence_truncate(bulla_sequence *sequence, uint64_t length);
 
 /* What the prefix cache did since the engine was opened. */

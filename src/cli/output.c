@@ -2,7 +2,6 @@
 #include "cli/output.h"
 
 #include <inttypes.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/utf8.h"
@@ -69,11 +68,4 @@ const char *output_bytes(uint64_t bytes, char text[OUTPUT_NUMBER])
     else
         snprintf(text, OUTPUT_NUMBER, "%.1f %s", amount, units[unit]);
     return text;
-}
-
-double output_clock(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }

@@ -20,7 +20,4 @@ const char *output_number(uint64_t number, char text[OUTPUT_NUMBER]);
 /* "98.4 MB" into `text`; powers of 1,000. */
 const char *output_bytes(uint64_t bytes, char text[OUTPUT_NUMBER]);
 
-/* Seconds of a clock that only moves forward. */
-double output_clock(void);
-
 #endif

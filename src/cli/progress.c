@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
 
@@ -14,7 +15,7 @@ static const double BAR_SECONDS = 0.1, LINE_SECONDS = 5;
 
 void progress_begin(struct progress *progress, const char *what)
 {
-    const double now = output_clock();
+    const double now = clock_seconds();
     *progress = (struct progress){.what = what, .is_terminal = output_is_terminal(stderr), .start = now};
 }
 
@@ -47,7 +48,7 @@ static void show_bar(struct progress *progress, double now, double fraction)
 int progress_show(void *context, const char *stage, double fraction)
 {
     struct progress *progress = context;
-    double now = output_clock();
+    double now = clock_seconds();
     fraction = fraction >= 0 ? fraction <= 1 ? fraction : 1 : 0;
     int is_new = strncmp(stage, progress->stage, sizeof progress->stage - 1) != 0;
     if (is_new)
@@ -69,5 +70,5 @@ double progress_end(struct progress *progress)
         fputs("\r\x1b[K", stderr);
     fflush(stderr);
     progress->shown = 0;
-    return output_clock() - progress->start;
+    return clock_seconds() - progress->start;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/utf8.h"
 #include "cli/model_cache.h"
 #include "cli/output.h"
@@ -13,7 +14,7 @@ int session_open(const char *path, const bulla_engine_options *options, struct s
     memset(session, 0, sizeof *session);
     if (!options)
         options = &defaults;
-    double start = output_clock();
+    double start = clock_seconds();
     int code = model_cache_open(path, options->threads, &session->model, error);
     if (code != BULLA_OK)
         return code;
@@ -24,7 +25,7 @@ int session_open(const char *path, const bulla_engine_options *options, struct s
     if (code != BULLA_OK)
         return bulla_fail_prefix(error, "%s: its chat template", path);
     code = bulla_engine_open(session->model, options, &session->engine, error);
-    session->load_seconds = output_clock() - start;
+    session->load_seconds = clock_seconds() - start;
     return code;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/buffer.h"
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "cli/bench_profile.h"
@@ -80,13 +81,13 @@ static int step(struct bench *bench, size_t count, bulla_error *error)
 static double begin(struct bench *bench, const struct bench_phase *phase)
 {
     profile_attach(bench->session.engine, phase->profile);
-    return output_clock();
+    return clock_seconds();
 }
 
 /* Tokens a second since `start`. */
 static double end(struct bench *bench, struct bench_phase *phase, double start, uint64_t tokens)
 {
-    double seconds = output_clock() - start;
+    double seconds = clock_seconds() - start;
     profile_attach(bench->session.engine, NULL);
     if (phase->profile) {
         phase->seconds += seconds;

@@ -2,9 +2,9 @@
 #include "exec/generate.h"
 
 #include <string.h>
-#include <time.h>
 
 #include "base/buffer.h"
+#include "base/clock.h"
 #include "base/memory.h"
 
 enum {
@@ -31,13 +31,6 @@ struct generation {
     uint64_t limit; /* most tokens of the answer */
     int finished;
 };
-
-static double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 const char *generate_finish_name(enum generate_finish finish)
 {
@@ -194,7 +187,7 @@ static int step(struct generation *generation, uint32_t token, bulla_error *erro
     for (uint32_t i = 0; i < proposed; i++) /* nothing follows an end */
         if (bulla_tokenizer_is_end(generation->tokenizer, ids[1 + i]))
             proposed = i;
-    double start = seconds_now();
+    double start = clock_seconds();
     bulla_error own = {0};
     int code = evaluate(generation, ids, 1 + proposed, 0, &own);
     if (code == BULLA_E_LIMIT && proposed) { /* of pages there may be enough for the token alone */
@@ -205,7 +198,7 @@ static int step(struct generation *generation, uint32_t token, bulla_error *erro
     if (code != BULLA_OK)
         return bulla_fail(error, code, "%s", own.text);
     generation->result->proposed_tokens += proposed;
-    speculation_took(&generation->speculation, 1 + proposed, seconds_now() - start);
+    speculation_took(&generation->speculation, 1 + proposed, clock_seconds() - start);
     return BULLA_OK;
 }
 
@@ -219,8 +212,10 @@ static int decode(struct generation *generation, bulla_error *error)
         uint32_t token, next = piece->logits_from + row + 1;
         uint64_t kept = generation->request->prompt_count + result->token_count;
         int code = draw(generation, row, &token, error);
-        if (code != BULLA_OK)
+        if (code != BULLA_OK) {
+            bulla_sequence_truncate(generation->sequence, kept);
             return code;
+        }
         int is_accepted = !generation->finished && next < piece->count && piece->ids[next] == token;
         result->accepted_tokens += (uint64_t)is_accepted;
         if (is_accepted && row + 1 < generation->rows)
@@ -237,15 +232,15 @@ static int decode(struct generation *generation, bulla_error *error)
 static int run(struct generation *generation, bulla_error *error)
 {
     struct generate_result *result = generation->result;
-    double start = seconds_now();
+    double start = clock_seconds();
     for (size_t i = 0; i < generation->request->prompt_count; i++)
         speculation_prompt(&generation->speculation, generation->request->prompt[i]);
     int code = prefill(generation, error);
-    double middle = seconds_now();
+    double middle = clock_seconds();
     while (code == BULLA_OK && !generation->finished)
         code = decode(generation, error);
     result->prefill_seconds = middle - start;
-    result->decode_seconds = seconds_now() - middle;
+    result->decode_seconds = clock_seconds() - middle;
     result->rest_length = bulla_text_stream_end(&generation->stream, result->rest, sizeof result->rest);
     return code;
 }

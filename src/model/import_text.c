@@ -98,7 +98,8 @@ static uint64_t count_sections(const char *text, const char *end)
     return count;
 }
 
-/* Cuts a conversation into its turns; the roles' names are static. */
+/* Cuts a conversation into its turns; the roles' names are static. The built-in text alone comes here, whose turns
+ * tests/python/test_calibration.py checks: a line that begins with '@' is a role, and text follows. */
 static size_t find_turns(const char *text, size_t length, struct chat_message turns[SECTION_TURNS])
 {
     static const char *const roles[] = {"system", "user", "assistant"};

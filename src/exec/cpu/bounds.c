@@ -2,18 +2,11 @@
 #include "exec/cpu/bounds.h"
 
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "exec/cpu/engine_internal.h"
 #include "exec/cpu/pack.h"
-
-static double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 /* --- reading --- */
 
@@ -72,9 +65,9 @@ double bounds_read(struct thread_team *team, const void *data, uint64_t bytes)
     double best = 0;
     for (int round = 0; round < ROUNDS * WAYS; round++) {
         reading.way = round % WAYS;
-        double start = seconds_now();
+        double start = clock_seconds();
         thread_team_run(team, read_share, &reading);
-        double speed = (double)bytes / (seconds_now() - start);
+        double speed = (double)bytes / (clock_seconds() - start);
         best = speed > best ? speed : best;
     }
     return best;
@@ -169,9 +162,9 @@ static void fill(struct multiplying *m, struct matrix *matrix)
 
 static double time_calls(struct multiplying *m)
 {
-    double start = seconds_now();
+    double start = clock_seconds();
     thread_team_run(m->engine->team, multiply, m);
-    return seconds_now() - start;
+    return clock_seconds() - start;
 }
 
 static double best_speed(struct multiplying *m)

@@ -246,6 +246,7 @@ static uint32_t add_rows(bulla_engine *engine, bulla_piece *piece, uint32_t done
     uint32_t count = left < room ? left : room;
     if (count == 0)
         return 0;
+    prefix_note(piece->sequence, piece->ids + done, count);
     batch->runs[batch->run_count++] = (struct run){.first = batch->count, .count = count, .piece = piece};
     for (uint32_t i = 0; i < count; i++, batch->count++) {
         uint32_t id = done + i;
@@ -302,6 +303,6 @@ int bulla_engine_step(bulla_engine *engine, bulla_piece *pieces, size_t count, b
     }
     for (size_t i = 0; i < count; i++)
         if (pieces[i].code == BULLA_OK)
-            prefix_extend(pieces[i].sequence, pieces[i].ids, pieces[i].count);
+            prefix_publish(pieces[i].sequence);
     return BULLA_OK;
 }

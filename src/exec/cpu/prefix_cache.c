@@ -179,12 +179,17 @@ static void publish(bulla_sequence *sequence, uint64_t block)
     add_entry(engine, own, key, sequence->first_sampled);
 }
 
-void prefix_extend(bulla_sequence *sequence, const uint32_t *ids, uint32_t count)
+void prefix_note(bulla_sequence *sequence, const uint32_t *ids, uint32_t count)
+{
+    if (sequence->prefix.is_shared)
+        memcpy(sequence->prefix.ids + sequence->length, ids, count * sizeof *ids);
+}
+
+void prefix_publish(bulla_sequence *sequence)
 {
     struct prefix_chain *chain = &sequence->prefix;
     if (!chain->is_shared)
         return;
-    memcpy(chain->ids + sequence->length - count, ids, count * sizeof *ids);
     /* A key that cannot be had now is tried for again at the next step. */
     while (chain->count < sequence->length / KERNEL_POSITIONS && !find_page_key(sequence, chain->count, NULL))
         publish(sequence, chain->count++);

@@ -52,9 +52,10 @@ void prefix_cache_close(struct prefix_cache *cache);
 
 /* Gives an empty sequence the pages that the cache has for the start of these tokens. */
 int prefix_begin(bulla_sequence *sequence, const char *tenant, const uint32_t *ids, size_t count, bulla_error *error);
-/* The sequence has computed these tokens, its last ones, and none left a bound: the
- * pages that they filled enter the cache. */
-void prefix_extend(bulla_sequence *sequence, const uint32_t *ids, uint32_t count);
+/* The tokens that the sequence computes next, whether they leave a bound or not. */
+void prefix_note(bulla_sequence *sequence, const uint32_t *ids, uint32_t count);
+/* None of the sequence's positions left a bound: its full pages enter the cache. */
+void prefix_publish(bulla_sequence *sequence);
 /* The sequence was cut to its length. */
 void prefix_truncate(bulla_sequence *sequence);
 /* The cache no longer knows this page, if it did. */

@@ -1,7 +1,7 @@
 /* One batch through the stages of the plan. */
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "exec/cpu/engine_internal.h"
 
 static void run_rows(bulla_engine *engine, const struct stage *stage, unsigned thread)
@@ -24,18 +24,11 @@ static int is_idle(const bulla_engine *engine, const struct stage *stage)
     return 1;
 }
 
-static uint64_t nanoseconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 static void batch_work(void *context, unsigned thread)
 {
     bulla_engine *engine = context;
     int is_timed = thread == 0 && engine->profile != NULL;
-    uint64_t before = is_timed ? nanoseconds() : 0;
+    uint64_t before = is_timed ? clock_nanoseconds() : 0;
     for (uint32_t s = 0; s < engine->plan.stage_count; s++) {
         const struct stage *stage = &engine->plan.stages[s];
         if (is_idle(engine, stage) || is_own_stage(engine, s))
@@ -48,8 +41,8 @@ static void batch_work(void *context, unsigned thread)
             attend_run(engine, s, thread);
         thread_team_barrier(engine->team);
         if (is_timed) {
-            profile_add(engine->profile, s, nanoseconds() - before);
-            before = nanoseconds();
+            profile_add(engine->profile, s, clock_nanoseconds() - before);
+            before = clock_nanoseconds();
         }
     }
 }
