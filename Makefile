@@ -26,7 +26,7 @@ bench-accuracy: ## distance from float arithmetic on the demo models
 fuzz:           ## each parser for FUZZ_SECONDS (60) with libFuzzer
 	@scripts/fuzz
 
-lint:           ## layers, shell scripts, names
+lint:           ## layers, forbidden calls and words, scripts
 	@scripts/lint
 
 clean:          ## remove build/ (the cache of models stays)

@@ -13,7 +13,7 @@ enum {
     SPREAD = 4,
 };
 
-/* Of the mean diagonal. 1 % gave Gemma-3-270M's chat turns a KL of 0.0051, 0.1 % 0.0045 (docs/import.md). */
+/* Of the mean diagonal. 1 % gave Gemma-3-270M's chat turns a KL of 0.0051, 0.1 % 0.0045. */
 static const double DAMPING = 0.003;
 
 /* A piece of a quantised value as a = q * s * 2^-shift, a row a column of the value. */
