@@ -108,7 +108,7 @@ def answer_of(shown):
 
 
 VARIED = ("--presence-penalty", "20")
-SAMPLED = ("--temperature", "0.5", "--seed", "7", *VARIED)
+SAMPLED = ("--temperature", "0.5", "--seed", "1", *VARIED)
 
 
 def check_turns(checks, model):
@@ -146,7 +146,7 @@ def check_commands(checks, model):
     checks.contains(chat.ask("/temperature hot") or "", "--temperature needs a number", "/temperature hot")
     checks.contains(chat.ask("/seed -1") or "", "--seed needs a whole number", "/seed -1")
     checks.equal(chat.ask("/temperature 0.5"), "", "/temperature 0.5")
-    checks.equal(chat.ask("/seed 7"), "", "/seed 7")
+    checks.equal(chat.ask("/seed 1"), "", "/seed 1")
     checks.equal(answer_of(chat.ask("hello")), run(model, "hello", *SAMPLED), "temperature and seed by commands")
     checks.equal(chat.ask("/reset"), "", "/reset")
     checks.equal(chat.ask("/system Be brief."), "", "/system")
@@ -295,7 +295,7 @@ def piped(model, data, *options):
 
 
 def check_piped(checks, model, folder):
-    done = piped(model, b"hello\n\n/seed 7\n/temperature 0.5\r\n/reset\nhello\nsecond", *VARIED)
+    done = piped(model, b"hello\n\n/seed 1\n/temperature 0.5\r\n/reset\nhello\nsecond", *VARIED)
     checks.equal(done.returncode, 0, f"through a pipe: {done.stderr}")
     checks.true(b"\x1b" not in done.stdout + done.stderr, "no control sequences")
     text = done.stdout.decode()
