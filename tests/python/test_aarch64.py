@@ -30,7 +30,10 @@ def emulated(program=PROGRAM, processor="max"):
 
 
 def run(command, isa=None):
-    done = subprocess.run(command, env=importing.environment(isa), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    environment = importing.environment(isa)
+    if not FULL:
+        environment["BULLA_TEST_EMULATED"] = "1"  # some of the many shapes
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, timeout=SECONDS, check=False)
     return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
