@@ -72,7 +72,7 @@ def check_answers(checks):
     if not model:
         print("no demo model: no answer is compared", flush=True)
         return
-    question, words = ["What is the capital of France?"], ["--raw", "The capital of France is"]
+    question, words = ["Tell me the capital of France."], ["--raw", "The capital of France is"]
     for isa, prompt in [(isa, prompt) for isa in ISAS for prompt in (question, words)] if FULL else \
             [("i8mm", question), ("neon", words)]:
         arguments = ["run", model, *prompt, "--ids", "-n", "8"]

@@ -12,7 +12,7 @@ SMOLLM2, GEMMA = "SmolLM2-135M-Instruct.Q4_1.gguf", "gemma-3-270m-q4-k-m.gguf"
 LONG = " ".join(f"Item {number} of the list costs {number * number % 97} coins." for number in range(1, 61))
 
 ANSWERS = [
-    (SMOLLM2, "What is the capital of France?", "--max-tokens 20"),
+    (SMOLLM2, "Tell me the capital of France.", "--max-tokens 20"),
     (SMOLLM2, "Once upon a time there was", "--raw --temperature 0.8 --seed 7 --max-tokens 20"),
     (SMOLLM2, "Name five colours.",
      "--temperature 1.5 --top-k 40 --seed 2 --max-tokens 30 --repetition-penalty 1.15 --frequency-penalty 0.2"),

@@ -479,7 +479,7 @@ def check_real_model(checks, model):
     if not model:
         print("no BULLA_MODELS: no real model is asked")
         return
-    question = "What is the capital of France?"
+    question = "Tell me the capital of France."
     status, output, errors = bulla("run", model, question)
     checks.equal((status, errors), (DONE, ""), "a real model")
     checks.contains(output, b"Paris", question)
