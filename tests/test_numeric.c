@@ -240,11 +240,71 @@ static void test_targets(void **state)
 #endif
 }
 
+/* --- rows --- */
+
+typedef void hadamard_of(double *x, uint32_t n, uint32_t block);
+typedef void round_of(const double *x, uint32_t n, double scale, int8_t *q);
+typedef void largest_of(const double *x, uint32_t n, double *result);
+
+static void expected_hadamard(double *x, uint32_t n, uint32_t block)
+{
+    for (uint32_t step = 1; step < block; step *= 2)
+        for (uint32_t i = 0; i < n; i++) {
+            if (i & step)
+                continue;
+            double low = x[i], high = x[i + step];
+            x[i] = low + high;
+            x[i + step] = low - high;
+        }
+    for (uint32_t i = 0; i < n; i++)
+        x[i] /= block;
+}
+
+static void compare_rows(hadamard_of *transform, round_of *round_row, largest_of *find_largest)
+{
+    enum { MOST = 768 };
+    double x[MOST], expected[MOST], peak, found;
+    int8_t q[MOST];
+    for (int round = 0; round < 300; round++) {
+        uint32_t block = 1u << (random_u64() % 9), n = (uint32_t)(1 + random_u64() % (MOST / block)) * block;
+        for (uint32_t i = 0; i < n; i++)
+            x[i] = expected[i] = random_real();
+        transform(x, n, block);
+        expected_hadamard(expected, n, block);
+        assert_memory_equal(x, expected, n * sizeof *x);
+        peak = 0;
+        for (uint32_t i = 0; i < n; i++)
+            peak = fabs(x[i]) > peak ? fabs(x[i]) : peak;
+        find_largest(x, n, &found);
+        assert_true(found == peak);
+        double scale = peak > 0 ? peak / (round % 2 ? 127 : 100) : 1; /* beyond 127 too */
+        for (uint32_t i = 0; round % 3 == 0 && i < n; i++)
+            x[i] = ((double)(random_u64() % 600) - 300) / 2 * scale; /* ties */
+        round_row(x, n, scale, q);
+        for (uint32_t i = 0; i < n; i++) {
+            double wanted = floor(x[i] / scale + 0.5);
+            assert_int_equal(q[i], wanted > 127 ? 127 : wanted < -127 ? -127 : (int)wanted);
+        }
+    }
+}
+
+static void test_rows(void **state)
+{
+    compare_rows(hadamard_best, round_best, largest_best);
+#if defined(__x86_64__)
+    compare_rows(hadamard_plain, round_plain, largest_plain);
+    if (__builtin_cpu_supports("avx2"))
+        compare_rows(hadamard_avx2, round_avx2, largest_avx2);
+    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+        compare_rows(hadamard_avx512, round_avx512, largest_avx512);
+#endif
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_moments),      cmocka_unit_test(test_panel),   cmocka_unit_test(test_factor),
-        cmocka_unit_test(test_not_positive), cmocka_unit_test(test_targets),
+        cmocka_unit_test(test_not_positive), cmocka_unit_test(test_targets), cmocka_unit_test(test_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

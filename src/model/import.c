@@ -14,7 +14,7 @@
 #include "model/tokenizer_build.h"
 
 enum {
-    MEASURE_POSITIONS = 1024,    /* of the pass that finds the residual stream's range */
+    MEASURE_POSITIONS = 1024,    /* of the pass that finds the residual stream's range; at most half of all */
     RESIDUAL_MOST_F = 60,        /* a program's F has 64 at most */
 };
 
@@ -93,7 +93,8 @@ static int measure_residual(struct importing *im, bulla_error *error)
 {
     uint64_t positions = im->positions, sequences = im->sequences;
     int feedback = im->feedback, code = BULLA_E_RANGE;
-    while (im->sequences > 2 && im->sequence_starts[im->sequences - 1] >= MEASURE_POSITIONS)
+    uint64_t most = positions / 2 < MEASURE_POSITIONS ? positions / 2 : MEASURE_POSITIONS;
+    while (im->sequences > 2 && im->sequence_starts[im->sequences - 1] >= most)
         im->sequences--;
     im->positions = im->sequence_starts[im->sequences];
     uint64_t text = im->text_positions;

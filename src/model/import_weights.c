@@ -34,19 +34,6 @@ struct rounding {
     atomic_uint_least64_t next;
 };
 
-static void hadamard(double *x, uint32_t n, uint32_t block)
-{
-    for (uint32_t step = 1; step < block; step *= 2)
-        for (uint32_t start = 0; start < n; start += 2 * step)
-            for (uint32_t i = start; i < start + step; i++) {
-                double low = x[i], high = x[i + step];
-                x[i] = low + high;
-                x[i + step] = low - high;
-            }
-    for (uint32_t i = 0; i < n; i++)
-        x[i] /= block;
-}
-
 double weights_row_factor(const struct draft *draft, uint64_t row)
 {
     double scale = draft->row_scale ? draft->row_scale[row] : 1;
@@ -59,7 +46,7 @@ static int prepare_row(const struct rounding *rounding, const float *source, uin
                        double *bound, bulla_error *error)
 {
     const struct weight_job *job = rounding->job;
-    double factor = weights_row_factor(job->draft, row), largest = 0;
+    double factor = weights_row_factor(job->draft, row);
     for (uint32_t i = 0; i < job->columns; i++) {
         if (!(fabsf(source[i]) <= 3e38f))
             return bulla_fail(error, BULLA_E_INPUT, "%s: tensor %s, row %llu, column %u is %s; weights must be finite",
@@ -76,10 +63,8 @@ static int prepare_row(const struct rounding *rounding, const float *source, uin
         w[i] *= job->rest[i];
     }
     *bound = job->bound_factor * sqrt(sum) + (rounding->bias ? fabs(rounding->bias[row] * factor) : 0);
-    hadamard(w, job->columns, job->block);
-    for (uint32_t i = 0; i < job->columns; i++)
-        largest = fabs(w[i]) > largest ? fabs(w[i]) : largest;
-    job->scales[row] = largest / 127;
+    numeric_hadamard(w, job->columns, job->block);
+    job->scales[row] = numeric_largest(w, job->columns) / 127;
     return BULLA_OK;
 }
 
@@ -92,9 +77,10 @@ static int8_t round_unit(double value)
 static void round_nearest(const struct rounding *rounding, const double *w, uint64_t row, int8_t *W)
 {
     const struct weight_job *job = rounding->job;
-    double scale = job->scales[row];
-    for (uint32_t i = 0; i < job->columns; i++)
-        W[i] = scale > 0 ? round_unit(w[i] / scale) : 0;
+    if (job->scales[row] > 0)
+        numeric_round(w, job->columns, job->scales[row], W);
+    else
+        memset(W, 0, job->columns);
 }
 
 /* A group of rows with error feedback, a block of columns at a time. */

@@ -233,3 +233,83 @@ int numeric_factor(double *H, uint32_t n, double *scratch, struct thread_team *t
         memset(H + (uint64_t)i * n, 0, i * sizeof *H);
     return 1;
 }
+
+/* --- rows --- */
+
+INLINE void hadamard_body(double *x, uint32_t n, uint32_t block)
+{
+    uint32_t step = 1;
+    if (block >= 4) { /* the first two steps at once, four elements at a time */
+        for (uint32_t i = 0; i < n; i += 4) {
+            double a = x[i] + x[i + 1], b = x[i] - x[i + 1], c = x[i + 2] + x[i + 3], d = x[i + 2] - x[i + 3];
+            x[i] = a + c;
+            x[i + 1] = b + d;
+            x[i + 2] = a - c;
+            x[i + 3] = b - d;
+        }
+        step = 4;
+    }
+    for (; step < block; step *= 2)
+        for (uint32_t start = 0; start < n; start += 2 * step) {
+            double *restrict lows = x + start, *restrict highs = x + start + step;
+            for (uint32_t i = 0; i < step; i++) {
+                double low = lows[i], high = highs[i];
+                lows[i] = low + high;
+                highs[i] = low - high;
+            }
+        }
+    double share = 1.0 / block; /* a power of two: exact */
+    for (uint32_t i = 0; i < n; i++)
+        x[i] *= share;
+}
+
+FOR_EACH_TARGET(hadamard, hadamard_body, hadamard_body, (double *x, uint32_t n, uint32_t block), (x, n, block))
+
+void numeric_hadamard(double *x, uint32_t n, uint32_t block)
+{
+    hadamard_best(x, n, block);
+}
+
+INLINE void round_body(const double *restrict x, uint32_t n, double scale, int8_t *restrict q)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        double rounded = __builtin_floor(x[i] / scale + 0.5);
+        rounded = rounded > 127 ? 127 : rounded;
+        rounded = rounded < -127 ? -127 : rounded;
+        q[i] = (int8_t)(int32_t)rounded;
+    }
+}
+
+FOR_EACH_TARGET(round, round_body, round_body, (const double *x, uint32_t n, double scale, int8_t *q), (x, n, scale, q))
+
+void numeric_round(const double *x, uint32_t n, double scale, int8_t *q)
+{
+    round_best(x, n, scale, q);
+}
+
+enum { PEAKS = 8 };
+
+INLINE void largest_body(const double *restrict x, uint32_t n, double *restrict result)
+{
+    double peaks[PEAKS] = {0};
+    uint32_t i = 0;
+    for (; i + PEAKS <= n; i += PEAKS)
+        for (int j = 0; j < PEAKS; j++) {
+            double size = __builtin_fabs(x[i + j]);
+            peaks[j] = size > peaks[j] ? size : peaks[j];
+        }
+    for (; i < n; i++)
+        peaks[0] = __builtin_fabs(x[i]) > peaks[0] ? __builtin_fabs(x[i]) : peaks[0];
+    for (int j = 1; j < PEAKS; j++)
+        peaks[0] = peaks[j] > peaks[0] ? peaks[j] : peaks[0];
+    *result = peaks[0];
+}
+
+FOR_EACH_TARGET(largest, largest_body, largest_body, (const double *x, uint32_t n, double *result), (x, n, result))
+
+double numeric_largest(const double *x, uint32_t n)
+{
+    double result;
+    largest_best(x, n, &result);
+    return result;
+}

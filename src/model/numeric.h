@@ -26,4 +26,10 @@ int numeric_factor(double *H, uint32_t n, double *scratch, struct thread_team *t
 /* Elements of `scratch` that numeric_factor needs. */
 uint64_t numeric_factor_scratch(uint32_t n);
 
+/* The Hadamard transform of x[n] in blocks of `block` (a power of two that divides n), divided by `block`. */
+void numeric_hadamard(double *x, uint32_t n, uint32_t block);
+/* q[i] = x[i] / scale rounded to nearest, ties upwards, within 127; `scale` is above 0. */
+void numeric_round(const double *x, uint32_t n, double scale, int8_t *q);
+double numeric_largest(const double *x, uint32_t n); /* the largest |x[i]| */
+
 #endif
