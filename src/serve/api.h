@@ -1,0 +1,38 @@
+/* The HTTP routes: OpenAI's API and those that servers of models have beside it (docs/api.md tables them). It takes
+ * whole HTTP requests, checks them, hands them to a model's backend, and writes what that tells as JSON or server-sent
+ * events.
+ *
+ *   api_request.c    fields of a request, checked: struct answer_request
+ *   api_chat.c       /v1/chat/completions      api_completion.c  /v1/completions
+ *   api_embedding.c  /v1/embeddings            api_response.c    /v1/responses
+ *   api_models.c     /v1/models, admin         api_token.c       /tokenize, /detokenize
+ *   api.c            routes, authorisation, request ids, errors, CORS, health, metrics, the page at / */
+#ifndef SERVE_API_H
+#define SERVE_API_H
+
+#include "serve/http.h"
+#include "serve/models.h"
+#include "serve/rules.h"
+
+struct api;
+
+struct api_options {
+    struct models *models;
+    const struct serve_rules *rules;  /* NULL: none */
+    const char *cors_origin;          /* NULL: no CORS headers; "*" or an origin */
+    const char *version;
+    int has_page;                     /* serve the page at / */
+    unsigned keep_alive_seconds;      /* between comments on an idle stream; 0: 15 */
+};
+
+/* `base` is the event base that the server runs on. */
+int api_open(struct event_base *base, const struct api_options *options, struct api **api, bulla_error *error);
+void api_close(struct api *api); /* after the HTTP server. NULL is fine */
+struct http_handler api_handler(struct api *api);
+/* /ready says 503 and new work is refused with 503 from now on. */
+void api_drain(struct api *api);
+unsigned api_answers(const struct api *api); /* under way */
+/* Ends every answer under way with an error that says that the server stops. */
+void api_hand_back(struct api *api);
+
+#endif
