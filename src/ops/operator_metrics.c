@@ -139,7 +139,7 @@ int operator_metrics_open(const char *version, struct metrics **metrics, bulla_e
 
 static double seconds(uint64_t nanoseconds)
 {
-    return 1e-9 * (double)nanoseconds;
+    return (double)nanoseconds / 1e9;
 }
 
 static uint64_t difference(uint64_t later, uint64_t earlier)
@@ -266,7 +266,7 @@ void operator_metrics_process(struct metrics *metrics, const struct http_server 
     struct timespec used = {0};
     struct rlimit files = {0};
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
-    metrics_set(metrics, PROCESS_CPU, NULL, NULL, (double)used.tv_sec + 1e-9 * (double)used.tv_nsec);
+    metrics_set(metrics, PROCESS_CPU, NULL, NULL, (double)used.tv_sec + (double)used.tv_nsec / 1e9);
     metrics_set(metrics, PROCESS_MEMORY, NULL, NULL, resident_bytes());
     if (getrlimit(RLIMIT_NOFILE, &files) == 0)
         metrics_set(metrics, PROCESS_FILES, NULL, NULL, (double)files.rlim_cur);
