@@ -41,7 +41,8 @@ struct http_handler {
 };
 
 /* Serves on `listener`, a listening socket that becomes the server's where this succeeds. `tls` may be NULL; else it
- * must outlive it. */
+ * must outlive it. The process must ignore SIGPIPE (BULLA_E_USAGE): libevent and OpenSSL write to sockets that may be
+ * closed on the other side. */
 int http_server_open(struct event_base *base, int listener, const struct http_tls *tls, const struct http_limits *limits,
                      const struct http_handler *handler, struct http_server **server, bulla_error *error);
 /* No new connections but those that wait to be accepted; idle ones are closed (those without a request so far after a

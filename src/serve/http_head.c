@@ -363,12 +363,10 @@ static enum http_parse take_coding(struct http_parser *parser, const char *text)
         parser->is_chunked = 1;
         return HTTP_PARSE_MORE;
     }
-    /* "gzip, chunked" is well-formed, and its length is known, but it is not understood. */
-    size_t length = strlen(text);
+    /* "gzip, chunked" is well-formed, and its end can be found, but it is not understood. */
     const char *comma = strrchr(text, ',');
     const char *last = comma ? comma + 1 + strspn(comma + 1, " \t") : text;
-    if (comma && length > 0 && strcasecmp(last, "chunked") == 0 && (size_t)(strcasestr(text, "chunked") - text) > 0 &&
-        strcasestr(text, "chunked") == last)
+    if (comma && strcasecmp(last, "chunked") == 0 && strcasestr(text, "chunked") == last)
         return http_parser_refuse(parser, 501, "Of transfer codings only chunked is understood.");
     return http_parser_refuse(parser, 400, "Transfer-Encoding is not chunked: the body's length is unknown.");
 }

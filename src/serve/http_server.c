@@ -3,8 +3,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -124,7 +126,7 @@ static void accept_connections(evutil_socket_t listener, short what, void *conte
     accept_some(context);
 }
 
-static int check(int listener, const struct http_limits *limits, const struct http_handler *handler, bulla_error *error)
+static int check_arguments(int listener, const struct http_limits *limits, const struct http_handler *handler, bulla_error *error)
 {
     if (!handler || !handler->request)
         return bulla_fail(error, BULLA_E_USAGE, "the HTTP server was given no handler");
@@ -132,7 +134,12 @@ static int check(int listener, const struct http_limits *limits, const struct ht
         return bulla_fail(error, BULLA_E_USAGE,
                           "the HTTP server's limits of %zu bytes for headers and %zu for bodies are more than 16 MiB and "
                           "%zu", limits->most_header_bytes, limits->most_body_bytes, SIZE_MAX / 4);
-    if (evutil_make_socket_nonblocking(listener) != 0)
+    struct sigaction broken_pipe;
+    if (sigaction(SIGPIPE, NULL, &broken_pipe) != 0 || broken_pipe.sa_handler == SIG_DFL)
+        return bulla_fail(error, BULLA_E_USAGE,
+                          "the process does not ignore SIGPIPE: a client that hangs up would end it; ignore it first");
+    int flags = fcntl(listener, F_GETFL);
+    if (flags < 0 || fcntl(listener, F_SETFL, flags | O_NONBLOCK) != 0)
         return bulla_fail(error, BULLA_E_IO, "the listening socket %d cannot be used: %s", listener, strerror(errno));
     return BULLA_OK;
 }
@@ -143,7 +150,7 @@ int http_server_open(struct event_base *base, int listener, const struct http_tl
     struct http_limits taken;
     *opened = NULL;
     take_limits(&taken, limits);
-    int code = check(listener, &taken, handler, error);
+    int code = check_arguments(listener, &taken, handler, error);
     if (code != BULLA_OK)
         return code;
     struct http_server *server = memory_alloc(1, sizeof *server, error);
