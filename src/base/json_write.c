@@ -1,4 +1,4 @@
-/* The writing half of json.h: RFC 8785, the JSON Canonicalization Scheme. */
+/* The writing half of json.h: strings and canonical values by RFC 8785, the JSON Canonicalization Scheme. */
 #include "base/json.h"
 
 #include <stdio.h>
@@ -147,5 +147,29 @@ void json_write_canonical(struct buffer *out, const struct json *value)
     case JSON_OBJECT:
         write_object(out, value);
         return;
+    }
+}
+
+void json_write_value(struct buffer *out, const struct json *value)
+{
+    int is_object = value->type == JSON_OBJECT;
+    if (value->type == JSON_STRING) {
+        json_write_string(out, value->text, value->length);
+    } else if (value->type == JSON_NUMBER) {
+        buffer_append(out, value->text, value->length);
+    } else if (value->type == JSON_ARRAY || is_object) {
+        buffer_append_byte(out, is_object ? '{' : '[');
+        for (size_t i = 0; i < value->length; i++) {
+            if (i)
+                buffer_append_byte(out, ',');
+            if (is_object) {
+                json_write_string(out, value->keys[i], value->key_lengths[i]);
+                buffer_append_byte(out, ':');
+            }
+            json_write_value(out, value->items[i]);
+        }
+        buffer_append_byte(out, is_object ? '}' : ']');
+    } else {
+        buffer_append_text(out, value->type == JSON_TRUE ? "true" : value->type == JSON_FALSE ? "false" : "null");
     }
 }
