@@ -38,5 +38,6 @@ extern const struct verb verb_keys;
 extern const struct verb verb_run;
 extern const struct verb verb_serve;
 extern const struct verb verb_tokenize;
+extern const struct verb verb_worker;
 
 #endif
