@@ -48,10 +48,11 @@ int json_is_bool(const struct json *value);
  * quotes and escapes as RFC 8785 section 3.2.2.2; `text` must be valid UTF-8
  * (invalid bytes become U+FFFD). */
 void json_write_string(struct buffer *out, const char *text, size_t length);
-/* Writes a value as it was read: members in their order, numbers as written. */
-void json_write_value(struct buffer *out, const struct json *value);
 /* Writes a parsed value in RFC 8785 canonical form: members sorted by UTF-16
  * units, numbers as ECMAScript writes them. */
 void json_write_canonical(struct buffer *out, const struct json *value);
+/* Writes a parsed value without blanks, members in the order of appearance and numbers as they were written:
+ * what is passed on to another program, for which the order may mean something (a schema's properties). */
+void json_write(struct buffer *out, const struct json *value);
 
 #endif

@@ -32,7 +32,7 @@ int request_set_schema(struct api_request *request, struct field_reader *reader,
 {
     struct buffer specification = {0};
     buffer_append_text(&specification, "{\"schema\":");
-    json_write_value(&specification, schema);
+    json_write(&specification, schema);
     buffer_append_byte(&specification, '}');
     int code = set_grammar(request, reader, &specification, place);
     buffer_free(&specification);

@@ -32,7 +32,7 @@ static void write_member(struct buffer *out, const struct json *body, const char
     buffer_append_text(out, key);
     buffer_append_text(out, "\":");
     if (value)
-        json_write_value(out, value);
+        json_write(out, value);
     else
         buffer_append_text(out, otherwise);
 }
