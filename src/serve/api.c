@@ -84,7 +84,7 @@ static const struct api_route routes[] = {
     {.method = "GET", .path = "/health", .scope = SCOPE_OPEN, .serve = serve_health},
     {.method = "GET", .path = "/ready", .scope = SCOPE_OPEN, .serve = serve_ready},
     {.method = "GET", .path = "/version", .scope = SCOPE_OPEN, .serve = serve_version},
-    {.method = "GET", .path = "/metrics", .scope = SCOPE_USE, .serve = serve_metrics},
+    {.method = "GET", .path = "/metrics", .scope = SCOPE_METRICS, .serve = serve_metrics},
     {.method = "POST", .path = "/v1/chat/completions", .scope = SCOPE_USE, .read = api_request_read_chat,
      .form = &chat_form},
     {.method = "POST", .path = "/v1/completions", .scope = SCOPE_USE, .read = api_request_read_completion,
