@@ -343,6 +343,9 @@ int wire_read_submit(const struct wire_frame *frame, struct wire_submit *submit,
         body.logprobs < -1 || body.logprobs > SCHEDULER_MOST_LOGPROBS ||
         (body.tenant_length != ABSENT && body.tenant_length > WIRE_MOST_TENANT))
         return fail_malformed(frame, "a field is out of its range", error);
+    for (uint32_t i = body.stop_count; i < SCHEDULER_MOST_STOPS; i++)
+        if (body.stop_lengths[i])
+            return fail_malformed(frame, "it has a length of a stop string that it does not have", error);
     take_request(&body, &reader, submit);
     return check_end(frame, &reader, error);
 }
