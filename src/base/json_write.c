@@ -97,27 +97,35 @@ static int compare_keys(const void *a, const void *b)
     return left->length < right->length ? -1 : left->length > right->length;
 }
 
-static void write_object(struct buffer *out, const struct json *object)
+static void write_value(struct buffer *out, const struct json *value, int is_canonical);
+
+static void write_members(struct buffer *out, const struct sorted *members, size_t count, int is_canonical)
+{
+    buffer_append_byte(out, '{');
+    for (size_t i = 0; i < count; i++) {
+        if (i)
+            buffer_append_byte(out, ',');
+        json_write_string(out, members[i].key, members[i].length);
+        buffer_append_byte(out, ':');
+        write_value(out, members[i].value, is_canonical);
+    }
+    buffer_append_byte(out, '}');
+}
+
+static void write_object(struct buffer *out, const struct json *object, int is_canonical)
 {
     struct sorted *members = memory_alloc(object->length, sizeof *members, &out->error);
     if (!members)
         return;
     for (size_t i = 0; i < object->length; i++)
         members[i] = (struct sorted){object->keys[i], object->key_lengths[i], object->items[i]};
-    qsort(members, object->length, sizeof *members, compare_keys);
-    buffer_append_byte(out, '{');
-    for (size_t i = 0; i < object->length; i++) {
-        if (i)
-            buffer_append_byte(out, ',');
-        json_write_string(out, members[i].key, members[i].length);
-        buffer_append_byte(out, ':');
-        json_write_canonical(out, members[i].value);
-    }
-    buffer_append_byte(out, '}');
+    if (is_canonical)
+        qsort(members, object->length, sizeof *members, compare_keys);
+    write_members(out, members, object->length, is_canonical);
     memory_free(members);
 }
 
-void json_write_canonical(struct buffer *out, const struct json *value)
+static void write_value(struct buffer *out, const struct json *value, int is_canonical)
 {
     switch (value->type) {
     case JSON_NULL:
@@ -130,7 +138,10 @@ void json_write_canonical(struct buffer *out, const struct json *value)
         buffer_append_text(out, "true");
         return;
     case JSON_NUMBER:
-        write_number(out, value->number);
+        if (is_canonical)
+            write_number(out, value->number);
+        else
+            buffer_append(out, value->text, value->length);
         return;
     case JSON_STRING:
         json_write_string(out, value->text, value->length);
@@ -140,12 +151,22 @@ void json_write_canonical(struct buffer *out, const struct json *value)
         for (size_t i = 0; i < value->length; i++) {
             if (i)
                 buffer_append_byte(out, ',');
-            json_write_canonical(out, value->items[i]);
+            write_value(out, value->items[i], is_canonical);
         }
         buffer_append_byte(out, ']');
         return;
     case JSON_OBJECT:
-        write_object(out, value);
+        write_object(out, value, is_canonical);
         return;
     }
+}
+
+void json_write_canonical(struct buffer *out, const struct json *value)
+{
+    write_value(out, value, 1);
+}
+
+void json_write(struct buffer *out, const struct json *value)
+{
+    write_value(out, value, 0);
 }

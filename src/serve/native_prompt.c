@@ -86,29 +86,28 @@ static int make_chat(const struct native *native, const struct answer_request *r
     return code;
 }
 
-/* What an answer must look like. Where the model is to think first, that stands before it. */
+/* What an answer must look like. Where the model thinks, that may or must stand before it. */
 static int make_grammar(const struct native *native, const struct answer_request *request, struct native_prompt *prompt,
                         const char **param, bulla_error *error)
 {
     int is_forced = prompt->takes_tools && (request->tool_choice == TOOLS_REQUIRED || request->tool_choice == TOOLS_NAMED);
-    if (!is_forced && !(request->grammar && prompt->is_thinking))
-        return BULLA_OK;
-    struct buffer *out = &prompt->grammar;
-    if (prompt->is_thinking)
-        buffer_append_text(out, "{\"sequence\":[{\"text\":{\"until\":[\"" THINK_END "\"]}},{\"literal\":\"" THINK_END
-                                "\\n\\n\"},");
+    struct buffer calls = {0}, *out = native->format.thinks ? &calls : &prompt->grammar;
     int code = BULLA_OK;
-    *param = "tool_choice";
-    if (is_forced)
+    if (is_forced) {
+        *param = "tool_choice";
         code = tool_format_grammar(&native->format, request->tools,
                                    request->tool_choice == TOOLS_NAMED ? request->tool_name : NULL,
                                    request->parallel_tool_calls, out, error);
-    else
-        buffer_append(out, request->grammar, request->grammar_length);
-    if (prompt->is_thinking)
-        buffer_append_text(out, "]}");
-    if (code == BULLA_OK && out->error.code != BULLA_OK)
-        code = bulla_fail(error, out->error.code, "%s", out->error.text);
+    }
+    const char *inner = is_forced ? (const char *)calls.data : request->grammar;
+    size_t length = is_forced ? calls.length : request->grammar_length;
+    if (code == BULLA_OK && native->format.thinks && inner)
+        code = tool_format_grammar_thinking(&native->format, prompt->is_thinking, inner, length, &prompt->grammar, error);
+    if (code == BULLA_OK && calls.error.code != BULLA_OK)
+        code = bulla_fail(error, calls.error.code, "%s", calls.error.text);
+    if (code == BULLA_OK && prompt->grammar.error.code != BULLA_OK)
+        code = bulla_fail(error, prompt->grammar.error.code, "%s", prompt->grammar.error.text);
+    buffer_free(&calls);
     return code;
 }
 

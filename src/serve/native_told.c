@@ -47,6 +47,28 @@ void native_take_piece(void *context, const struct answer_delta *piece)
     deliver(choice->answer, &delta);
 }
 
+/* A control token is no part of the text; one that is a mark of the form of calls is put in for the parser. */
+static int push_mark(struct native_choice *choice, uint32_t token, bulla_error *error)
+{
+    const struct native *native = choice->answer->native;
+    const bulla_tokenizer *tokenizer = bulla_model_tokenizer(native->model);
+    const uint8_t *spelling;
+    size_t length;
+    if (!bulla_tokenizer_is_control(tokenizer, token) ||
+        bulla_tokenizer_token_bytes(tokenizer, token, &spelling, &length) != BULLA_OK ||
+        !tool_format_is_mark(&native->format, (const char *)spelling, length))
+        return BULLA_OK;
+    return output_parser_push(choice->parser, (const char *)spelling, length, error);
+}
+
+/* Text through the choice's parser, then the token's mark if it is one. */
+static int push_text(struct native_choice *choice, const struct answer_delta *token, const char *text, size_t length,
+                     bulla_error *error)
+{
+    int code = length ? output_parser_push(choice->parser, text, length, error) : BULLA_OK;
+    return code == BULLA_OK && token && choice->answer->list ? push_mark(choice, token->ids[0], error) : code;
+}
+
 /* Text of a choice, with the token that it came with, or NULL: through the parser where there is one. The caller holds the
  * answer, and looks afterwards whether it has ended. */
 static void deliver_text(struct native_choice *choice, const struct answer_delta *token, const char *text, size_t length)
@@ -59,7 +81,7 @@ static void deliver_text(struct native_choice *choice, const struct answer_delta
     if (!choice->parser) {
         piece.text = text;
         piece.text_length = length;
-    } else if (length && output_parser_push(choice->parser, text, length, &error) != BULLA_OK) {
+    } else if (push_text(choice, token, text, length, &error) != BULLA_OK) {
         native_problem_of(&problem, error.code == BULLA_E_MEMORY ? error.code : BULLA_E_INTERNAL, NULL, error.text);
         native_answer_fail(answer, &problem);
         return;
