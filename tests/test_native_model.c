@@ -143,11 +143,14 @@ static void answers_are_those_given_alone(void **state)
         }
     }
     struct backend_counters counters;
-    native_fixture_until(&fixture, native_fixture_state(&fixture) == BACKEND_READY); /* after the last of them was killed */
-    native_fixture_until(&fixture, (fixture.backend->class->count(fixture.backend, &counters), counters.pages_total > 0));
+    /* After the last of them was killed. */
+    native_fixture_until(&fixture, native_fixture_state(&fixture) == BACKEND_READY);
+    native_fixture_until(&fixture, (fixture.backend->class->count(fixture.backend, &counters),
+                                    counters.pages_total > 0));
     assert_true(answers > 100 && cancelled > 5 && counters.restarts >= 2);
     assert_true(counters.prefix_reused > 0 && counters.pages_total >= 32);
-    print_message("%llu answers, %llu cancelled, %llu lost with their worker, %llu preemptions\n", (unsigned long long)answers,
+    print_message("%llu answers, %llu cancelled, %llu lost with their worker, %llu preemptions\n",
+                  (unsigned long long)answers,
                   (unsigned long long)cancelled, (unsigned long long)deaths, (unsigned long long)counters.preemptions);
     bulla_engine_close(engine);
     bulla_model_close(model);
