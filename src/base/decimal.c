@@ -152,19 +152,6 @@ double decimal_parse(const char *text, size_t length)
     return negative ? -value : value;
 }
 
-/* An exponent's value, at most 10^9 in size: beyond that nothing but zero is in range anyway. */
-static int64_t read_exponent(const char *text, size_t length)
-{
-    int64_t value = 0;
-    size_t at = 0;
-    int negative = length > 0 && text[0] == '-';
-    if (length > 0 && (text[0] == '-' || text[0] == '+'))
-        at = 1;
-    for (; at < length && value < 100000000; at++)
-        value = 10 * value + (text[at] - '0');
-    return negative ? -value : value;
-}
-
 int decimal_millionths(const char *text, size_t length, int64_t *millionths)
 {
     int negative = length > 0 && text[0] == '-';
