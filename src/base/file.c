@@ -77,16 +77,10 @@ int file_find_kind(const char *path, enum file_kind *kind, bulla_error *error)
     return BULLA_OK;
 }
 
-/* Opens a regular file for reading. O_NONBLOCK: a named pipe is refused instead
- * of waited for. Returns the descriptor, or -1 with the error recorded. */
-static int open_regular(const char *path, size_t *length, bulla_error *error)
+/* The size of the regular file that is open there; -1 with the error recorded where it is none. */
+static int find_size(int descriptor, const char *path, size_t *length, bulla_error *error)
 {
     struct stat status;
-    int descriptor = injected() ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (descriptor < 0) {
-        fail_with_errno(error, path, "open it for reading");
-        return -1;
-    }
     if (injected() || fstat(descriptor, &status) != 0)
         fail_with_errno(error, path, "find its size");
     else if (!S_ISREG(status.st_mode))
@@ -96,29 +90,59 @@ static int open_regular(const char *path, size_t *length, bulla_error *error)
                    (long long)status.st_size);
     else {
         *length = (size_t)status.st_size;
-        return descriptor;
+        return 0;
     }
+    return -1;
+}
+
+/* Opens a regular file for reading. O_NONBLOCK: a named pipe is refused instead
+ * of waited for. Returns the descriptor, or -1 with the error recorded. */
+static int open_regular(const char *path, size_t *length, bulla_error *error)
+{
+    int descriptor = injected() ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (descriptor < 0) {
+        fail_with_errno(error, path, "open it for reading");
+        return -1;
+    }
+    if (find_size(descriptor, path, length, error) == 0)
+        return descriptor;
     close(descriptor);
     return -1;
 }
 
-int file_map_open(const char *path, struct file_map *map, bulla_error *error)
+int file_open(const char *path, int *descriptor, bulla_error *error)
+{
+    bulla_error own = {0};
+    size_t length;
+    *descriptor = open_regular(path, &length, &own);
+    return *descriptor >= 0 ? BULLA_OK : bulla_fail(error, own.code, "%s", own.text);
+}
+
+int file_map_descriptor(int descriptor, const char *name, struct file_map *map, bulla_error *error)
 {
     bulla_error own = {0};
     memset(map, 0, sizeof *map);
     size_t length;
-    int descriptor = open_regular(path, &length, &own);
-    if (descriptor < 0)
-        return bulla_fail(error, own.code, "%s", own.text);
-    if (length > 0) {
+    if (find_size(descriptor, name, &length, &own) == 0 && length > 0) {
         void *data = injected() ? MAP_FAILED : mmap(NULL, length, PROT_READ, MAP_PRIVATE, descriptor, 0);
         if (data == MAP_FAILED)
-            fail_with_errno(&own, path, "map it");
+            fail_with_errno(&own, name, "map it");
         else
             *map = (struct file_map){.data = data, .length = length};
     }
-    close(descriptor);
     return own.code == BULLA_OK ? BULLA_OK : bulla_fail(error, own.code, "%s", own.text);
+}
+
+int file_map_open(const char *path, struct file_map *map, bulla_error *error)
+{
+    int descriptor;
+    memset(map, 0, sizeof *map);
+    int code = file_open(path, &descriptor, error);
+    if (code != BULLA_OK)
+        return code;
+    code = file_map_descriptor(descriptor, path, map, error);
+    close(descriptor);
+    return code;
 }
 
 void file_map_close(struct file_map *map)

@@ -25,6 +25,11 @@ struct file_map {
 };
 
 int file_map_open(const char *path, struct file_map *map, bulla_error *error);
+/* Opens a regular file for reading, closed on exec. The caller closes *descriptor. */
+int file_open(const char *path, int *descriptor, bulla_error *error);
+/* Maps what is open there; `name` stands for it in error sentences. The descriptor stays the caller's and may be
+ * closed at once. */
+int file_map_descriptor(int descriptor, const char *name, struct file_map *map, bulla_error *error);
 void file_map_close(struct file_map *map); /* a zeroed map is fine */
 /* Tells the kernel that the pages lying wholly in this range may be dropped;
  * they are read again when touched. Never fails, safe beside readers. */

@@ -62,7 +62,7 @@ static const struct verb *find_verb(const char *name)
     for (size_t i = 0; i < VERB_COUNT; i++)
         if (strcmp(verbs[i]->name, name) == 0)
             return verbs[i];
-    return NULL;
+    return strcmp(verb_worker.name, name) == 0 ? &verb_worker : NULL; /* not for people: no help lists it */
 }
 
 static int unknown_verb(const char *name)

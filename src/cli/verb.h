@@ -36,5 +36,6 @@ extern const struct verb verb_import;
 extern const struct verb verb_inspect;
 extern const struct verb verb_run;
 extern const struct verb verb_tokenize;
+extern const struct verb verb_worker;
 
 #endif
