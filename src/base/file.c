@@ -274,7 +274,7 @@ static void free_writer(struct file_writer *writer)
 }
 
 /* PATH.partial-RANDOM beside `path`, opened; -1 with the error recorded. */
-static int open_partial(struct file_writer *writer, bulla_error *error)
+static int open_partial(struct file_writer *writer, mode_t mode, bulla_error *error)
 {
     uint8_t random[8];
     char digits[2 * sizeof random + 1];
@@ -291,13 +291,13 @@ static int open_partial(struct file_writer *writer, bulla_error *error)
         return -1;
     }
     writer->partial_path = (char *)name.data;
-    int descriptor = injected() ? -1 : open(writer->partial_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    int descriptor = injected() ? -1 : open(writer->partial_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
     if (descriptor < 0)
         fail_with_errno(error, writer->partial_path, "create it");
     return descriptor;
 }
 
-struct file_writer *file_writer_open(const char *path, bulla_error *error)
+static struct file_writer *open_writer(const char *path, mode_t mode, bulla_error *error)
 {
     bulla_error own = {0};
     enum file_kind kind;
@@ -316,7 +316,7 @@ struct file_writer *file_writer_open(const char *path, bulla_error *error)
         else
             writer->folder = memory_copy_text(slash ? path : ".", slash ? (size_t)(slash - path) : 1, &own);
         if (own.code == BULLA_OK)
-            writer->descriptor = open_partial(writer, &own);
+            writer->descriptor = open_partial(writer, mode, &own);
     }
     if (own.code != BULLA_OK) {
         if (writer)
@@ -325,6 +325,11 @@ struct file_writer *file_writer_open(const char *path, bulla_error *error)
         return NULL;
     }
     return writer;
+}
+
+struct file_writer *file_writer_open(const char *path, bulla_error *error)
+{
+    return open_writer(path, 0666, error);
 }
 
 int file_writer_append(struct file_writer *writer, const void *bytes, size_t length, bulla_error *error)
@@ -445,9 +450,9 @@ void file_writer_abandon(struct file_writer *writer)
     free_writer(writer);
 }
 
-int file_write(const char *path, const void *bytes, size_t length, bulla_error *error)
+static int write_all(const char *path, mode_t mode, const void *bytes, size_t length, bulla_error *error)
 {
-    struct file_writer *writer = file_writer_open(path, error);
+    struct file_writer *writer = open_writer(path, mode, error);
     if (!writer)
         return error && error->code != BULLA_OK ? error->code : BULLA_E_IO;
     if (file_writer_append(writer, bytes, length, error) != BULLA_OK) {
@@ -456,4 +461,14 @@ int file_write(const char *path, const void *bytes, size_t length, bulla_error *
         return code;
     }
     return file_writer_commit(writer, error);
+}
+
+int file_write(const char *path, const void *bytes, size_t length, bulla_error *error)
+{
+    return write_all(path, 0666, bytes, length, error);
+}
+
+int file_write_private(const char *path, const void *bytes, size_t length, bulla_error *error)
+{
+    return write_all(path, 0600, bytes, length, error);
 }

@@ -66,6 +66,8 @@ void file_writer_abandon(struct file_writer *writer);
 
 /* All of it at once. */
 int file_write(const char *path, const void *bytes, size_t length, bulla_error *error);
+/* The same for a secret: only the owner may read the file, at every moment. */
+int file_write_private(const char *path, const void *bytes, size_t length, bulla_error *error);
 
 /* Tests only: system call number `n` from now (1 = the next) fails as a broken
  * disk does, and every one after it too if `keep_failing`. 0 switches off. */
