@@ -80,7 +80,7 @@ static void set_script(struct server *server, const char *bytes)
            "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\ndata: [DONE]\n\n"
 #define CHUNKED \
     EVENTS "Transfer-Encoding: chunked\r\n\r\n" \
-           "32\r\ndata: {\"choices\":[{\"index\":0,\"text\":\"H\\u00e9!\"}]}\n\n\r\n" \
+           "33\r\ndata: {\"choices\":[{\"index\":0,\"text\":\"H\\u00e9!\"}]}\n\n\r\n" \
            "48\r\ndata: {\"choices\":[{\"index\":0,\"text\":\"\",\"finish_reason\":\"stop\"}]}\n\ndata: \r\n" \
            "8\r\n[DONE]\n\n\r\n0\r\n\r\n"
 
