@@ -178,6 +178,10 @@ static void on_delta(void *context, const struct answer_delta *delta)
         return;
     uint64_t now = clock_nanoseconds();
     count_tokens(answer, choice, delta->tokens, now);
+    if (answer->request.is_stream)
+        api_stream_begin(answer);
+    if (answer->is_done)
+        return;
     if (answer->form->delta)
         answer->form->delta(answer, choice, delta);
     if (choice->text.error.code != BULLA_OK || choice->reasoning.error.code != BULLA_OK)
@@ -200,7 +204,9 @@ static void on_finish(void *context, uint32_t number, const char *reason, const 
         api_answer_fail_memory(answer);
         return;
     }
-    if (answer->request.is_stream && answer->form->finish) {
+    if (answer->request.is_stream)
+        api_stream_begin(answer);
+    if (!answer->is_done && answer->request.is_stream && answer->form->finish) {
         answer->form->finish(answer, choice);
         send_out(answer);
     }

@@ -173,8 +173,9 @@ int answer_open_chunks(struct api_answer *answer, const char *object);
 /* The gathered call number `tool`, made where it is new; NULL where memory is short or the number is absurd. */
 struct api_tool *answer_find_tool(struct api_choice *choice, const struct answer_delta *delta);
 
-/* api_stream.c: sends answer->out and empties it; begins the stream where it has not begun. */
+/* api_stream.c. Begins the stream where it has not begun: headers, and the form's first events into answer->out. */
 void api_stream_begin(struct api_answer *answer);
+/* Sends answer->out of a stream that has begun, and empties it. */
 void api_stream_send(struct api_answer *answer);
 void api_stream_keep_alive(struct api *api);
 

@@ -20,16 +20,6 @@ void api_stream_begin(struct api_answer *answer)
 
 void api_stream_send(struct api_answer *answer)
 {
-    if (!answer->has_begun) {
-        /* What begins a stream (headers, first event) comes before what waits in `out`. */
-        struct buffer waiting = answer->out;
-        answer->out = (struct buffer){0};
-        api_stream_begin(answer);
-        buffer_append(&answer->out, waiting.data, waiting.length);
-        buffer_free(&waiting);
-        if (!answer->is_done && answer->out.error.code != BULLA_OK)
-            api_answer_fail_memory(answer);
-    }
     if (answer->is_done)
         return;
     http_reply_write(answer->call.exchange, answer->out.data, answer->out.length);
@@ -46,6 +36,7 @@ void api_stream_keep_alive(struct api *api)
         next = answer->next;
         if (!answer->request.is_stream || now - answer->written < api->keep_alive_nanoseconds)
             continue;
+        api_stream_begin(answer);
         buffer_append(&answer->out, comment, sizeof comment - 1);
         if (answer->out.error.code != BULLA_OK)
             api_answer_fail_memory(answer);
