@@ -171,7 +171,7 @@ static struct json *new_value(struct field_reader *reader, enum json_type type, 
     return value;
 }
 
-struct json *value_text(struct field_reader *reader, const char *text, size_t length)
+struct json *made_text(struct field_reader *reader, const char *text, size_t length)
 {
     struct json *value = new_value(reader, JSON_STRING, 0);
     bulla_error error = {0};
@@ -186,17 +186,17 @@ struct json *value_text(struct field_reader *reader, const char *text, size_t le
     return value;
 }
 
-struct json *value_object(struct field_reader *reader, size_t room)
+struct json *made_object(struct field_reader *reader, size_t room)
 {
     return new_value(reader, JSON_OBJECT, room);
 }
 
-struct json *value_list(struct field_reader *reader, size_t room)
+struct json *made_list(struct field_reader *reader, size_t room)
 {
     return new_value(reader, JSON_ARRAY, room);
 }
 
-struct json *value_add(struct json *object, const char *key, const struct json *value)
+struct json *made_add(struct json *object, const char *key, const struct json *value)
 {
     if (!object || !value)
         return NULL;
@@ -207,7 +207,7 @@ struct json *value_add(struct json *object, const char *key, const struct json *
     return object;
 }
 
-struct json *value_push(struct json *list, const struct json *value)
+struct json *made_push(struct json *list, const struct json *value)
 {
     if (!list || !value)
         return NULL;
@@ -215,7 +215,7 @@ struct json *value_push(struct json *list, const struct json *value)
     return list;
 }
 
-struct json *value_copy(struct field_reader *reader, const struct json *object)
+struct json *made_copy(struct field_reader *reader, const struct json *object)
 {
     struct json *copy = new_value(reader, JSON_OBJECT, 0);
     bulla_error error = {0};
@@ -232,7 +232,7 @@ struct json *value_copy(struct field_reader *reader, const struct json *object)
     return copy;
 }
 
-void value_exchange(struct json *object, const char *key, const struct json *value)
+void made_exchange(struct json *object, const char *key, const struct json *value)
 {
     size_t length = strlen(key);
     for (size_t i = 0; i < object->length; i++)
@@ -240,7 +240,7 @@ void value_exchange(struct json *object, const char *key, const struct json *val
             object->items[i] = (struct json *)(uintptr_t)value;
 }
 
-int value_is_text(const struct json *value, const char *text)
+int made_is_text(const struct json *value, const char *text)
 {
     return json_is(value, JSON_STRING) && value->length == strlen(text) && memcmp(value->text, text, value->length) == 0;
 }

@@ -50,16 +50,16 @@ int field_needed(struct field_reader *reader, const struct json *object, const s
                  enum json_type type, const struct json **value);
 
 /* Values made here; NULL with the problem filled when memory is short. Objects and lists hold up to `room` members;
- * value_add and value_push of NULL give NULL back, so that calls can be nested and checked once. */
-struct json *value_text(struct field_reader *reader, const char *text, size_t length);
-struct json *value_object(struct field_reader *reader, size_t room);
-struct json *value_list(struct field_reader *reader, size_t room);
+ * made_add and made_push of NULL give NULL back, so that calls can be nested and checked once. */
+struct json *made_text(struct field_reader *reader, const char *text, size_t length);
+struct json *made_object(struct field_reader *reader, size_t room);
+struct json *made_list(struct field_reader *reader, size_t room);
 /* `key` is not copied. */
-struct json *value_add(struct json *object, const char *key, const struct json *value);
-struct json *value_push(struct json *list, const struct json *value);
-/* A copy of an object whose members can be exchanged (value_exchange) without touching the one that was read. */
-struct json *value_copy(struct field_reader *reader, const struct json *object);
-void value_exchange(struct json *object, const char *key, const struct json *value);
-int value_is_text(const struct json *value, const char *text);
+struct json *made_add(struct json *object, const char *key, const struct json *value);
+struct json *made_push(struct json *list, const struct json *value);
+/* A copy of an object whose members can be exchanged (made_exchange) without touching the one that was read. */
+struct json *made_copy(struct field_reader *reader, const struct json *object);
+void made_exchange(struct json *object, const char *key, const struct json *value);
+int made_is_text(const struct json *value, const char *text);
 
 #endif

@@ -75,11 +75,11 @@ int request_read_format(struct api_request *request, struct field_reader *reader
     if (field_needed(reader, format, place, "type", JSON_STRING, &type) != BULLA_OK)
         return BULLA_E_INPUT;
     request->answer.response_format = format;
-    if (value_is_text(type, "text"))
+    if (made_is_text(type, "text"))
         return BULLA_OK;
-    if (value_is_text(type, "json_object"))
+    if (made_is_text(type, "json_object"))
         return request_set_any_object(request, reader);
-    if (value_is_text(type, "json_schema"))
+    if (made_is_text(type, "json_schema"))
         return read_schema(request, reader, format, place);
     return field_fail(reader, &(struct place){place, "type", 0}, "invalid_value",
                       "is \"%.40s\"; expected \"text\", \"json_object\" or \"json_schema\"", type->text);

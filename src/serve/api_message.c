@@ -9,7 +9,7 @@ static const char *const text_types[] = {"text", NULL};
 static int is_one_of(const struct json *word, const char *const *words)
 {
     for (; *words; words++)
-        if (value_is_text(word, *words))
+        if (made_is_text(word, *words))
             return 1;
     return 0;
 }
@@ -32,7 +32,7 @@ static const struct json *part_text(struct field_reader *reader, const struct js
                    "is \"%.40s\"; expected \"%s\": this server takes text only", type->text, types[0]);
         return NULL;
     }
-    const char *key = value_is_text(type, "refusal") ? "refusal" : "text";
+    const char *key = made_is_text(type, "refusal") ? "refusal" : "text";
     return field_needed(reader, part, place, key, JSON_STRING, &text) == BULLA_OK ? text : NULL;
 }
 
@@ -60,7 +60,7 @@ const struct json *request_join_parts(struct field_reader *reader, const struct 
     if (joined.error.code != BULLA_OK)
         field_fail_error(reader, NULL, &joined.error);
     else if (i == content->length)
-        result = value_text(reader, (const char *)joined.data, joined.length);
+        result = made_text(reader, (const char *)joined.data, joined.length);
     buffer_free(&joined);
     return result;
 }
@@ -92,7 +92,7 @@ static const struct json *read_call(struct field_reader *reader, const struct js
         field_needed(reader, call, place, "function", JSON_OBJECT, &function) ||
         field_needed(reader, function, &inside, "name", JSON_STRING, &unused))
         return NULL;
-    if (type && !value_is_text(type, "function")) {
+    if (type && !made_is_text(type, "function")) {
         field_fail(reader, &(struct place){place, "type", 0}, "unsupported_value", "is \"%.40s\"; expected \"function\"",
                    type->text);
         return NULL;
@@ -105,20 +105,20 @@ static const struct json *read_call(struct field_reader *reader, const struct js
         return NULL;
     }
     const struct json *parsed = request_read_arguments(reader, arguments);
-    struct json *new_call = parsed ? value_copy(reader, call) : NULL;
-    struct json *new_function = new_call ? value_copy(reader, function) : NULL;
+    struct json *new_call = parsed ? made_copy(reader, call) : NULL;
+    struct json *new_function = new_call ? made_copy(reader, function) : NULL;
     if (!new_function)
         return NULL;
-    value_exchange(new_function, "arguments", parsed);
-    value_exchange(new_call, "function", new_function);
+    made_exchange(new_function, "arguments", parsed);
+    made_exchange(new_call, "function", new_function);
     return new_call;
 }
 
 static const struct json *read_calls(struct field_reader *reader, const struct json *calls, const struct place *place)
 {
-    struct json *list = value_list(reader, calls->length);
+    struct json *list = made_list(reader, calls->length);
     for (size_t i = 0; list && i < calls->length; i++)
-        list = value_push(list, read_call(reader, calls->items[i], &(struct place){place, NULL, i}));
+        list = made_push(list, read_call(reader, calls->items[i], &(struct place){place, NULL, i}));
     return list;
 }
 
@@ -143,7 +143,7 @@ static int read_assistant(struct field_reader *reader, const struct json *messag
     const struct json *list = read_calls(reader, calls, &calls_place);
     if (!list)
         return BULLA_E_INPUT;
-    value_exchange(copy, "tool_calls", list);
+    made_exchange(copy, "tool_calls", list);
     return BULLA_OK;
 }
 
@@ -173,8 +173,8 @@ static struct json *read_message(struct field_reader *reader, const struct json 
     }
     if (check_role(reader, message, place, &role) != BULLA_OK)
         return NULL;
-    int is_assistant = value_is_text(role, "assistant");
-    struct json *copy = value_copy(reader, message);
+    int is_assistant = made_is_text(role, "assistant");
+    struct json *copy = made_copy(reader, message);
     if (!copy)
         return NULL;
     if (!content && !is_assistant) {
@@ -187,14 +187,14 @@ static struct json *read_message(struct field_reader *reader, const struct json 
     if (content && !joined)
         return NULL;
     if (joined)
-        value_exchange(copy, "content", joined);
+        made_exchange(copy, "content", joined);
     if (is_assistant && read_assistant(reader, message, place, copy) != BULLA_OK)
         return NULL;
-    if (value_is_text(role, "developer")) {
-        struct json *system = value_text(reader, "system", 6);
+    if (made_is_text(role, "developer")) {
+        struct json *system = made_text(reader, "system", 6);
         if (!system)
             return NULL;
-        value_exchange(copy, "role", system);
+        made_exchange(copy, "role", system);
     }
     return copy;
 }
@@ -208,9 +208,9 @@ int request_read_messages(struct api_request *request, struct field_reader *read
         return code;
     if (messages->length == 0)
         return field_fail(reader, &place, "invalid_value", "is empty; expected at least one message");
-    struct json *list = value_list(reader, messages->length);
+    struct json *list = made_list(reader, messages->length);
     for (size_t i = 0; list && i < messages->length; i++)
-        list = value_push(list, read_message(reader, messages->items[i], &(struct place){&place, NULL, i}));
+        list = made_push(list, read_message(reader, messages->items[i], &(struct place){&place, NULL, i}));
     request->answer.messages = list;
     return list ? BULLA_OK : BULLA_E_INPUT;
 }

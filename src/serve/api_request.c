@@ -157,7 +157,7 @@ static int read_template(struct api_request *request, struct field_reader *reade
     const struct json *last = answer->messages->items[answer->messages->length - 1];
     if (continues && adds == 1)
         return field_fail(reader, &place, "invalid_value", "and `add_generation_prompt` cannot both be true");
-    if (continues && !value_is_text(json_get(last, "role"), "assistant"))
+    if (continues && !made_is_text(json_get(last, "role"), "assistant"))
         return field_fail(reader, &place, "invalid_value", "needs a last message of the assistant to go on with");
     answer->continues_last = continues || adds == 0;
     return BULLA_OK;
@@ -268,8 +268,8 @@ int api_request_read_embedding(const char *body, size_t length, struct api_reque
         code = field_typed(&reader, request->body, NULL, "encoding_format", JSON_STRING, &format);
     if (code == BULLA_OK)
         code = field_integer(&reader, request->body, NULL, "dimensions", 1, UINT32_MAX, &request->dimensions);
-    request->is_base64 = value_is_text(format, "base64");
-    if (code == BULLA_OK && format && !request->is_base64 && !value_is_text(format, "float"))
+    request->is_base64 = made_is_text(format, "base64");
+    if (code == BULLA_OK && format && !request->is_base64 && !made_is_text(format, "float"))
         code = field_fail(&reader, &(struct place){NULL, "encoding_format", 0}, "invalid_value",
                           "is \"%.40s\"; expected \"float\" or \"base64\"", format->text);
     return code;

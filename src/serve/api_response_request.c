@@ -19,20 +19,20 @@ struct conversation {
 
 static struct json *word(struct field_reader *reader, const char *text)
 {
-    return value_text(reader, text, strlen(text));
+    return made_text(reader, text, strlen(text));
 }
 
 static int push_message(struct conversation *conversation, const char *role, const struct json *content,
                         const char *more_key, const struct json *more)
 {
-    struct json *message = value_object(conversation->reader, 4);
-    message = value_add(message, "role", word(conversation->reader, role));
+    struct json *message = made_object(conversation->reader, 4);
+    message = made_add(message, "role", word(conversation->reader, role));
     if (content)
-        message = value_add(message, "content", content);
+        message = made_add(message, "content", content);
     if (more)
-        message = value_add(message, more_key, more);
+        message = made_add(message, more_key, more);
     conversation->assistant = conversation->calls = NULL;
-    return value_push(conversation->messages, message) ? BULLA_OK : BULLA_E_MEMORY;
+    return made_push(conversation->messages, message) ? BULLA_OK : BULLA_E_MEMORY;
 }
 
 /* A message of the assistant that calls can be added to. */
@@ -54,7 +54,7 @@ static int read_message(struct conversation *conversation, const struct json *it
     size_t number = 0;
     if (field_needed(reader, item, place, "role", JSON_STRING, &role) != BULLA_OK)
         return BULLA_E_INPUT;
-    while (number < 4 && !value_is_text(role, roles[number]))
+    while (number < 4 && !made_is_text(role, roles[number]))
         number++;
     if (number == 4)
         return field_fail(reader, &(struct place){place, "role", 0}, "invalid_value",
@@ -82,16 +82,16 @@ static int read_call(struct conversation *conversation, const struct json *item,
     if (!conversation->assistant && push_assistant(conversation, NULL) != BULLA_OK)
         return BULLA_E_MEMORY;
     if (!conversation->calls) {
-        conversation->calls = value_list(reader, conversation->most_calls);
-        if (!value_add(conversation->assistant, "tool_calls", conversation->calls))
+        conversation->calls = made_list(reader, conversation->most_calls);
+        if (!made_add(conversation->assistant, "tool_calls", conversation->calls))
             return BULLA_E_MEMORY;
     }
-    struct json *function = value_add(value_object(reader, 2), "name", name);
-    function = value_add(function, "arguments", function ? request_read_arguments(reader, arguments) : NULL);
-    struct json *call = value_add(value_object(reader, 3), "id", id);
-    call = value_add(call, "type", word(reader, "function"));
-    call = value_add(call, "function", function);
-    return value_push(conversation->calls, call) ? BULLA_OK : BULLA_E_MEMORY;
+    struct json *function = made_add(made_object(reader, 2), "name", name);
+    function = made_add(function, "arguments", function ? request_read_arguments(reader, arguments) : NULL);
+    struct json *call = made_add(made_object(reader, 3), "id", id);
+    call = made_add(call, "type", word(reader, "function"));
+    call = made_add(call, "function", function);
+    return made_push(conversation->calls, call) ? BULLA_OK : BULLA_E_MEMORY;
 }
 
 static int read_output(struct conversation *conversation, const struct json *item, const struct place *place)
@@ -128,13 +128,13 @@ static int read_item(struct conversation *conversation, const struct json *item,
         return field_fail_type(reader, place, item, "an object");
     if (field_typed(reader, item, place, "type", JSON_STRING, &type) != BULLA_OK)
         return BULLA_E_INPUT;
-    if (!type || value_is_text(type, "message"))
+    if (!type || made_is_text(type, "message"))
         return read_message(conversation, item, place);
-    if (value_is_text(type, "function_call"))
+    if (made_is_text(type, "function_call"))
         return read_call(conversation, item, place);
-    if (value_is_text(type, "function_call_output"))
+    if (made_is_text(type, "function_call_output"))
         return read_output(conversation, item, place);
-    if (value_is_text(type, "reasoning"))
+    if (made_is_text(type, "reasoning"))
         return read_reasoning(conversation, item, place);
     return field_fail(reader, &(struct place){place, "type", 0}, "unsupported_value",
                       "is \"%.40s\"; expected message, function_call, function_call_output or reasoning: this server "
@@ -146,7 +146,7 @@ static int read_items(struct conversation *conversation, const struct json *inpu
     size_t run = 0; /* where the calls that follow each other end */
     for (size_t i = 0; i < input->length; i++) {
         for (run = run > i ? run : i; run < input->length; run++)
-            if (!value_is_text(json_get(input->items[run], "type"), "function_call"))
+            if (!made_is_text(json_get(input->items[run], "type"), "function_call"))
                 break;
         conversation->most_calls = run - i;
         int code = read_item(conversation, input->items[i], &(struct place){place, NULL, i});
@@ -172,7 +172,7 @@ static int read_input(struct api_request *request, struct field_reader *reader)
     /* At most one message an item, and the instructions. */
     struct conversation conversation = {
         .reader = reader,
-        .messages = value_list(reader, 1 + (input->type == JSON_ARRAY ? input->length : 1)),
+        .messages = made_list(reader, 1 + (input->type == JSON_ARRAY ? input->length : 1)),
     };
     int code = conversation.messages ? BULLA_OK : BULLA_E_MEMORY;
     if (code == BULLA_OK && instructions)
@@ -197,19 +197,19 @@ static const struct json *nest_tool(struct field_reader *reader, const struct js
     }
     if (field_needed(reader, tool, place, "type", JSON_STRING, &type) != BULLA_OK)
         return NULL;
-    if (!value_is_text(type, "function")) {
+    if (!made_is_text(type, "function")) {
         field_fail(reader, &(struct place){place, "type", 0}, "unsupported_value",
                    "is \"%.40s\"; expected \"function\": this server has no tools of its own", type->text);
         return NULL;
     }
     if (request_check_tool(reader, tool, place) != BULLA_OK)
         return NULL;
-    struct json *function = value_object(reader, 4);
+    struct json *function = made_object(reader, 4);
     for (size_t i = 0; i < 4 && function; i++)
         if (field_find(tool, keys[i]))
-            function = value_add(function, keys[i], field_find(tool, keys[i]));
-    struct json *nested = value_add(value_object(reader, 2), "type", type);
-    return value_add(nested, "function", function);
+            function = made_add(function, keys[i], field_find(tool, keys[i]));
+    struct json *nested = made_add(made_object(reader, 2), "type", type);
+    return made_add(nested, "function", function);
 }
 
 static int read_tools(struct api_request *request, struct field_reader *reader)
@@ -221,9 +221,9 @@ static int read_tools(struct api_request *request, struct field_reader *reader)
         return BULLA_E_INPUT;
     if (!tools || tools->length == 0)
         return BULLA_OK;
-    struct json *nested = value_list(reader, tools->length);
+    struct json *nested = made_list(reader, tools->length);
     for (size_t i = 0; nested && i < tools->length; i++)
-        nested = value_push(nested, nest_tool(reader, tools->items[i], &(struct place){&place, NULL, i}));
+        nested = made_push(nested, nest_tool(reader, tools->items[i], &(struct place){&place, NULL, i}));
     request->answer.tools = nested;
     return nested ? request_check_tool_names(reader, nested) : BULLA_E_INPUT;
 }
@@ -241,7 +241,7 @@ static int read_tool_choice(struct api_request *request, struct field_reader *re
         return field_fail_type(reader, &place, choice, "a string or an object");
     if (field_needed(reader, choice, &place, "type", JSON_STRING, &type) != BULLA_OK)
         return BULLA_E_INPUT;
-    if (!value_is_text(type, "function"))
+    if (!made_is_text(type, "function"))
         return field_fail(reader, &(struct place){&place, "type", 0}, "unsupported_value",
                           "is \"%.40s\"; expected \"function\"", type->text);
     if (field_needed(reader, choice, &place, "name", JSON_STRING, &name) != BULLA_OK)
@@ -259,7 +259,7 @@ static int read_text(struct api_request *request, struct field_reader *reader)
         return BULLA_E_INPUT;
     if (format && field_needed(reader, format, &format_place, "type", JSON_STRING, &type) != BULLA_OK)
         return BULLA_E_INPUT;
-    if (!value_is_text(type, "json_schema"))
+    if (!made_is_text(type, "json_schema"))
         return request_read_format(request, reader, format, &format_place);
     const struct json *schema = NULL;
     struct place schema_place = {&format_place, "schema", 0};
@@ -267,9 +267,9 @@ static int read_text(struct api_request *request, struct field_reader *reader)
         return BULLA_E_INPUT;
     int code = request_set_schema(request, reader, schema, &schema_place);
     /* What upstreams get has the form of chats. */
-    struct json *nested = code == BULLA_OK ? value_object(reader, 2) : NULL;
-    nested = value_add(nested, "type", type);
-    nested = value_add(nested, "json_schema", format);
+    struct json *nested = code == BULLA_OK ? made_object(reader, 2) : NULL;
+    nested = made_add(nested, "type", type);
+    nested = made_add(nested, "json_schema", format);
     request->answer.response_format = nested;
     return code == BULLA_OK && !nested ? BULLA_E_MEMORY : code;
 }
@@ -310,7 +310,7 @@ static int read_rest(struct api_request *request, struct field_reader *reader)
     if (code == BULLA_OK)
         code = field_integer(reader, request->body, NULL, "top_logprobs", 0, ANSWER_MOST_LOGPROBS, &top);
     for (size_t i = 0; include && i < include->length; i++)
-        if (value_is_text(include->items[i], "message.output_text.logprobs"))
+        if (made_is_text(include->items[i], "message.output_text.logprobs"))
             request->answer.logprobs = (int)top;
     return code;
 }

@@ -231,7 +231,7 @@ int request_refuse_unsupported(struct api_request *request, struct field_reader 
     if (field_typed(reader, request->body, NULL, "modalities", JSON_ARRAY, &modalities) != BULLA_OK)
         return BULLA_E_INPUT;
     for (size_t i = 0; modalities && i < modalities->length; i++)
-        if (!value_is_text(modalities->items[i], "text"))
+        if (!made_is_text(modalities->items[i], "text"))
             return field_fail(reader, &(struct place){&place, NULL, i}, "unsupported_parameter",
                               "is not \"text\"; answers are text");
     return BULLA_OK;

@@ -72,7 +72,7 @@ static int read_tool(struct field_reader *reader, const struct json *tool, const
         return field_fail_type(reader, place, tool, "an object");
     if (field_needed(reader, tool, place, "type", JSON_STRING, &type) != BULLA_OK)
         return BULLA_E_INPUT;
-    if (!value_is_text(type, "function"))
+    if (!made_is_text(type, "function"))
         return field_fail(reader, &(struct place){place, "type", 0}, "unsupported_value",
                           "is \"%.40s\"; expected \"function\"", type->text);
     if (field_needed(reader, tool, place, "function", JSON_OBJECT, &function) != BULLA_OK)
@@ -85,7 +85,7 @@ int request_set_tool_choice(struct api_request *request, struct field_reader *re
 {
     static const char *const words[] = {[TOOLS_NONE] = "none", [TOOLS_AUTO] = "auto", [TOOLS_REQUIRED] = "required"};
     for (int i = TOOLS_NONE; i <= TOOLS_REQUIRED; i++)
-        if (value_is_text(word, words[i])) {
+        if (made_is_text(word, words[i])) {
             request->answer.tool_choice = (enum answer_tool_choice)i;
             if (i == TOOLS_REQUIRED && !request->answer.tools)
                 return field_fail(reader, place, "invalid_value", "is \"required\" without `tools`");
@@ -100,7 +100,7 @@ int request_set_named_tool(struct api_request *request, struct field_reader *rea
 {
     const struct json *tools = request->answer.tools;
     for (size_t i = 0; tools && i < tools->length; i++)
-        if (value_is_text(name, tool_name(tools->items[i]))) {
+        if (made_is_text(name, tool_name(tools->items[i]))) {
             request->answer.tool_choice = TOOLS_NAMED;
             request->answer.tool_name = name->text;
             return BULLA_OK;
@@ -121,7 +121,7 @@ static int read_tool_choice(struct api_request *request, struct field_reader *re
         return field_fail_type(reader, &place, choice, "a string or an object");
     if (field_needed(reader, choice, &place, "type", JSON_STRING, &type) != BULLA_OK)
         return BULLA_E_INPUT;
-    if (!value_is_text(type, "function"))
+    if (!made_is_text(type, "function"))
         return field_fail(reader, &(struct place){&place, "type", 0}, "unsupported_value",
                           "is \"%.40s\"; expected \"function\"", type->text);
     if (field_needed(reader, choice, &place, "function", JSON_OBJECT, &function) != BULLA_OK ||
