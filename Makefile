@@ -1,5 +1,5 @@
 # Thin: each target says what to do; scripts/ knows how. `make help` lists them.
-.PHONY: all help demo test test-full bench bench-accuracy fuzz lint clean
+.PHONY: all help demo test test-full bench bench-accuracy bench-serve fuzz lint clean
 .DEFAULT_GOAL := all
 
 all:            ## build the program: build/bulla
@@ -22,6 +22,9 @@ bench:          ## speed and memory beside llama.cpp on the demo models
 
 bench-accuracy: ## distance from float arithmetic on the demo models
 	@scripts/bench-accuracy
+
+bench-serve:    ## throughput and latency of the server beside llama-server
+	@scripts/bench-serve
 
 fuzz:           ## each parser for FUZZ_SECONDS (60) with libFuzzer
 	@scripts/fuzz

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The peer: llama.cpp as the PyPI source package llama-cpp-python carries it, built outside the tree.
 
-usage: bench/peer.py            prints the folder of its programs, building them first where needed
+usage: bench/peer.py [PROGRAM...]   prints the folder of its programs, building those named (all that measure without
+                                    serving) first where needed
 
 BULLA_LLAMA names a folder that has them already. Built once into the cache (~/.cache/bulla/peers), Release, native, by
 BULLA_JOBS compilers at a time (one a core).
@@ -15,8 +16,10 @@ import sys
 
 PACKAGE, VERSION = "llama-cpp-python", "0.3.36"
 PROGRAMS = ["llama-bench", "llama-batched-bench", "llama-quantize", "llama-completion"]
+SERVER = "llama-server"
 OPTIONS = ["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF",
-           "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_SERVER=OFF", "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_OPENSSL=OFF"]
+           "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_SERVER=ON", "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_OPENSSL=OFF",
+           "-DLLAMA_BUILD_UI=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF"]  # its server without a page: that would be downloaded
 
 
 def cache_folder():
@@ -53,18 +56,18 @@ def add_barrier(root):
             file.write(text.replace("_tile_loadconfig(", barrier + "_tile_loadconfig("))
 
 
-def programs():
+def programs(wanted=PROGRAMS):
     given = os.environ.get("BULLA_LLAMA")
     if given:
         return given
     folder = cache_folder()
     build = os.path.join(folder, "build")
     binaries = os.path.join(build, "bin")
-    if not all(os.path.exists(os.path.join(binaries, name)) for name in PROGRAMS):
+    if not all(os.path.exists(os.path.join(binaries, name)) for name in wanted):
         root = unpack(folder)
         add_barrier(root)
         run("cmake", "-S", root, "-B", build, "-G", "Ninja", *OPTIONS)
-        run("ninja", "-C", build, "-j", os.environ.get("BULLA_JOBS") or str(os.cpu_count()), *PROGRAMS)
+        run("ninja", "-C", build, "-j", os.environ.get("BULLA_JOBS") or str(os.cpu_count()), *wanted)
     return binaries
 
 
@@ -87,4 +90,4 @@ def describe(binaries):
 
 
 if __name__ == "__main__":
-    print(programs())
+    print(programs(sys.argv[1:] or PROGRAMS))

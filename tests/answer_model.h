@@ -9,4 +9,8 @@
 int answer_model_open(uint64_t seed, int family, int strain, uint32_t end_every, const char *chat_template,
                       bulla_model **model, bulla_error *error);
 
+/* The same file, to stay at `path`. */
+int answer_model_write(const char *path, uint64_t seed, int family, int strain, uint32_t end_every,
+                       const char *chat_template, bulla_error *error);
+
 #endif

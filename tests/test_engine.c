@@ -356,6 +356,148 @@ static void test_limits(void **state)
     random_program_free(program);
 }
 
+/* Hidden states beside ordinary sequences: the result of the last operation but those of the head, which the reference
+ * finds in a program that ends there. */
+struct hidden_expected {
+    uint32_t *ids;
+    int32_t *states; /* [length][size] */
+    uint32_t length, size, operation;
+    int code;
+    uint64_t range_position;
+    uint32_t range_operation;
+};
+
+static void expect_hidden(const bulla_program *program, uint32_t length, struct hidden_expected *expected)
+{
+    bulla_error error = {0};
+    uint32_t head = program->operation_count - 1;
+    head -= program->operations[head].kind == BULLA_SOFTCAP;
+    *expected = (struct hidden_expected){.length = length, .operation = (uint32_t)program->operations[head - 1].inputs[0]};
+    expected->size = program->operations[expected->operation].outputs;
+    expected->ids = memory_alloc(length, sizeof *expected->ids, &error);
+    expected->states = memory_alloc((size_t)length * expected->size, sizeof *expected->states, &error);
+    assert_non_null(expected->states);
+    for (uint32_t i = 0; i < length; i++)
+        expected->ids[i] = random_below(program->vocabulary);
+    bulla_program cut = *program;
+    cut.operation_count = expected->operation + 1;
+    struct reference_run *run;
+    assert_ok(reference_run_open(&cut, 0, &run, &error), error);
+    for (uint32_t i = 0; i < length && expected->code == BULLA_OK; i++) {
+        const struct reference_value *value;
+        expected->code = reference_run_append(run, expected->ids + i, 1, NULL, &error);
+        if (expected->code != BULLA_OK)
+            break;
+        assert_ok(reference_run_value(run, expected->operation, i, &value, &error), error);
+        memcpy(expected->states + (size_t)i * expected->size, value->x, expected->size * sizeof *value->x);
+    }
+    assert_true(expected->code == BULLA_OK || expected->code == BULLA_E_RANGE);
+    reference_run_range(run, &expected->range_position, &expected->range_operation);
+    reference_run_close(run);
+}
+
+static void check_hidden(bulla_engine *engine, const bulla_program *program, const struct hidden_expected *right,
+                         const struct expected *other)
+{
+    bulla_error error = {0};
+    bulla_sequence *hidden, *beside;
+    int32_t *states = memory_alloc((size_t)right->length * right->size, sizeof *states, &error);
+    int32_t *logits = memory_alloc((size_t)other->length * program->vocabulary, sizeof *logits, &error);
+    assert_true(states && logits);
+    assert_int_equal(bulla_engine_hidden_size(engine), right->size);
+    assert_ok(bulla_sequence_open_hidden(engine, &hidden, &error), error);
+    assert_ok(bulla_sequence_open(engine, other->first_sampled, &beside, &error), error);
+    int is_bad = 0;
+    for (uint64_t at = 0, besides = 0; at < right->length && !is_bad;) {
+        uint32_t count = 1 + random_below(40), left = right->length - (uint32_t)at;
+        count = count < left ? count : left;
+        bulla_piece pieces[2] = {{.sequence = hidden, .ids = right->ids + at, .count = count, .logits_from = count,
+                                  .hidden = states + at * right->size}};
+        int both = besides < other->length;
+        if (both)
+            pieces[1] = piece_of(beside, other, 1 + random_below(other->length - (uint32_t)besides), logits);
+        assert_ok(bulla_engine_step(engine, pieces, 1 + (size_t)both, &error), error);
+        besides += both ? pieces[1].count : 0;
+        at += count;
+        if (both && pieces[1].code == BULLA_OK)
+            for (uint64_t p = besides - pieces[1].count + pieces[1].logits_from; p < besides; p++)
+                compare_logits(other, program->vocabulary, p, logits + (p - (besides - pieces[1].count) -
+                                                                       pieces[1].logits_from) * program->vocabulary);
+        besides = both && pieces[1].code != BULLA_OK ? other->length : besides;
+        is_bad = pieces[0].code != BULLA_OK;
+        if (is_bad) {
+            assert_int_equal(right->code, BULLA_E_RANGE);
+            assert_int_equal(pieces[0].range_position, right->range_position);
+            assert_int_equal(pieces[0].range_operation, right->range_operation);
+        }
+        assert_true(is_bad || right->code == BULLA_OK || right->range_position >= at);
+    }
+    assert_int_equal(is_bad, right->code != BULLA_OK);
+    size_t whole = is_bad ? (size_t)right->range_position : right->length;
+    assert_memory_equal(states, right->states, whole * right->size * sizeof *states);
+    bulla_sequence_close(hidden);
+    bulla_sequence_close(beside);
+    memory_free(states);
+    memory_free(logits);
+}
+
+static void test_hidden(void **state)
+{
+    static const uint32_t batches[] = {1, 2, 7, 64};
+    int ranges = 0, turn = 0;
+    for (int family = 0; family < RANDOM_FAMILIES; family++)
+        for (uint64_t seed = 1; seed <= (is_full() ? 8 : 3); seed++) {
+            bulla_error error = {0};
+            bulla_program *program;
+            struct hidden_expected right;
+            struct expected other;
+            assert_ok(random_program_new(seed, family, seed != 1, &program, &error), error);
+            expect_hidden(program, 100, &right);
+            expect(program, 70, 60, &other);
+            ranges += right.code == BULLA_E_RANGE;
+            context_of_failure = random_family_name(family);
+            for (const char *const *isa = bulla_engine_isas(); *isa; isa++, turn++) {
+                bulla_engine *engine = open_engine(program, *isa, 1 + (unsigned)turn % 3, batches[turn / 3 % 4], 0);
+                check_hidden(engine, program, &right, &other);
+                bulla_engine_close(engine);
+            }
+            memory_free(right.ids);
+            memory_free(right.states);
+            expected_free(&other);
+            random_program_free(program);
+        }
+    print_message("hidden states: RANGE in %d sequences\n", ranges);
+    assert_true(ranges > 3);
+}
+
+/* An ordinary sequence has hidden states where logits are sampled; one for hidden states has no logits. */
+static void test_hidden_limits(void **state)
+{
+    bulla_error error = {0};
+    bulla_program *program;
+    assert_ok(random_program_new(6, RANDOM_ODD, 0, &program, &error), error);
+    bulla_engine *engine = open_engine(program, *bulla_engine_isas(), 1, 64, 0);
+    uint32_t ids[10] = {0}, size = bulla_engine_hidden_size(engine);
+    int32_t *states = memory_alloc(10 * (size_t)(size + program->vocabulary), sizeof *states, &error);
+    bulla_sequence *hidden, *ordinary;
+    assert_ok(bulla_sequence_open_hidden(engine, &hidden, &error), error);
+    assert_ok(bulla_sequence_open(engine, 5, &ordinary, &error), error);
+    bulla_piece piece = {.sequence = hidden, .ids = ids, .count = 5, .logits_from = 4, .logits = states};
+    assert_int_equal(bulla_engine_step(engine, &piece, 1, &error), BULLA_E_USAGE);
+    bulla_error_clear(&error);
+    piece = (bulla_piece){.sequence = ordinary, .ids = ids, .count = 5, .logits_from = 5, .hidden = states};
+    assert_int_equal(bulla_engine_step(engine, &piece, 1, &error), BULLA_E_USAGE);
+    assert_non_null(strstr(error.text, "hidden state of position 0"));
+    bulla_error_clear(&error);
+    piece.hidden = NULL;
+    assert_ok(bulla_engine_step(engine, &piece, 1, &error), error);
+    piece.hidden = states;
+    assert_ok(bulla_engine_step(engine, &piece, 1, &error), error);
+    bulla_engine_close(engine);
+    memory_free(states);
+    random_program_free(program);
+}
+
 /* Every allocation of opening, stepping and closing fails once. */
 static void test_allocation_failures(void **state)
 {
@@ -416,6 +558,7 @@ int main(void)
         cmocka_unit_test(test_isas),           cmocka_unit_test(test_families), cmocka_unit_test(test_range),
         cmocka_unit_test(test_long),           cmocka_unit_test(test_truncate), cmocka_unit_test(test_limits),
         cmocka_unit_test(test_truncate_range), cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_hidden),         cmocka_unit_test(test_hidden_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

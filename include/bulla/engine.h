@@ -60,6 +60,11 @@ int bulla_sequence_open(bulla_engine *engine, uint64_t first_sampled, bulla_sequ
  * sequence that shares nothing. */
 int bulla_sequence_open_prefix(bulla_engine *engine, uint64_t first_sampled, const char *tenant, const uint32_t *ids,
                                size_t count, bulla_sequence **sequence, bulla_error *error);
+/* A new empty sequence for hidden states: no position is sampled, so no logits can be asked for, and what
+ * can't reach the hidden state of some position is not evaluated. BULLA_E_UNSUPPORTED where the program has none. */
+int bulla_sequence_open_hidden(bulla_engine *engine, bulla_sequence **sequence, bulla_error *error);
+/* Elements of a hidden state, the input of the last normalisation before the logits; 0: the program has none. */
+uint32_t bulla_engine_hidden_size(const bulla_engine *engine);
 void bulla_sequence_close(bulla_sequence *sequence); /* returns its pages; NULL is fine */
 uint64_t bulla_sequence_length(const bulla_sequence *sequence); /* positions computed so far */
 /* Forgets positions from `length` on (length <= current), and with them a RANGE
@@ -84,6 +89,9 @@ typedef struct bulla_piece {
     uint32_t logits_from;  /* logits are wanted for ids[logits_from .. count): `count` for none. Only
                               positions >= first_sampled may be asked for. */
     int32_t *logits;       /* [count - logits_from][vocabulary]; caller's */
+    int32_t *hidden;       /* [count][bulla_engine_hidden_size], caller's, or NULL: hidden states, in fixed point (with
+                              the same number of fraction bits everywhere). Only of a sequence that was opened for
+                              them, or of positions >= first_sampled. */
     int code;              /* result: BULLA_OK, BULLA_E_RANGE (error has position and operation), ... */
     uint64_t range_position; /* where RANGE was raised, the first in (position, operation) order */
     uint32_t range_operation;

@@ -28,6 +28,10 @@ typedef struct bulla_model bulla_model;
  * (0: one a core), compares it with the header's, and checks the program. A file
  * with any byte changed is refused. The map stays until bulla_model_close. */
 int bulla_model_open(const char *path, unsigned threads, bulla_model **model, bulla_error *error);
+/* The same for a file that is open for reading: `name` stands for it in error sentences; the descriptor stays the
+ * caller's and may be closed at once. */
+int bulla_model_open_descriptor(int descriptor, const char *name, unsigned threads, bulla_model **model,
+                                bulla_error *error);
 void bulla_model_close(bulla_model *model); /* NULL is fine */
 
 const bulla_program *bulla_model_program(const bulla_model *model);

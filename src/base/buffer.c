@@ -40,6 +40,16 @@ void buffer_clear(struct buffer *buffer)
         buffer->data[0] = 0;
 }
 
+void buffer_drop_front(struct buffer *buffer, size_t length)
+{
+    if (length >= buffer->length) {
+        buffer_clear(buffer);
+        return;
+    }
+    buffer->length -= length;
+    memmove(buffer->data, buffer->data + length, buffer->length + 1);
+}
+
 uint8_t *buffer_extend(struct buffer *buffer, size_t length)
 {
     if (!reserve(buffer, length))

@@ -151,3 +151,50 @@ double decimal_parse(const char *text, size_t length)
     }
     return negative ? -value : value;
 }
+
+int decimal_millionths(const char *text, size_t length, int64_t *millionths)
+{
+    int negative = length > 0 && text[0] == '-';
+    size_t start = (size_t)negative, end = start, point = 0, digits = 0;
+    int has_point = 0;
+    for (; end < length && text[end] != 'e' && text[end] != 'E'; end++) {
+        if (text[end] == '.') {
+            has_point = 1;
+            point = digits;
+        } else {
+            digits++;
+        }
+    }
+    /* So many of the digits stand before the point of the value in millionths. */
+    int64_t whole = (int64_t)(has_point ? point : digits) + 6;
+    if (end < length)
+        whole += read_exponent(text + end + 1, length - end - 1);
+    int64_t value = 0, number = 0;
+    int first_behind = 0, more_behind = 0, is_zero = 1;
+    for (size_t at = start; at < end; at++) {
+        if (text[at] == '.')
+            continue;
+        int digit = text[at] - '0';
+        is_zero &= digit == 0;
+        if (number < whole) {
+            if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, digit, &value))
+                return 0;
+        } else if (number == whole) {
+            first_behind = digit;
+        } else {
+            more_behind |= digit;
+        }
+        number++;
+    }
+    for (; number < whole && !is_zero; number++)
+        if (__builtin_mul_overflow(value, 10, &value))
+            return 0;
+    if (whole < 0)
+        first_behind = 0;
+    /* Half up: a negative number's size grows only where more than a half is cut off. */
+    int grows = negative ? first_behind > 5 || (first_behind == 5 && more_behind) : first_behind >= 5;
+    if (grows && __builtin_add_overflow(value, 1, &value))
+        return 0;
+    *millionths = negative ? -value : value;
+    return 1;
+}

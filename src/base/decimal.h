@@ -14,4 +14,7 @@ int decimal_shortest(double value, char digits[18], int *exponent);
  * which the caller has checked. Infinity when too large. */
 double decimal_parse(const char *text, size_t length);
 
+/* The same text in millionths, exactly: floor(1,000,000 value + 1/2). 0 where that does not fit int64. */
+int decimal_millionths(const char *text, size_t length, int64_t *millionths);
+
 #endif

@@ -77,16 +77,10 @@ int file_find_kind(const char *path, enum file_kind *kind, bulla_error *error)
     return BULLA_OK;
 }
 
-/* Opens a regular file for reading. O_NONBLOCK: a named pipe is refused instead
- * of waited for. Returns the descriptor, or -1 with the error recorded. */
-static int open_regular(const char *path, size_t *length, bulla_error *error)
+/* The size of the regular file that is open there; -1 with the error recorded where it is none. */
+static int find_size(int descriptor, const char *path, size_t *length, bulla_error *error)
 {
     struct stat status;
-    int descriptor = injected() ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (descriptor < 0) {
-        fail_with_errno(error, path, "open it for reading");
-        return -1;
-    }
     if (injected() || fstat(descriptor, &status) != 0)
         fail_with_errno(error, path, "find its size");
     else if (!S_ISREG(status.st_mode))
@@ -96,29 +90,59 @@ static int open_regular(const char *path, size_t *length, bulla_error *error)
                    (long long)status.st_size);
     else {
         *length = (size_t)status.st_size;
-        return descriptor;
+        return 0;
     }
+    return -1;
+}
+
+/* Opens a regular file for reading. O_NONBLOCK: a named pipe is refused instead
+ * of waited for. Returns the descriptor, or -1 with the error recorded. */
+static int open_regular(const char *path, size_t *length, bulla_error *error)
+{
+    int descriptor = injected() ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (descriptor < 0) {
+        fail_with_errno(error, path, "open it for reading");
+        return -1;
+    }
+    if (find_size(descriptor, path, length, error) == 0)
+        return descriptor;
     close(descriptor);
     return -1;
 }
 
-int file_map_open(const char *path, struct file_map *map, bulla_error *error)
+int file_open(const char *path, int *descriptor, bulla_error *error)
+{
+    bulla_error own = {0};
+    size_t length;
+    *descriptor = open_regular(path, &length, &own);
+    return *descriptor >= 0 ? BULLA_OK : bulla_fail(error, own.code, "%s", own.text);
+}
+
+int file_map_descriptor(int descriptor, const char *name, struct file_map *map, bulla_error *error)
 {
     bulla_error own = {0};
     memset(map, 0, sizeof *map);
     size_t length;
-    int descriptor = open_regular(path, &length, &own);
-    if (descriptor < 0)
-        return bulla_fail(error, own.code, "%s", own.text);
-    if (length > 0) {
+    if (find_size(descriptor, name, &length, &own) == 0 && length > 0) {
         void *data = injected() ? MAP_FAILED : mmap(NULL, length, PROT_READ, MAP_PRIVATE, descriptor, 0);
         if (data == MAP_FAILED)
-            fail_with_errno(&own, path, "map it");
+            fail_with_errno(&own, name, "map it");
         else
             *map = (struct file_map){.data = data, .length = length};
     }
-    close(descriptor);
     return own.code == BULLA_OK ? BULLA_OK : bulla_fail(error, own.code, "%s", own.text);
+}
+
+int file_map_open(const char *path, struct file_map *map, bulla_error *error)
+{
+    int descriptor;
+    memset(map, 0, sizeof *map);
+    int code = file_open(path, &descriptor, error);
+    if (code != BULLA_OK)
+        return code;
+    code = file_map_descriptor(descriptor, path, map, error);
+    close(descriptor);
+    return code;
 }
 
 void file_map_close(struct file_map *map)
@@ -250,7 +274,7 @@ static void free_writer(struct file_writer *writer)
 }
 
 /* PATH.partial-RANDOM beside `path`, opened; -1 with the error recorded. */
-static int open_partial(struct file_writer *writer, bulla_error *error)
+static int open_partial(struct file_writer *writer, mode_t mode, bulla_error *error)
 {
     uint8_t random[8];
     char digits[2 * sizeof random + 1];
@@ -267,13 +291,13 @@ static int open_partial(struct file_writer *writer, bulla_error *error)
         return -1;
     }
     writer->partial_path = (char *)name.data;
-    int descriptor = injected() ? -1 : open(writer->partial_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    int descriptor = injected() ? -1 : open(writer->partial_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
     if (descriptor < 0)
         fail_with_errno(error, writer->partial_path, "create it");
     return descriptor;
 }
 
-struct file_writer *file_writer_open(const char *path, bulla_error *error)
+static struct file_writer *open_writer(const char *path, mode_t mode, bulla_error *error)
 {
     bulla_error own = {0};
     enum file_kind kind;
@@ -292,7 +316,7 @@ struct file_writer *file_writer_open(const char *path, bulla_error *error)
         else
             writer->folder = memory_copy_text(slash ? path : ".", slash ? (size_t)(slash - path) : 1, &own);
         if (own.code == BULLA_OK)
-            writer->descriptor = open_partial(writer, &own);
+            writer->descriptor = open_partial(writer, mode, &own);
     }
     if (own.code != BULLA_OK) {
         if (writer)
@@ -301,6 +325,11 @@ struct file_writer *file_writer_open(const char *path, bulla_error *error)
         return NULL;
     }
     return writer;
+}
+
+struct file_writer *file_writer_open(const char *path, bulla_error *error)
+{
+    return open_writer(path, 0666, error);
 }
 
 int file_writer_append(struct file_writer *writer, const void *bytes, size_t length, bulla_error *error)
@@ -421,9 +450,9 @@ void file_writer_abandon(struct file_writer *writer)
     free_writer(writer);
 }
 
-int file_write(const char *path, const void *bytes, size_t length, bulla_error *error)
+static int write_all(const char *path, mode_t mode, const void *bytes, size_t length, bulla_error *error)
 {
-    struct file_writer *writer = file_writer_open(path, error);
+    struct file_writer *writer = open_writer(path, mode, error);
     if (!writer)
         return error && error->code != BULLA_OK ? error->code : BULLA_E_IO;
     if (file_writer_append(writer, bytes, length, error) != BULLA_OK) {
@@ -432,4 +461,14 @@ int file_write(const char *path, const void *bytes, size_t length, bulla_error *
         return code;
     }
     return file_writer_commit(writer, error);
+}
+
+int file_write(const char *path, const void *bytes, size_t length, bulla_error *error)
+{
+    return write_all(path, 0666, bytes, length, error);
+}
+
+int file_write_private(const char *path, const void *bytes, size_t length, bulla_error *error)
+{
+    return write_all(path, 0600, bytes, length, error);
 }

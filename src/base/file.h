@@ -25,6 +25,11 @@ struct file_map {
 };
 
 int file_map_open(const char *path, struct file_map *map, bulla_error *error);
+/* Opens a regular file for reading, closed on exec. The caller closes *descriptor. */
+int file_open(const char *path, int *descriptor, bulla_error *error);
+/* Maps what is open there; `name` stands for it in error sentences. The descriptor stays the caller's and may be
+ * closed at once. */
+int file_map_descriptor(int descriptor, const char *name, struct file_map *map, bulla_error *error);
 void file_map_close(struct file_map *map); /* a zeroed map is fine */
 /* Tells the kernel that the pages lying wholly in this range may be dropped;
  * they are read again when touched. Never fails, safe beside readers. */
@@ -61,6 +66,8 @@ void file_writer_abandon(struct file_writer *writer);
 
 /* All of it at once. */
 int file_write(const char *path, const void *bytes, size_t length, bulla_error *error);
+/* The same for a secret: only the owner may read the file, at every moment. */
+int file_write_private(const char *path, const void *bytes, size_t length, bulla_error *error);
 
 /* Tests only: system call number `n` from now (1 = the next) fails as a broken
  * disk does, and every one after it too if `keep_failing`. 0 switches off. */

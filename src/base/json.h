@@ -51,5 +51,8 @@ void json_write_string(struct buffer *out, const char *text, size_t length);
 /* Writes a parsed value in RFC 8785 canonical form: members sorted by UTF-16
  * units, numbers as ECMAScript writes them. */
 void json_write_canonical(struct buffer *out, const struct json *value);
+/* Writes a parsed value without blanks, members in the order of appearance and numbers as they were written:
+ * what is passed on to another program, for which the order may mean something (a schema's properties). */
+void json_write(struct buffer *out, const struct json *value);
 
 #endif

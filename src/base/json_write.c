@@ -1,4 +1,4 @@
-/* The writing half of json.h: RFC 8785, the JSON Canonicalization Scheme. */
+/* The writing half of json.h: RFC 8785, the JSON Canonicalization Scheme, and values as they came. */
 #include "base/json.h"
 
 #include <stdio.h>
@@ -97,7 +97,7 @@ static int compare_keys(const void *a, const void *b)
     return left->length < right->length ? -1 : left->length > right->length;
 }
 
-static void write_object(struct buffer *out, const struct json *object)
+static void write_canonical_object(struct buffer *out, const struct json *object)
 {
     struct sorted *members = memory_alloc(object->length, sizeof *members, &out->error);
     if (!members)
@@ -117,35 +117,70 @@ static void write_object(struct buffer *out, const struct json *object)
     memory_free(members);
 }
 
-void json_write_canonical(struct buffer *out, const struct json *value)
+/* What is written the same in both forms; 0 for what is not. */
+static int write_plain(struct buffer *out, const struct json *value)
 {
     switch (value->type) {
     case JSON_NULL:
         buffer_append_text(out, "null");
-        return;
+        return 1;
     case JSON_FALSE:
         buffer_append_text(out, "false");
-        return;
+        return 1;
     case JSON_TRUE:
         buffer_append_text(out, "true");
-        return;
-    case JSON_NUMBER:
-        write_number(out, value->number);
-        return;
+        return 1;
     case JSON_STRING:
         json_write_string(out, value->text, value->length);
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+static void write_array(struct buffer *out, const struct json *array,
+                        void (*write_item)(struct buffer *out, const struct json *item))
+{
+    buffer_append_byte(out, '[');
+    for (size_t i = 0; i < array->length; i++) {
+        if (i)
+            buffer_append_byte(out, ',');
+        write_item(out, array->items[i]);
+    }
+    buffer_append_byte(out, ']');
+}
+
+void json_write_canonical(struct buffer *out, const struct json *value)
+{
+    if (write_plain(out, value))
         return;
-    case JSON_ARRAY:
-        buffer_append_byte(out, '[');
-        for (size_t i = 0; i < value->length; i++) {
-            if (i)
-                buffer_append_byte(out, ',');
-            json_write_canonical(out, value->items[i]);
-        }
-        buffer_append_byte(out, ']');
+    if (value->type == JSON_NUMBER)
+        write_number(out, value->number);
+    else if (value->type == JSON_ARRAY)
+        write_array(out, value, json_write_canonical);
+    else
+        write_canonical_object(out, value);
+}
+
+void json_write(struct buffer *out, const struct json *value)
+{
+    if (write_plain(out, value))
         return;
-    case JSON_OBJECT:
-        write_object(out, value);
+    if (value->type == JSON_NUMBER) {
+        buffer_append(out, value->text, value->length);
         return;
     }
+    if (value->type == JSON_ARRAY) {
+        write_array(out, value, json_write);
+        return;
+    }
+    buffer_append_byte(out, '{');
+    for (size_t i = 0; i < value->length; i++) {
+        if (i)
+            buffer_append_byte(out, ',');
+        json_write_string(out, value->keys[i], value->key_lengths[i]);
+        buffer_append_byte(out, ':');
+        json_write(out, value->items[i]);
+    }
+    buffer_append_byte(out, '}');
 }

@@ -9,7 +9,8 @@
 #include "cli/verb.h"
 
 static const struct verb *const verbs[] = {
-    &verb_import, &verb_inspect, &verb_run, &verb_chat, &verb_bench, &verb_tokenize, &verb_detokenize, &verb_doctor,
+    &verb_import, &verb_inspect,  &verb_run,        &verb_chat,   &verb_serve,
+    &verb_keys,   &verb_bench,    &verb_tokenize,   &verb_detokenize, &verb_doctor,
 };
 
 enum { VERB_COUNT = sizeof verbs / sizeof verbs[0], EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_CANCELLED = 130 };
@@ -62,7 +63,7 @@ static const struct verb *find_verb(const char *name)
     for (size_t i = 0; i < VERB_COUNT; i++)
         if (strcmp(verbs[i]->name, name) == 0)
             return verbs[i];
-    return NULL;
+    return strcmp(verb_worker.name, name) == 0 ? &verb_worker : NULL; /* not for people: no help lists it */
 }
 
 static int unknown_verb(const char *name)

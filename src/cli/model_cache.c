@@ -337,16 +337,22 @@ static int import_locked(const char *source, const struct cache_paths *paths, co
     return code;
 }
 
+/* Where the import of `source` lies, or would. `paths` is to be freed also after an error. */
+static int find_cached(const char *path, const struct source *source, struct cache_paths *paths, uint8_t digest[DIGEST],
+                       bulla_error *error)
+{
+    int code = find_folders(paths, error);
+    if (code == BULLA_OK)
+        code = find_digest(source, path, paths, digest, error);
+    return code == BULLA_OK ? name_model(paths, digest, error) : code;
+}
+
 static int open_source(const char *path, const struct source *source, unsigned threads, bulla_model **model,
                        bulla_error *error)
 {
     struct cache_paths paths = {0};
     uint8_t digest[DIGEST];
-    int code = find_folders(&paths, error);
-    if (code == BULLA_OK)
-        code = find_digest(source, path, &paths, digest, error);
-    if (code == BULLA_OK)
-        code = name_model(&paths, digest, error);
+    int code = find_cached(path, source, &paths, digest, error);
     if (code == BULLA_OK)
         code = open_if_there(&paths, digest, threads, 0, model, error);
     if (code == BULLA_OK && !*model)
@@ -365,6 +371,40 @@ int model_cache_open(const char *path, unsigned threads, bulla_model **model, bu
     if (code != BULLA_OK)
         return code;
     code = open_source(path, source, threads, model, error);
+    source_close(source);
+    return code;
+}
+
+static int find_source(const char *path, const struct source *source, unsigned threads, struct buffer *found,
+                       bulla_error *error)
+{
+    struct cache_paths paths = {0};
+    uint8_t digest[DIGEST];
+    enum file_kind kind = FILE_ABSENT;
+    bulla_model *model = NULL;
+    int code = find_cached(path, source, &paths, digest, error);
+    if (code == BULLA_OK)
+        code = file_find_kind((const char *)paths.model.data, &kind, error);
+    if (code == BULLA_OK && kind == FILE_ABSENT)
+        code = import_locked(path, &paths, digest, threads, &model, error);
+    bulla_model_close(model);
+    if (code == BULLA_OK)
+        buffer_append(found, paths.model.data, paths.model.length);
+    free_paths(&paths);
+    return code == BULLA_OK ? buffer_result(found, error) : code;
+}
+
+int model_cache_find(const char *path, unsigned threads, struct buffer *found, bulla_error *error)
+{
+    if (is_model_file(path)) {
+        buffer_append_text(found, path);
+        return buffer_result(found, error);
+    }
+    struct source *source;
+    int code = source_open(path, &source, error);
+    if (code != BULLA_OK)
+        return code;
+    code = find_source(path, source, threads, found, error);
     source_close(source);
     return code;
 }

@@ -12,6 +12,7 @@
 #ifndef CLI_MODEL_CACHE_H
 #define CLI_MODEL_CACHE_H
 
+#include "base/buffer.h"
 #include "bulla/error.h"
 #include "bulla/model.h"
 
@@ -19,5 +20,10 @@
  * which is made now where the cache does not have it (said on standard error). An import that
  * turns out to be damaged is made again. */
 int model_cache_open(const char *path, unsigned threads, bulla_model **model, bulla_error *error);
+
+/* Appends the path of the model file that model_cache_open would open, for someone else to open: nothing of it is read
+ * or checked here but whether it is there. A source that the cache does not have is imported now. Whoever finds the file
+ * damaged calls model_cache_open, which makes it again. */
+int model_cache_find(const char *path, unsigned threads, struct buffer *found, bulla_error *error);
 
 #endif

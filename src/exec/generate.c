@@ -6,11 +6,9 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "exec/answer.h"
 
-enum {
-    CHUNK_TOKENS = 512, /* of the prompt, between two looks at is_cancelled */
-    TABLE_EXP24 = 1     /* its number among a model's tensors (model/program_names.h) */
-};
+enum { CHUNK_TOKENS = 512 }; /* of the prompt, between two looks at is_cancelled */
 
 struct generation {
     bulla_engine *engine;
@@ -44,20 +42,6 @@ void generate_result_free(struct generate_result *result)
     memset(result, 0, sizeof *result);
 }
 
-static int check_request(const bulla_program *program, const struct generate_request *request, bulla_error *error)
-{
-    if (request->prompt_count == 0)
-        return bulla_fail(error, BULLA_E_USAGE, "the prompt is empty: an answer needs at least one token before it");
-    if (request->prompt_count > program->context)
-        return bulla_fail(error, BULLA_E_LIMIT, "the prompt has %zu tokens, more than the model's context of %u holds",
-                          request->prompt_count, program->context);
-    for (size_t i = 0; i < request->prompt_count; i++)
-        if (request->prompt[i] >= program->vocabulary)
-            return bulla_fail(error, BULLA_E_USAGE, "prompt token %zu is %u; the model's vocabulary ends at %u", i,
-                              request->prompt[i], program->vocabulary - 1);
-    return bulla_sampling_check(&request->sampling, program->vocabulary, error);
-}
-
 static void finish(struct generation *generation, enum generate_finish how)
 {
     generation->result->finish = how;
@@ -89,13 +73,10 @@ static int evaluate(struct generation *generation, const uint32_t *ids, uint32_t
     int code = bulla_engine_step(generation->engine, piece, 1, error);
     if (code != BULLA_OK)
         return code;
-    generation->rows = count - logits_from;
-    if (piece->code == BULLA_OK)
-        return BULLA_OK;
-    if (piece->code != BULLA_E_RANGE)
+    if (piece->code != BULLA_OK && piece->code != BULLA_E_RANGE)
         return bulla_fail(error, piece->code, "the engine could not compute tokens of this sequence");
-    generation->rows = piece->range_position > first ? (uint32_t)(piece->range_position - first) : 0;
-    if (generation->rows == 0)
+    generation->rows = answer_good_rows(piece, first);
+    if (piece->code != BULLA_OK && generation->rows == 0)
         finish_range(generation, piece->range_position, piece->range_operation);
     return BULLA_OK;
 }
@@ -126,22 +107,16 @@ static int prefill(struct generation *generation, bulla_error *error)
 /* Appends a drawn token and hands it out with the text that it completes. */
 static int deliver(struct generation *generation, uint32_t token, bulla_error *error)
 {
-    const uint8_t *bytes;
-    size_t length = 0; /* stays 0 for an id that the vocabulary pads the tokenizer's with */
-    if (token < bulla_tokenizer_vocabulary(generation->tokenizer))
-        bulla_tokenizer_token_bytes(generation->tokenizer, token, &bytes, &length);
     buffer_append_u32(&generation->tokens, token);
     buffer_clear(&generation->text);
-    size_t capacity = 4 + 3 * length;
-    char *text = (char *)buffer_extend(&generation->text, capacity);
-    if (!text || generation->tokens.error.code != BULLA_OK)
+    if (answer_append_text(generation->tokenizer, &generation->stream, token, &generation->text, NULL) != BULLA_OK ||
+        generation->tokens.error.code != BULLA_OK)
         return bulla_fail(error, BULLA_E_MEMORY, "out of memory after %zu tokens of the answer",
                           generation->result->token_count);
-    if (length > 0)
-        length = bulla_text_stream_push(generation->tokenizer, &generation->stream, token, text, capacity);
     generation->result->token_count++;
     const struct generate_request *request = generation->request;
-    if (request->on_token && request->on_token(request->context, token, text, length))
+    const char *text = (const char *)generation->text.data;
+    if (request->on_token && request->on_token(request->context, token, text, generation->text.length))
         finish(generation, GENERATE_CANCELLED);
     else if (generation->result->token_count == generation->limit)
         finish(generation, GENERATE_LENGTH);
@@ -183,10 +158,7 @@ static int step(struct generation *generation, uint32_t token, bulla_error *erro
     uint32_t *ids = generation->step_ids;
     uint64_t left = generation->limit - generation->result->token_count;
     ids[0] = token;
-    uint32_t proposed = speculation_propose(&generation->speculation, left - 1, ids + 1);
-    for (uint32_t i = 0; i < proposed; i++) /* nothing follows an end */
-        if (bulla_tokenizer_is_end(generation->tokenizer, ids[1 + i]))
-            proposed = i;
+    uint32_t proposed = answer_propose(&generation->speculation, generation->tokenizer, left - 1, ids + 1);
     double start = clock_seconds();
     bulla_error own = {0};
     int code = evaluate(generation, ids, 1 + proposed, 0, &own);
@@ -262,18 +234,17 @@ int generate(bulla_engine *engine, const bulla_model *model, bulla_sequence *seq
 {
     memset(result, 0, sizeof *result);
     const bulla_program *program = bulla_model_program(model);
-    int code = check_request(program, request, error);
+    int code = answer_check(program, request->prompt, request->prompt_count, &request->sampling, error);
     if (code != BULLA_OK)
         return code;
     struct generation generation = {.engine = engine, .program = program, .tokenizer = bulla_model_tokenizer(model),
                                     .sequence = sequence, .request = request, .result = result};
-    uint64_t room = program->context - request->prompt_count;
-    generation.limit = request->max_tokens && request->max_tokens < room ? request->max_tokens : room;
+    generation.limit = answer_limit(program, request->prompt_count, request->max_tokens);
     if (generation.limit == 0) {
         result->finish = GENERATE_LENGTH;
         return take_tokens(&generation, error);
     }
-    code = bulla_sampler_open(program->vocabulary, program->data[TABLE_EXP24], &generation.sampler, error);
+    code = answer_sampler_open(program, &generation.sampler, error);
     if (code != BULLA_OK)
         return code;
     code = speculation_open(&generation.speculation, request->prompt_count + (size_t)generation.limit,

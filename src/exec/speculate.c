@@ -83,6 +83,12 @@ void speculation_took(struct speculation *speculation, uint32_t rows, double sec
     times->latest = speculation->steps++;
 }
 
+void speculation_forget_times(struct speculation *speculation)
+{
+    for (size_t i = 0; i < sizeof speculation->times / sizeof speculation->times[0]; i++)
+        speculation->times[i].count = 0;
+}
+
 /* Costs of steps by rows, that of one row being 1: measured, or on the line between those that are; beyond
  * them, on the line on which they lie. One row has been measured, and counts however long ago that was. */
 static void find_costs(const struct speculation *speculation, double costs[SPECULATE_MOST + 2])

@@ -50,6 +50,8 @@ void speculation_prompt(struct speculation *speculation, uint32_t token);
 void speculation_drawn(struct speculation *speculation, uint32_t token);
 /* Up to `room` tokens that may follow, into `ids`; returns how many. */
 uint32_t speculation_propose(struct speculation *speculation, uint64_t room, uint32_t *ids);
+/* What steps took so far no longer counts: they will be others, with more or fewer answers in them. */
+void speculation_forget_times(struct speculation *speculation);
 /* A step of the latest token and what was proposed, `rows` together, took so long. */
 void speculation_took(struct speculation *speculation, uint32_t rows, double seconds);
 

@@ -163,15 +163,16 @@ static int read_region(bulla_model *model, bulla_error *error)
     return code ? code : bulla_program_check(program, error);
 }
 
-int bulla_model_open(const char *path, unsigned threads, bulla_model **result, bulla_error *error)
+/* Checks the file in `map`, which the model takes over, also where this fails. */
+static int open_mapped(struct file_map map, const char *name, unsigned threads, bulla_model **result, bulla_error *error)
 {
-    *result = NULL;
     bulla_model *model = memory_alloc(1, sizeof *model, error);
-    if (!model)
+    if (!model) {
+        file_map_close(&map);
         return BULLA_E_MEMORY;
-    int code = file_map_open(path, &model->map, error);
-    if (code == BULLA_OK)
-        code = check_header(model, error);
+    }
+    model->map = map;
+    int code = check_header(model, error);
     if (code == BULLA_OK)
         code = check_root(model, threads, error);
     if (code == BULLA_OK)
@@ -184,11 +185,28 @@ int bulla_model_open(const char *path, unsigned threads, bulla_model **result, b
                           bulla_tokenizer_vocabulary(model->tokenizer), model->program.vocabulary);
     if (code != BULLA_OK) {
         bulla_model_close(model);
-        bulla_fail_prefix(error, "%s", path);
+        bulla_fail_prefix(error, "%s", name);
         return code;
     }
     *result = model;
     return BULLA_OK;
+}
+
+int bulla_model_open(const char *path, unsigned threads, bulla_model **result, bulla_error *error)
+{
+    struct file_map map;
+    *result = NULL;
+    int code = file_map_open(path, &map, error);
+    return code == BULLA_OK ? open_mapped(map, path, threads, result, error) : code;
+}
+
+int bulla_model_open_descriptor(int descriptor, const char *name, unsigned threads, bulla_model **result,
+                                bulla_error *error)
+{
+    struct file_map map;
+    *result = NULL;
+    int code = file_map_descriptor(descriptor, name, &map, error);
+    return code == BULLA_OK ? open_mapped(map, name, threads, result, error) : code;
 }
 
 void bulla_model_close(bulla_model *model)

@@ -137,6 +137,17 @@ struct tokenizer_ids {
 };
 int tokenizer_ids_add(struct tokenizer_ids *ids, uint32_t id, bulla_error *error);
 
+/* bulla_tokenizer_encode for a text (UTF-8) in which somebody else's words lie: no control token covers a byte at one of the
+ * ascending offsets `marks`. Nothing else differs. */
+int tokenizer_encode_marked(const struct bulla_tokenizer *tokenizer, const char *text, size_t length, unsigned flags,
+                            const size_t *marks, size_t mark_count, size_t limit, uint32_t **ids, size_t *count,
+                            bulla_error *error);
+/* Moves *offset on to where a control token is spelled in this UTF-8 text, or where the text's end (white space after it
+ * aside) is the beginning of one; 0 where there is none. U+2581 counts as the space that it stands for in the normalised
+ * text of SentencePiece; that NFC may make a spelling out of other characters is left aside: no known vocabulary
+ * searches control tokens in NFC text. */
+int tokenizer_find_control(const struct bulla_tokenizer *tokenizer, const char *text, size_t length, size_t *offset);
+
 /* Where the word that starts at `offset` ends. `text` is well-formed UTF-8, a
  * piece between added tokens. *segment is 0 at its first word and kept between calls. */
 size_t tokenizer_next_word(uint32_t split, const char *text, size_t length, size_t offset, size_t *segment);

@@ -2,11 +2,14 @@
  * whole HTTP requests, checks them, hands them to a model's backend, and writes what that tells as JSON or server-sent
  * events.
  *
- *   api_request.c    fields of a request, checked: struct answer_request
+ *   api_request.c    bodies of requests, checked: struct answer_request, with api_fields.c (typed fields),
+ *                    api_sampling.c, api_format.c, api_message.c, api_tools.c, api_response_request.c
+ *   api_answer.c     one answer of one or more runs, whole or streamed (api_stream.c), in one of these forms:
  *   api_chat.c       /v1/chat/completions      api_completion.c  /v1/completions
  *   api_embedding.c  /v1/embeddings            api_response.c    /v1/responses
  *   api_models.c     /v1/models, admin         api_token.c       /tokenize, /detokenize
- *   api.c            routes, authorisation, request ids, errors, CORS, health, metrics, the page at / */
+ *   api_call.c       what every exchange has: request ids, headers, errors, records
+ *   api.c            routes, authorisation, CORS, health, metrics, the page at / */
 #ifndef SERVE_API_H
 #define SERVE_API_H
 
@@ -27,7 +30,7 @@ struct api_options {
 
 /* `base` is the event base that the server runs on. */
 int api_open(struct event_base *base, const struct api_options *options, struct api **api, bulla_error *error);
-void api_close(struct api *api); /* after the HTTP server. NULL is fine */
+void api_close(struct api *api); /* after the HTTP server, before the models. NULL is fine */
 struct http_handler api_handler(struct api *api);
 /* /ready says 503 and new work is refused with 503 from now on. */
 void api_drain(struct api *api);

@@ -40,18 +40,24 @@ struct http_handler {
     void (*request)(void *context, struct http_exchange *exchange);
 };
 
-/* Serves on `listener`, a listening socket that becomes the server's. `tls` may be NULL; else it must outlive it. */
+/* Serves on `listener`, a listening socket that becomes the server's where this succeeds. `tls` may be NULL; else it
+ * must outlive it. The process must ignore SIGPIPE (BULLA_E_USAGE): libevent and OpenSSL write to sockets that may be
+ * closed on the other side. */
 int http_server_open(struct event_base *base, int listener, const struct http_tls *tls, const struct http_limits *limits,
                      const struct http_handler *handler, struct http_server **server, bulla_error *error);
-/* No new connections; idle ones are closed, answers under way are finished and their connections closed. */
+/* No new connections but those that wait to be accepted; idle ones are closed (those without a request so far after a
+ * second), answers under way are finished and their connections closed. */
 void http_server_drain(struct http_server *server);
 int http_server_is_drained(const struct http_server *server); /* no connection is left */
-void http_server_close(struct http_server *server); /* at once; exchanges are told through http_on_close. NULL is fine */
+/* At once; exchanges are told through http_on_close. Not from inside a call to the handler. Sockets and their memory
+ * go in the event loop's next turn, or with the base. NULL is fine. */
+void http_server_close(struct http_server *server);
 unsigned http_server_connections(const struct http_server *server);
 
 /* The request. Text is valid until the answer ends. */
 const char *http_method(const struct http_exchange *exchange); /* "GET", ... */
-const char *http_path(const struct http_exchange *exchange);   /* decoded, without the query, begins with '/' */
+const char *http_path(const struct http_exchange *exchange);   /* decoded UTF-8 without the query; begins with '/', or
+                                                                  is "*" for OPTIONS */
 const char *http_query(const struct http_exchange *exchange);  /* as sent, without '?'; "" for none */
 /* A header's value by its name in lower case, or NULL; fields that came several times are joined by ", ". */
 const char *http_header(const struct http_exchange *exchange, const char *name);
@@ -62,7 +68,8 @@ uint64_t http_received(const struct http_exchange *exchange);   /* clock_nanosec
 /* The answer. Headers of it: set before http_reply or http_reply_begin; Content-Length, Transfer-Encoding,
  * Connection and Date are the server's. Names and values with control characters are BULLA_E_USAGE. */
 int http_reply_header(struct http_exchange *exchange, const char *name, const char *value, bulla_error *error);
-/* All of it at once; the exchange is gone afterwards. */
+/* All of it at once; the exchange is gone afterwards. `body` may be the request's own. `most_unsent` does not count
+ * it. No content type: NULL. HEAD's body is counted and not sent; 204 and 304 have none. */
 void http_reply(struct http_exchange *exchange, int status, const char *content_type, const void *body, size_t length);
 /* Piece by piece. What is written while the client is gone is dropped. */
 void http_reply_begin(struct http_exchange *exchange, int status, const char *content_type);

@@ -33,8 +33,11 @@ int models_remove(struct models *models, const char *name, bulla_error *error);
 struct served_model *models_find(struct models *models, const char *name);
 /* The n-th in the order they were added, NULL after the last. */
 struct served_model *models_at(struct models *models, size_t number);
-/* Bracket an answer; the second may close the backend. */
+/* Bracket an answer. The second never closes a backend itself, because it is called from inside a backend's callbacks:
+ * models_sweep does. */
 void models_begin(struct served_model *model);
 void models_end(struct models *models, struct served_model *model);
+/* Closes removed models whose last answer has ended; called from the event loop, outside any backend's callback. */
+void models_sweep(struct models *models);
 
 #endif

@@ -9,7 +9,8 @@
 #include "base/buffer.h"
 #include "serve/backend.h"
 
-enum rules_scope { SCOPE_OPEN, SCOPE_USE, SCOPE_ADMIN }; /* of a route */
+enum rules_scope { SCOPE_OPEN, SCOPE_USE, SCOPE_ADMIN, SCOPE_METRICS }; /* of a route; METRICS: OPEN or USE, as the
+                                                                          operator chose */
 
 struct rules_identity {
     char tenant[64]; /* "" for none */

@@ -7,16 +7,20 @@
 #include "bulla/error.h"
 
 struct http_tls;
+struct ssl_ctx_st; /* OpenSSL's SSL_CTX */
 
-/* PEM files: the chain, leaf first, and its private key. */
+/* PEM files: the chain, leaf first, and its private key without a password. */
 int tls_open(const char *certificate_path, const char *key_path, struct http_tls **tls, bulla_error *error);
 /* The same from a folder's certificate.pem and key.pem, which are made first where they are not there: ECDSA P-256,
  * self-signed, ten years, for localhost, 127.0.0.1, ::1 and `name` (NULL: none); the key readable by its
- * owner only, written so that a stop in between leaves none or both (made again where only one is there). */
+ * owner only, written so that a stop in between leaves none or both (made again where only one is there). The folder is
+ * made where only it is missing; of several processes that start at once one makes the files. */
 int tls_open_folder(const char *folder, const char *name, struct http_tls **tls, bulla_error *error);
 void tls_close(struct http_tls *tls); /* NULL is fine */
 /* SHA-256 of the key's SubjectPublicKeyInfo, and of the certificate. */
 const uint8_t *tls_key_digest(const struct http_tls *tls);
 const uint8_t *tls_certificate_digest(const struct http_tls *tls);
+/* What connections are made from, for this layer. */
+struct ssl_ctx_st *tls_context(const struct http_tls *tls);
 
 #endif

@@ -177,6 +177,18 @@ int bulla_sequence_open(bulla_engine *engine, uint64_t first_sampled, bulla_sequ
     return BULLA_OK;
 }
 
+int bulla_sequence_open_hidden(bulla_engine *engine, bulla_sequence **result, bulla_error *error)
+{
+    *result = NULL;
+    if (engine->plan.hidden < 0)
+        return bulla_fail(error, BULLA_E_UNSUPPORTED, "the model's program has no hidden state: before its logits there is "
+                          "no normalisation");
+    int code = bulla_sequence_open(engine, UINT64_MAX, result, error);
+    if (code == BULLA_OK)
+        plan_lowest_of(engine->program, (uint32_t)engine->plan.hidden, 0, (*result)->lowest);
+    return code;
+}
+
 int bulla_sequence_open_prefix(bulla_engine *engine, uint64_t first_sampled, const char *tenant, const uint32_t *ids,
                                size_t count, bulla_sequence **result, bulla_error *error)
 {

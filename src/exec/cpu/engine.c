@@ -193,6 +193,9 @@ static int check_piece(const bulla_engine *engine, const bulla_piece *piece, siz
         return bulla_fail(error, BULLA_E_USAGE, "piece %zu: logits of position %llu are asked for, the first sampled is %llu",
                           number, (unsigned long long)(sequence->length + piece->logits_from),
                           (unsigned long long)sequence->first_sampled);
+    if (piece->hidden && (engine->plan.hidden < 0 || sequence->length < sequence->lowest[engine->plan.hidden]))
+        return bulla_fail(error, BULLA_E_USAGE, "piece %zu: the hidden state of position %llu is asked for, which this "
+                          "sequence does not evaluate", number, (unsigned long long)sequence->length);
     if (sequence->length + piece->count > program->context)
         return bulla_fail(error, BULLA_E_LIMIT, "%llu positions and %u more do not fit the model's context of %u",
                           (unsigned long long)sequence->length, piece->count, program->context);
@@ -247,7 +250,7 @@ static uint32_t add_rows(bulla_engine *engine, bulla_piece *piece, uint32_t done
     if (count == 0)
         return 0;
     prefix_note(piece->sequence, piece->ids + done, count);
-    batch->runs[batch->run_count++] = (struct run){.first = batch->count, .count = count, .piece = piece};
+    batch->runs[batch->run_count++] = (struct run){.first = batch->count, .count = count, .piece = piece, .done = done};
     for (uint32_t i = 0; i < count; i++, batch->count++) {
         uint32_t id = done + i;
         size_t vocabulary = engine->program->vocabulary;
@@ -259,13 +262,28 @@ static uint32_t add_rows(bulla_engine *engine, bulla_piece *piece, uint32_t done
     return count;
 }
 
-/* What a batch gave its pieces: lengths, and the first RANGE of each. */
+uint32_t bulla_engine_hidden_size(const bulla_engine *engine)
+{
+    return engine->plan.hidden < 0 ? 0 : engine->program->operations[engine->plan.hidden].outputs;
+}
+
+static void copy_hidden(const bulla_engine *engine, const struct run *run)
+{
+    size_t size = bulla_engine_hidden_size(engine);
+    for (uint32_t i = 0; i < run->count; i++)
+        memcpy(run->piece->hidden + (run->done + i) * size,
+               engine_vector(engine, (uint32_t)engine->plan.hidden, run->first + i), size * sizeof(int32_t));
+}
+
+/* What a batch gave its pieces: lengths, hidden states, and the first RANGE of each. */
 static void settle_batch(bulla_engine *engine)
 {
     struct batch *batch = &engine->batch;
     for (uint32_t r = 0; r < batch->run_count; r++) {
         const struct run *run = &batch->runs[r];
         run->piece->sequence->length += run->count;
+        if (run->piece->hidden)
+            copy_hidden(engine, run);
         for (uint32_t i = run->first; i < run->first + run->count; i++)
             if (batch->range[i] != UINT32_MAX) {
                 run->piece->code = BULLA_E_RANGE;

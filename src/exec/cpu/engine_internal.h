@@ -83,6 +83,7 @@ struct row {
 struct run {
     uint32_t first, count;
     bulla_piece *piece;
+    uint32_t done; /* the piece's ids before the run's */
 };
 
 /* A tile of queries of one kv head: successive rows times the heads that share it. */

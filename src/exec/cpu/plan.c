@@ -253,7 +253,7 @@ static void find_lifetimes(const struct plan *plan, uint32_t *stage_of, struct l
         for (uint32_t i = 0; i < plan->stages[s].count + plan->stages[s].fused; i++)
             stage_of[plan->order[plan->stages[s].first + i]] = s;
     for (uint32_t i = 0; i < plan->program->operation_count; i++) {
-        live[i].until = stage_of[i];
+        live[i].until = (int32_t)i == plan->hidden ? plan->stage_count : stage_of[i];
         for (int j = 0; j < 3; j++) {
             int32_t input = plan->program->operations[i].inputs[j];
             /* One thread may already be in the next stage while another still does a stage of its own. */
@@ -279,6 +279,18 @@ static void mark_logits(struct plan *plan)
             if (program->operations[i].inputs[j] == input)
                 return;
     plan->places[input].is_logits = 1;
+}
+
+/* The input of the normalisation before the output head. */
+static int32_t find_hidden(const bulla_program *program)
+{
+    int32_t index = (int32_t)program->operation_count - 1;
+    if (program->operations[index].kind == BULLA_SOFTCAP)
+        index = program->operations[index].inputs[0];
+    if (program->operations[index].kind != BULLA_LINEAR)
+        return -1;
+    index = program->operations[index].inputs[0];
+    return program->operations[index].kind == BULLA_NORM_QUANT ? program->operations[index].inputs[0] : -1;
 }
 
 static int make_places(struct plan *plan, bulla_error *error)
@@ -341,7 +353,7 @@ static void measure(struct plan *plan)
 
 int plan_make(const bulla_program *program, uint32_t batch_rows, struct plan *plan, bulla_error *error)
 {
-    *plan = (struct plan){.program = program, .batch_rows = batch_rows};
+    *plan = (struct plan){.program = program, .batch_rows = batch_rows, .hidden = find_hidden(program)};
     int code = make_stages(plan, error);
     if (code == BULLA_OK) {
         describe_stages(plan);
@@ -365,11 +377,16 @@ void plan_free(struct plan *plan)
 
 void plan_lowest(const bulla_program *program, uint64_t first_sampled, uint64_t *lowest)
 {
+    plan_lowest_of(program, program->operation_count - 1, first_sampled, lowest);
+}
+
+void plan_lowest_of(const bulla_program *program, uint32_t operation, uint64_t first, uint64_t *lowest)
+{
     uint32_t count = program->operation_count;
     for (uint32_t i = 0; i < count; i++)
         lowest[i] = UINT64_MAX;
-    lowest[count - 1] = first_sampled;
-    for (uint32_t i = count; i-- > 0;) {
+    lowest[operation] = first;
+    for (uint32_t i = operation + 1; i-- > 0;) {
         const bulla_operation *o = &program->operations[i];
         if (lowest[i] == UINT64_MAX)
             continue;

@@ -56,6 +56,7 @@ struct plan {
     uint32_t largest_columns; /* padded, of linear operations */
     uint32_t largest_elements; /* of any row */
     uint32_t largest_padded, largest_kv_heads; /* of attention, 0 without any */
+    int32_t hidden;          /* the operation whose result is the hidden state: kept to the end of a batch; -1: none */
 };
 
 int plan_make(const bulla_program *program, uint32_t batch_rows, struct plan *plan, bulla_error *error);
@@ -64,5 +65,7 @@ void plan_free(struct plan *plan);
 /* The lowest position at which each operation is evaluated when logits are
  * sampled from `first_sampled` on; UINT64_MAX: never. */
 void plan_lowest(const bulla_program *program, uint64_t first_sampled, uint64_t *lowest);
+/* The same when results of `operation` are wanted from position `first` on, and nothing else. */
+void plan_lowest_of(const bulla_program *program, uint32_t operation, uint64_t first, uint64_t *lowest);
 
 #endif

@@ -1,0 +1,453 @@
+/* One HTTP answer from one or more runs of a backend. */
+#define _GNU_SOURCE
+#include "serve/api_answer.h"
+
+#include <event2/event.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+
+static const struct answer_error out_of_memory = {.status = 503, .type = "server_error", .code = "out_of_memory",
+                                                  .message = "the server is short of memory; try again later",
+                                                  .retry_after = 1};
+
+static void link_answer(struct api_answer **list, struct api_answer *answer)
+{
+    answer->previous = NULL;
+    answer->next = *list;
+    if (*list)
+        (*list)->previous = answer;
+    *list = answer;
+}
+
+static void unlink_answer(struct api_answer **list, struct api_answer *answer)
+{
+    if (answer->previous)
+        answer->previous->next = answer->next;
+    else
+        *list = answer->next;
+    if (answer->next)
+        answer->next->previous = answer->previous;
+}
+
+static void free_choice(struct api_choice *choice)
+{
+    buffer_free(&choice->text);
+    buffer_free(&choice->reasoning);
+    for (size_t i = 0; i < sizeof choice->lists / sizeof choice->lists[0]; i++)
+        buffer_free(choice->lists + i);
+    for (size_t i = 0; i < choice->tool_count; i++) {
+        memory_free(choice->tools[i].id);
+        memory_free(choice->tools[i].name);
+        buffer_free(&choice->tools[i].arguments);
+    }
+    memory_free(choice->tools);
+    memory_free(choice->stop);
+}
+
+static void free_answer(struct api_answer *answer)
+{
+    if (answer->form->close)
+        answer->form->close(answer);
+    for (size_t i = 0; answer->choices && i < answer->choice_count; i++)
+        free_choice(answer->choices + i);
+    memory_free(answer->choices);
+    memory_free(answer->runs);
+    buffer_free(&answer->out);
+    buffer_free(&answer->head);
+    buffer_free(&answer->tail);
+    api_request_free(&answer->request);
+    memory_free(answer);
+}
+
+/* Exactly once for an answer that was linked: it is recorded, and freed when the event loop is back. */
+static void finish_answer(struct api_answer *answer, int status)
+{
+    struct api *api = answer->call.api;
+    struct rules_record *record = &answer->call.record;
+    answer->is_done = 1;
+    answer->call.exchange = NULL;
+    record->usage = answer->usage;
+    record->finish = answer->choices[0].finish;
+    api_call_record(&answer->call, status);
+    unlink_answer(&api->answers, answer);
+    link_answer(&api->ended, answer);
+    if (--api->answer_count == 0)
+        event_del(api->tick);
+    event_active(api->sweep, 0, 0);
+}
+
+void api_answer_fail(struct api_answer *answer, const struct answer_error *problem)
+{
+    if (answer->is_done)
+        return;
+    answer->call.record.error_code = problem->code ? problem->code : problem->type;
+    if (!answer->has_begun) {
+        api_call_fail(&answer->call, problem);
+        finish_answer(answer, problem->status);
+        return;
+    }
+    buffer_clear(&answer->out);
+    if (answer->out.error.code == BULLA_OK)
+        answer->form->fail(answer, problem);
+    if (answer->out.error.code == BULLA_OK)
+        api_stream_send(answer);
+    if (answer->is_done)
+        return;
+    if (answer->out.error.code == BULLA_OK)
+        http_reply_end(answer->call.exchange);
+    else
+        http_reply_abort(answer->call.exchange);
+    finish_answer(answer, problem->status);
+}
+
+void api_answer_fail_memory(struct api_answer *answer)
+{
+    api_answer_fail(answer, &out_of_memory);
+}
+
+void api_answer_fail_all(struct api *api, const struct answer_error *problem)
+{
+    while (api->answers)
+        api_answer_fail(api->answers, problem);
+}
+
+/* Sends what a stream's form wrote; what could not be written ends the answer. */
+static void send_out(struct api_answer *answer)
+{
+    if (answer->out.error.code != BULLA_OK || answer->head.error.code != BULLA_OK)
+        api_answer_fail_memory(answer);
+    else if (answer->request.is_stream && answer->out.length > 0)
+        api_stream_send(answer);
+}
+
+static void complete(struct api_answer *answer)
+{
+    for (size_t i = 0; i < answer->choice_count; i++)
+        if (!answer->choices[i].finish)
+            answer->choices[i].finish = "stop";
+    if (answer->request.is_stream)
+        api_stream_begin(answer);
+    if (answer->is_done)
+        return;
+    answer->form->end(answer);
+    for (size_t i = 0; i < answer->choice_count; i++)
+        for (size_t k = 0; k < 4; k++)
+            if (answer->choices[i].lists[k].error.code != BULLA_OK)
+                bulla_fail(&answer->out.error, BULLA_E_MEMORY, "out of memory");
+    send_out(answer);
+    if (answer->is_done)
+        return;
+    if (answer->request.is_stream)
+        http_reply_end(answer->call.exchange);
+    else
+        api_call_reply_json(&answer->call, 200, &answer->out);
+    finish_answer(answer, 200);
+}
+
+static struct api_choice *find_choice(struct api_run *run, uint32_t choice)
+{
+    struct api_answer *answer = run->owner;
+    uint32_t count = answer->request.answer.choices;
+    return choice < count ? answer->choices + run->number * count + choice : NULL;
+}
+
+static void count_tokens(struct api_answer *answer, struct api_choice *choice, uint32_t tokens, uint64_t now)
+{
+    const struct serve_rules *rules = answer->call.api->rules;
+    if (tokens == 0)
+        return;
+    if (rules && !choice->told && rules->first_token)
+        rules->first_token(rules->context, answer->model->name, now - answer->call.record.received_nanoseconds);
+    else if (rules && choice->told && rules->next_token)
+        rules->next_token(rules->context, answer->model->name, now - choice->told, tokens);
+    choice->told = now;
+}
+
+static void on_delta(void *context, const struct answer_delta *delta)
+{
+    struct api_run *run = context;
+    struct api_answer *answer = run->owner;
+    struct api_choice *choice = find_choice(run, delta->choice);
+    if (answer->is_done || run->state == RUN_ENDED || !choice)
+        return;
+    uint64_t now = clock_nanoseconds();
+    count_tokens(answer, choice, delta->tokens, now);
+    if (answer->request.is_stream)
+        api_stream_begin(answer);
+    if (answer->is_done)
+        return;
+    if (answer->form->delta)
+        answer->form->delta(answer, choice, delta);
+    if (choice->text.error.code != BULLA_OK || choice->reasoning.error.code != BULLA_OK)
+        api_answer_fail_memory(answer);
+    else
+        send_out(answer);
+    answer->call.record.front_nanoseconds += clock_nanoseconds() - now;
+}
+
+static void on_finish(void *context, uint32_t number, const char *reason, const char *stop)
+{
+    struct api_run *run = context;
+    struct api_answer *answer = run->owner;
+    struct api_choice *choice = find_choice(run, number);
+    bulla_error error = {0};
+    if (answer->is_done || run->state == RUN_ENDED || !choice || choice->finish)
+        return;
+    choice->finish = answer_finish_name(reason);
+    if (stop && !(choice->stop = memory_copy_text(stop, strlen(stop), &error))) {
+        api_answer_fail_memory(answer);
+        return;
+    }
+    if (answer->request.is_stream)
+        api_stream_begin(answer);
+    if (!answer->is_done && answer->request.is_stream && answer->form->finish) {
+        answer->form->finish(answer, choice);
+        send_out(answer);
+    }
+}
+
+static void on_embedding(void *context, const float *values, size_t count)
+{
+    struct api_run *run = context;
+    struct api_answer *answer = run->owner;
+    struct answer_error problem = {0};
+    if (answer->is_done || run->state == RUN_ENDED || !answer->form->embedding)
+        return;
+    struct api_choice *choice = find_choice(run, 0);
+    if (answer->form->embedding(answer, choice, values, count, &problem) != BULLA_OK)
+        api_answer_fail(answer, &problem);
+    else if (choice->text.error.code != BULLA_OK)
+        api_answer_fail_memory(answer);
+}
+
+static void end_run(struct api_run *run)
+{
+    run->state = RUN_ENDED;
+    run->answer = NULL;
+    run->owner->running--;
+    run->owner->ended_runs++;
+}
+
+static void on_end(void *context, const struct answer_usage *usage)
+{
+    struct api_run *run = context;
+    struct api_answer *answer = run->owner;
+    if (run->state == RUN_ENDED)
+        return;
+    end_run(run);
+    if (answer->is_done)
+        return;
+    answer->usage.prompt_tokens += usage->prompt_tokens;
+    answer->usage.cached_tokens += usage->cached_tokens;
+    answer->usage.output_tokens += usage->output_tokens;
+    answer->usage.reasoning_tokens += usage->reasoning_tokens;
+    if (run->number == 0) {
+        answer->usage.queued_nanoseconds = usage->queued_nanoseconds;
+        answer->usage.first_token_nanoseconds = usage->first_token_nanoseconds;
+        answer->usage.total_nanoseconds = usage->total_nanoseconds;
+    }
+    if (answer->ended_runs == answer->run_count) {
+        complete(answer);
+    } else if (answer->next_run < answer->run_count) {
+        answer->call.api->has_waiting_runs = 1;
+        event_active(answer->call.api->sweep, 0, 0);
+    }
+}
+
+static void on_fail(void *context, const struct answer_error *problem)
+{
+    struct api_run *run = context;
+    if (run->state == RUN_ENDED)
+        return;
+    end_run(run);
+    api_answer_fail(run->owner, problem);
+}
+
+static void start_run(struct api_answer *answer, struct api_run *run)
+{
+    struct backend *backend = answer->model->backend;
+    const struct api_prompt *prompt = answer->request.prompts + run->number;
+    struct answer_request request = answer->request.answer;
+    struct answer_sink sink = {.context = run, .delta = on_delta, .finish = on_finish, .embedding = on_embedding,
+                               .end = on_end, .fail = on_fail};
+    struct answer_error problem = {0};
+    request.prompt = prompt->text;
+    request.prompt_length = prompt->length;
+    request.prompt_ids = prompt->ids;
+    request.prompt_id_count = prompt->id_count;
+    run->state = RUN_STARTING;
+    answer->running++;
+    struct answer *started = backend->class->start(backend, &request, &sink, &problem);
+    if (run->state == RUN_ENDED)
+        return; /* it told all before it returned */
+    if (started) {
+        run->answer = started;
+        run->state = RUN_RUNNING;
+        return;
+    }
+    end_run(run);
+    if (!problem.status) {
+        problem = (struct answer_error){.status = 500, .type = "server_error"};
+        snprintf(problem.message, sizeof problem.message, "the model's backend took no request and said no reason");
+    }
+    api_answer_fail(answer, &problem);
+}
+
+static void start_runs(struct api_answer *answer)
+{
+    while (!answer->is_done && answer->next_run < answer->run_count && answer->running < API_MOST_RUNS)
+        start_run(answer, answer->runs + answer->next_run++);
+}
+
+void api_answer_sweep(struct api *api)
+{
+    while (api->ended) {
+        struct api_answer *answer = api->ended;
+        unlink_answer(&api->ended, answer);
+        for (size_t i = 0; i < answer->run_count; i++)
+            if (answer->runs[i].state == RUN_RUNNING)
+                answer->model->backend->class->cancel(answer->runs[i].answer);
+        models_end(api->models, answer->model);
+        free_answer(answer);
+    }
+    models_sweep(api->models);
+    if (!api->has_waiting_runs)
+        return;
+    api->has_waiting_runs = 0;
+    for (struct api_answer *answer = api->answers, *next; answer; answer = next) {
+        next = answer->next;
+        start_runs(answer);
+    }
+}
+
+static void on_close(void *context)
+{
+    struct api_answer *answer = context;
+    if (answer->is_done)
+        return;
+    answer->call.record.error_code = "client_closed";
+    finish_answer(answer, 499);
+}
+
+/* Largest first; a key may not ask for more than its own, and limits of the model and of the key hold both. */
+static void apply_limits(struct api_answer *answer)
+{
+    struct answer_request *request = &answer->request.answer;
+    const struct rules_identity *identity = &answer->call.identity;
+    uint64_t limits[] = {answer->model->most_tokens, identity->most_tokens};
+    request->priority = answer->request.priority < identity->priority ? (int)answer->request.priority
+                                                                      : identity->priority;
+    for (size_t i = 0; i < 2; i++)
+        if (limits[i] && (request->max_tokens == 0 || request->max_tokens > limits[i]))
+            request->max_tokens = limits[i];
+}
+
+/* Ids, times, the seed where the request has none. */
+static int name_answer(struct api_answer *answer)
+{
+    struct answer_request *request = &answer->request.answer;
+    uint8_t random[API_RANDOM_BYTES + sizeof request->sampling.seed];
+    char digits[2 * API_RANDOM_BYTES + 1];
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
+        return 0;
+    hex_encode(random, API_RANDOM_BYTES, digits);
+    snprintf(answer->id, sizeof answer->id, "%s%s", answer->form->id_prefix, digits);
+    if (!request->has_seed)
+        memcpy(&request->sampling.seed, random + API_RANDOM_BYTES, sizeof request->sampling.seed);
+    answer->created = (uint64_t)time(NULL);
+    answer->model_name = answer->request.model && *answer->request.model ? answer->request.model : answer->model->name;
+    request->id = answer->call.id;
+    request->model = answer->model_name;
+    request->tenant = answer->call.identity.tenant;
+    struct backend *backend = answer->model->backend;
+    backend->class->describe(backend, &answer->info);
+    answer->call.is_unverified = !answer->info.is_verified;
+    if (request->kind != ANSWER_EMBEDDING)
+        snprintf(answer->call.seed, sizeof answer->call.seed, "%" PRIu64, request->sampling.seed);
+    if (answer->info.model_root)
+        snprintf(answer->fingerprint, sizeof answer->fingerprint, "bulla-%.12s", answer->info.model_root);
+    return 1;
+}
+
+static int open_parts(struct api_answer *answer)
+{
+    bulla_error error = {0};
+    uint32_t choices = answer->request.answer.choices;
+    answer->run_count = answer->request.prompt_count;
+    answer->choice_count = answer->run_count * choices;
+    answer->runs = memory_alloc(answer->run_count, sizeof *answer->runs, &error);
+    answer->choices = memory_alloc(answer->choice_count, sizeof *answer->choices, &error);
+    if (error.code != BULLA_OK)
+        return 0;
+    for (size_t i = 0; i < answer->run_count; i++)
+        answer->runs[i] = (struct api_run){.owner = answer, .number = i};
+    for (size_t i = 0; i < answer->choice_count; i++) {
+        answer->choices[i].index = (uint32_t)i;
+        answer->choices[i].run = answer->runs + i / choices;
+    }
+    return 1;
+}
+
+static void fill_record(struct api_answer *answer)
+{
+    struct rules_record *record = &answer->call.record;
+    record->is_stream = answer->request.is_stream;
+    record->prompt_limit = answer->info.context;
+    record->most_tokens = answer->request.answer.max_tokens;
+    record->choices = answer->request.answer.choices;
+}
+
+/* Everything before the backend is asked; 0 with the problem filled. */
+static int prepare(struct api_answer *answer, struct answer_error *problem)
+{
+    if (!name_answer(answer) || !open_parts(answer)) {
+        *problem = out_of_memory;
+        return 0;
+    }
+    apply_limits(answer);
+    fill_record(answer);
+    return !answer->form->open || answer->form->open(answer, problem) == BULLA_OK;
+}
+
+void api_answer_begin(struct api_call *call, struct api_request *request, const struct answer_form *form)
+{
+    struct api *api = call->api;
+    struct answer_error problem = out_of_memory;
+    struct served_model *model = api_call_find_model(call, request->model);
+    if (!model) {
+        api_request_free(request);
+        return;
+    }
+    struct api_answer *answer = memory_alloc(1, sizeof *answer, NULL);
+    if (!answer) {
+        api_request_free(request);
+        api_call_fail(call, &problem);
+        return;
+    }
+    answer->call = *call;
+    answer->request = *request;
+    answer->form = form;
+    answer->model = model;
+    if (!prepare(answer, &problem)) {
+        api_call_fail(&answer->call, &problem);
+        free_answer(answer);
+        return;
+    }
+    models_begin(model);
+    answer->call.is_answer = 1;
+    link_answer(&api->answers, answer);
+    if (api->answer_count++ == 0) {
+        uint64_t period = api->keep_alive_nanoseconds / 3;
+        event_add(api->tick, &(struct timeval){(time_t)(period / 1000000000), (suseconds_t)(period % 1000000000 / 1000)});
+    }
+    answer->written = call->record.received_nanoseconds;
+    http_on_close(call->exchange, on_close, answer);
+    answer->call.record.front_nanoseconds = clock_nanoseconds() - call->record.received_nanoseconds;
+    start_runs(answer);
+}

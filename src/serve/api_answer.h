@@ -1,0 +1,193 @@
+/* What the API's parts share: one HTTP exchange (struct api_call), and one answer of a model, streamed or
+ * gathered (struct api_answer), which a form (struct answer_form: chat, completion, ...) writes as JSON.
+ *
+ * An answer has a run for each prompt and a choice for each answer to it. It is done once: when all runs have
+ * ended, when one failed, when the client hung up, or when the server hands back. It is freed later, by the event
+ * loop: never inside a backend's callback, which may be what ended it. */
+#ifndef SERVE_API_ANSWER_H
+#define SERVE_API_ANSWER_H
+
+#include "base/buffer.h"
+#include "serve/api.h"
+#include "serve/api_request.h"
+
+enum {
+    API_MOST_REQUEST_ID = 128,
+    API_MOST_RUNS = 64,       /* of one answer at a time */
+    API_MOST_TOOL_CALLS = 1024, /* of one choice */
+    API_RANDOM_BYTES = 16
+};
+
+struct event;
+struct api_answer;
+
+struct api {
+    struct event_base *base;
+    struct models *models;
+    const struct serve_rules *rules;
+    char *cors_origin, *version;
+    int has_page, is_draining;
+    uint64_t keep_alive_nanoseconds;
+    struct event *sweep; /* made active when answers wait to be freed, or runs to be started */
+    struct event *tick;  /* while there are answers: comments on idle streams */
+    struct api_answer *answers; /* under way */
+    struct api_answer *ended;
+    unsigned answer_count;
+    int has_waiting_runs;
+};
+
+/* One exchange. Answers keep a copy of it. */
+struct api_call {
+    struct api *api;
+    struct http_exchange *exchange; /* NULL when it is gone */
+    const char *route;              /* the pattern */
+    const char *rest;               /* what stands for {id}; while the exchange lives */
+    char id[API_MOST_REQUEST_ID + 1];
+    char method[16];
+    char peer[64];
+    struct rules_identity identity;
+    struct rules_record record;     /* filled as things become known */
+    char seed[24];                  /* of an answer that draws, in decimal: x-bulla-seed */
+    int is_unverified;              /* x-bulla-verified: false */
+    int is_answer;                  /* of an answer that is under way: recorded when that is done, not by api_call_reply */
+};
+
+/* Sends the whole of an answer, with the headers that all have, and records it. */
+void api_call_reply(struct api_call *call, int status, const char *content_type, const void *body, size_t length);
+/* The same of a buffer, which may hold an error instead. */
+void api_call_reply_json(struct api_call *call, int status, const struct buffer *body);
+void api_call_fail(struct api_call *call, const struct answer_error *problem);
+void api_call_fail_with(struct api_call *call, int status, const char *type, const char *code, const char *param,
+                        const char *format, ...) __attribute__((format(printf, 6, 7)));
+/* Only the headers that all answers have. */
+void api_call_set_headers(struct api_call *call);
+/* To the rules, once, when the answer has ended. */
+void api_call_record(struct api_call *call, int status);
+/* The model that a request names; NULL after failing the call. */
+struct served_model *api_call_find_model(struct api_call *call, const char *name);
+
+/* {"error":{...}} */
+void api_write_error(struct buffer *out, const struct answer_error *problem);
+void api_write_number(struct buffer *out, uint64_t value); /* decimal digits, without a format */
+void api_write_real(struct buffer *out, double value, int digits); /* JSON has no infinity: -9999 or 9999 stand for it */
+void api_write_text(struct buffer *out, const char *text);         /* a JSON string */
+void api_write_text_or_null(struct buffer *out, const char *text);
+
+struct api_tool {
+    char *id, *name;
+    struct buffer arguments;
+};
+
+struct api_choice {
+    uint32_t index;            /* in the whole answer: prompt x n + choice */
+    struct api_run *run;
+    int has_begun;             /* its first chunk is out */
+    struct buffer text, reasoning; /* gathered */
+    struct buffer lists[4];    /* gathered logprobs: [0] alone for chats; see api_completion.c */
+    struct api_tool *tools;
+    size_t tool_count, tool_room;
+    uint64_t characters;       /* of its tokens so far, for text_offset */
+    const char *finish;        /* as the backend calls it: a constant; NULL: not yet */
+    char *stop;                /* the stop string that ended it */
+    uint64_t told;             /* when tokens came last; 0: none did */
+};
+
+struct api_run {
+    struct api_answer *owner;
+    size_t number;
+    enum { RUN_WAITING, RUN_STARTING, RUN_RUNNING, RUN_ENDED } state;
+    struct answer *answer; /* the backend's, while it runs */
+};
+
+struct answer_form {
+    const char *id_prefix; /* "chatcmpl-" */
+    const char *object;    /* "chat.completion" */
+    /* Before anything is asked of the backend. Errors fail the request. May be NULL, as all below may be where a form
+     * never needs them. */
+    int (*open)(struct api_answer *answer, struct answer_error *problem);
+    /* Each writes into answer->out; a stream's is sent when the call returns. */
+    void (*begin)(struct api_answer *answer);  /* a stream */
+    void (*delta)(struct api_answer *answer, struct api_choice *choice, const struct answer_delta *delta);
+    void (*finish)(struct api_answer *answer, struct api_choice *choice); /* a stream's */
+    int (*embedding)(struct api_answer *answer, struct api_choice *choice, const float *values, size_t count,
+                     struct answer_error *problem);
+    void (*end)(struct api_answer *answer); /* the end of a stream, or the whole */
+    void (*fail)(struct api_answer *answer, const struct answer_error *problem); /* a stream that has begun */
+    void (*close)(struct api_answer *answer);
+};
+
+struct api_answer {
+    struct api_answer *next, *previous;
+    struct api_call call;
+    struct api_request request;
+    const struct answer_form *form;
+    void *state;               /* the form's */
+    struct served_model *model;
+    struct backend_info info;
+    char fingerprint[24];      /* "bulla-" and 12 digits, or "" */
+    char id[40];
+    const char *model_name;    /* as the request says it */
+    uint64_t created;          /* Unix time */
+    int is_done;
+    int has_begun;             /* a stream's headers are out */
+    uint64_t written;          /* clock_nanoseconds() of the last bytes of a stream */
+    struct api_run *runs;
+    size_t run_count, next_run, running, ended_runs;
+    struct api_choice *choices;
+    size_t choice_count;
+    struct answer_usage usage;
+    struct buffer out;         /* used again and again */
+    struct buffer head, tail;  /* of every chunk: the form's, made once */
+};
+
+/* Answers a request that was read: takes it over (also where it fails) and copies the call. */
+void api_answer_begin(struct api_call *call, struct api_request *request, const struct answer_form *form);
+/* Ends it with an error: as the whole answer, or in its stream. */
+void api_answer_fail(struct api_answer *answer, const struct answer_error *problem);
+void api_answer_fail_memory(struct api_answer *answer);
+/* Ends what is under way, with this error. */
+void api_answer_fail_all(struct api *api, const struct answer_error *problem);
+/* Frees the answers that are done and starts the runs that wait: the sweep event's. */
+void api_answer_sweep(struct api *api);
+
+/* The backend's words into a constant. */
+const char *answer_finish_name(const char *reason);
+/* What the OpenAI API calls it: "range" is "length". */
+const char *answer_finish_word(const char *reason);
+/* ,"usage":{...} without the comma and key */
+void answer_write_usage(struct buffer *out, const struct answer_usage *usage);
+/* {"token","logprob","bytes","top_logprobs"} of a delta's token */
+void answer_write_logprob(struct buffer *out, const struct answer_delta *delta);
+/* "stop_reason": what ended it, beyond OpenAI's words: a stop string or "range" */
+void answer_write_stop_reason(struct buffer *out, const struct api_choice *choice);
+/* Characters in UTF-8 text, counted by their first bytes. */
+uint64_t answer_count_characters(const char *text, size_t length);
+/* {"id","object","created","model","system_fingerprint","choices":[ */
+void answer_write_head(struct api_answer *answer, struct buffer *out, const char *object);
+/* ,"bulla":{"verified":false} where it is so */
+void answer_write_marks(struct api_answer *answer, struct buffer *out);
+/* data: {error} data: [DONE] */
+void answer_fail_stream(struct api_answer *answer, const struct answer_error *problem);
+/* head and tail of chunks of `object` (chat, completion). */
+int answer_open_chunks(struct api_answer *answer, const char *object);
+/* The gathered call number `tool`, made where it is new; NULL where memory is short or the number is absurd. */
+struct api_tool *answer_find_tool(struct api_choice *choice, const struct answer_delta *delta);
+
+/* api_stream.c. Begins the stream where it has not begun: headers, and the form's first events into answer->out. */
+void api_stream_begin(struct api_answer *answer);
+/* Sends answer->out of a stream that has begun, and empties it. */
+void api_stream_send(struct api_answer *answer);
+void api_stream_keep_alive(struct api *api);
+
+extern const struct answer_form chat_form, completion_form, embedding_form, response_form;
+
+/* Routes in other files. */
+void api_serve_models(struct api_call *call);
+void api_serve_model(struct api_call *call);
+void api_serve_admin_models(struct api_call *call);
+void api_serve_admin_load(struct api_call *call);
+void api_serve_admin_unload(struct api_call *call);
+void api_serve_tokenize(struct api_call *call);
+void api_serve_detokenize(struct api_call *call);
+
+#endif

@@ -1,0 +1,230 @@
+/* /v1/completions: text_completion objects, whole and as chunks. */
+#include "base/utf8.h"
+#include "bulla/tokenizer.h"
+#include "serve/api_answer.h"
+
+/* The gathered lists of logprobs. */
+enum { LIST_TOKENS, LIST_LOGPROBS, LIST_TOPS, LIST_OFFSETS };
+
+/* With `echo` a prompt of ids needs its text. */
+static int find_echoes(struct api_answer *answer, struct answer_error *problem)
+{
+    struct backend *backend = answer->model->backend;
+    struct field_reader reader = {&answer->request.arena, problem};
+    for (size_t i = 0; i < answer->request.prompt_count; i++) {
+        struct api_prompt *prompt = answer->request.prompts + i;
+        bulla_error error = {0};
+        char *text = NULL;
+        if (prompt->text)
+            continue;
+        if (backend->class->detokenize(backend, prompt->ids, prompt->id_count, &text, &prompt->length, &error))
+            return field_fail_error(&reader, &(struct place){NULL, "echo", 0}, &error);
+        prompt->text = arena_copy_text(&answer->request.arena, text, prompt->length, &error);
+        bulla_text_free(text);
+        if (!prompt->text)
+            return field_fail_error(&reader, NULL, &error);
+    }
+    return BULLA_OK;
+}
+
+static int open_completion(struct api_answer *answer, struct answer_error *problem)
+{
+    int code = answer_open_chunks(answer, "text_completion");
+    if (code != BULLA_OK) {
+        *problem = (struct answer_error){.status = 503, .type = "server_error", .code = "out_of_memory",
+                                         .message = "the server is short of memory", .retry_after = 1};
+        return code;
+    }
+    return answer->request.echoes ? find_echoes(answer, problem) : BULLA_OK;
+}
+
+/* A token as this API spells it: what is no text by itself is "bytes:" and its bytes, so that keys differ. */
+static void write_spelling(struct buffer *out, const struct answer_logprob *token)
+{
+    char digits[3];
+    if (utf8_check(token->token, token->length) == token->length) {
+        json_write_string(out, token->token, token->length);
+        return;
+    }
+    buffer_append_text(out, "\"bytes:");
+    for (size_t i = 0; i < token->length; i++) {
+        hex_encode((const uint8_t *)token->token + i, 1, digits);
+        buffer_append_text(out, "\\\\x");
+        buffer_append_text(out, digits);
+    }
+    buffer_append_byte(out, '"');
+}
+
+/* The token's entry of each list. */
+static void write_lists(struct buffer lists[4], struct api_choice *choice, const struct answer_delta *delta)
+{
+    const struct answer_logprob *token = delta->logprob;
+    write_spelling(lists + LIST_TOKENS, token);
+    api_write_real(lists + LIST_LOGPROBS, token->logprob, 9);
+    buffer_append_byte(lists + LIST_TOPS, '{');
+    for (size_t i = 0; i < delta->top_count; i++) {
+        if (i)
+            buffer_append_byte(lists + LIST_TOPS, ',');
+        write_spelling(lists + LIST_TOPS, delta->top + i);
+        buffer_append_byte(lists + LIST_TOPS, ':');
+        api_write_real(lists + LIST_TOPS, delta->top[i].logprob, 9);
+    }
+    buffer_append_byte(lists + LIST_TOPS, '}');
+    api_write_number(lists + LIST_OFFSETS, choice->characters);
+    choice->characters += answer_count_characters(token->token, token->length);
+}
+
+/* The lists as one object. */
+static void write_logprobs(struct buffer *out, const struct buffer lists[4])
+{
+    static const char *const names[4] = {"{\"tokens\":[", "],\"token_logprobs\":[", "],\"top_logprobs\":[",
+                                         "],\"text_offset\":["};
+    for (size_t i = 0; i < 4; i++) {
+        buffer_append_text(out, names[i]);
+        buffer_append(out, lists[i].data, lists[i].length);
+        if (lists[i].error.code != BULLA_OK && out->error.code == BULLA_OK)
+            out->error = lists[i].error;
+    }
+    buffer_append_text(out, "]}");
+}
+
+static void begin_chunk(struct api_answer *answer, const struct api_choice *choice)
+{
+    buffer_append(&answer->out, answer->head.data, answer->head.length);
+    buffer_append_text(&answer->out, "{\"index\":");
+    api_write_number(&answer->out, choice->index);
+    buffer_append_text(&answer->out, ",\"text\":");
+}
+
+static void end_chunk(struct api_answer *answer)
+{
+    buffer_append_text(&answer->out, ",\"finish_reason\":null,\"stop_reason\":null}");
+    buffer_append(&answer->out, answer->tail.data, answer->tail.length);
+}
+
+static void begin_choice(struct api_answer *answer, struct api_choice *choice)
+{
+    const struct api_prompt *prompt = answer->request.prompts + choice->run->number;
+    if (choice->has_begun)
+        return;
+    choice->has_begun = 1;
+    if (!answer->request.echoes)
+        return;
+    begin_chunk(answer, choice);
+    json_write_string(&answer->out, prompt->text, prompt->length);
+    buffer_append_text(&answer->out, ",\"logprobs\":null");
+    end_chunk(answer);
+}
+
+static void write_chunk_logprobs(struct api_answer *answer, struct api_choice *choice, const struct answer_delta *delta)
+{
+    buffer_append_text(&answer->out, ",\"logprobs\":");
+    if (!delta->logprob) {
+        buffer_append_text(&answer->out, "null");
+        return;
+    }
+    for (size_t i = 0; i < 4; i++)
+        buffer_clear(choice->lists + i);
+    write_lists(choice->lists, choice, delta);
+    write_logprobs(&answer->out, choice->lists);
+}
+
+static void stream_delta(struct api_answer *answer, struct api_choice *choice, const struct answer_delta *delta)
+{
+    begin_choice(answer, choice);
+    if (!delta->text_length && !delta->logprob)
+        return;
+    begin_chunk(answer, choice);
+    json_write_string(&answer->out, delta->text, delta->text_length);
+    write_chunk_logprobs(answer, choice, delta);
+    end_chunk(answer);
+}
+
+static void gather_delta(struct api_choice *choice, const struct answer_delta *delta)
+{
+    buffer_append(&choice->text, delta->text, delta->text_length);
+    if (!delta->logprob)
+        return;
+    for (size_t i = 0; i < 4; i++)
+        if (choice->lists[i].length)
+            buffer_append_byte(choice->lists + i, ',');
+    write_lists(choice->lists, choice, delta);
+}
+
+static void on_delta(struct api_answer *answer, struct api_choice *choice, const struct answer_delta *delta)
+{
+    if (answer->request.is_stream)
+        stream_delta(answer, choice, delta);
+    else
+        gather_delta(choice, delta);
+}
+
+static void write_finish(struct buffer *out, const struct api_choice *choice)
+{
+    buffer_append_text(out, ",\"finish_reason\":");
+    api_write_text(out, answer_finish_word(choice->finish));
+    answer_write_stop_reason(out, choice);
+    buffer_append_byte(out, '}');
+}
+
+static void finish_choice(struct api_answer *answer, struct api_choice *choice)
+{
+    begin_choice(answer, choice);
+    begin_chunk(answer, choice);
+    buffer_append_text(&answer->out, "\"\",\"logprobs\":null");
+    write_finish(&answer->out, choice);
+    buffer_append(&answer->out, answer->tail.data, answer->tail.length);
+}
+
+static void write_text(struct buffer *out, const struct api_answer *answer, const struct api_choice *choice)
+{
+    const struct api_prompt *prompt = answer->request.prompts + choice->run->number;
+    if (!answer->request.echoes) {
+        json_write_string(out, (const char *)choice->text.data, choice->text.length);
+        return;
+    }
+    struct buffer whole = {0};
+    buffer_append(&whole, prompt->text, prompt->length);
+    buffer_append(&whole, choice->text.data, choice->text.length);
+    json_write_string(out, (const char *)whole.data, whole.length);
+    if (whole.error.code != BULLA_OK && out->error.code == BULLA_OK)
+        out->error = whole.error;
+    buffer_free(&whole);
+}
+
+static void write_choice(struct buffer *out, const struct api_answer *answer, const struct api_choice *choice)
+{
+    buffer_append_text(out, "{\"index\":");
+    api_write_number(out, choice->index);
+    buffer_append_text(out, ",\"text\":");
+    write_text(out, answer, choice);
+    buffer_append_text(out, ",\"logprobs\":");
+    if (answer->request.answer.logprobs < 0)
+        buffer_append_text(out, "null");
+    else
+        write_logprobs(out, choice->lists);
+    write_finish(out, choice);
+}
+
+static void end_completion(struct api_answer *answer)
+{
+    struct buffer *out = &answer->out;
+    if (answer->request.is_stream) {
+        chat_form.end(answer); /* the same end: the head says whose */
+        return;
+    }
+    answer_write_head(answer, out, "text_completion");
+    for (size_t i = 0; i < answer->choice_count; i++) {
+        if (i)
+            buffer_append_byte(out, ',');
+        write_choice(out, answer, answer->choices + i);
+    }
+    buffer_append_text(out, "],\"usage\":");
+    answer_write_usage(out, &answer->usage);
+    answer_write_marks(answer, out);
+    buffer_append_byte(out, '}');
+}
+
+const struct answer_form completion_form = {
+    .id_prefix = "cmpl-", .open = open_completion, .delta = on_delta, .finish = finish_choice, .end = end_completion,
+    .fail = answer_fail_stream};

@@ -1,0 +1,328 @@
+#include "serve/api_request.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+
+enum {
+    ARENA_LEAST = 1 << 20,
+    ARENA_FACTOR = 96, /* an element of a list takes two bytes of text at least and some 150 of memory */
+    ARENA_MOST = 128 << 20
+};
+
+void api_request_free(struct api_request *request)
+{
+    arena_free(&request->arena);
+    memset(request, 0, sizeof *request);
+}
+
+/* An adapter would change every token: one that is asked for is never ignored. */
+static int refuse_adapters(struct field_reader *reader, const struct json *body)
+{
+    static const char *const keys[] = {"adapter", "adapters", "lora", "lora_name", "lora_request"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        const struct json *found = field_find(body, keys[i]);
+        if (found && !((found->type == JSON_ARRAY || found->type == JSON_OBJECT) && found->length == 0))
+            return field_fail(reader, &(struct place){NULL, keys[i], 0}, "unsupported_parameter",
+                              "names an adapter; this server answers with whole models only");
+    }
+    return BULLA_OK;
+}
+
+static int read_stream(struct api_request *request, struct field_reader *reader)
+{
+    const struct json *options = NULL;
+    if (field_flag(reader, request->body, NULL, "stream", &request->is_stream) != BULLA_OK ||
+        field_typed(reader, request->body, NULL, "stream_options", JSON_OBJECT, &options) != BULLA_OK)
+        return BULLA_E_INPUT;
+    return field_flag(reader, options, &(struct place){NULL, "stream_options", 0}, "include_usage",
+                      &request->includes_usage);
+}
+
+int request_open(const char *body, size_t length, struct api_request *request, struct field_reader *reader)
+{
+    bulla_error error = {0};
+    const struct json *model = NULL;
+    size_t limit = length < (ARENA_MOST - ARENA_LEAST) / ARENA_FACTOR ? ARENA_LEAST + ARENA_FACTOR * length : ARENA_MOST;
+    request->arena.limit = limit;
+    bulla_sampling_defaults(&request->answer.sampling);
+    request->answer.choices = 1;
+    request->answer.logprobs = -1;
+    request->answer.shares_prefix = 1;
+    request->answer.parallel_tool_calls = 1;
+    request->adds_special = 1;
+    request->body = json_parse(body, length, "the request's body", &request->arena, &error);
+    if (!request->body) {
+        int code = field_fail_error(reader, NULL, &error);
+        if (code == BULLA_E_INPUT)
+            reader->problem->code = "invalid_json";
+        return code;
+    }
+    if (request->body->type != JSON_OBJECT)
+        return field_fail(reader, NULL, "invalid_type", "the request's body is %s; expected an object",
+                          field_type_name(request->body));
+    if (field_typed(reader, request->body, NULL, "model", JSON_STRING, &model) != BULLA_OK)
+        return BULLA_E_INPUT;
+    if (model && strlen(model->text) != model->length)
+        return field_fail(reader, &(struct place){NULL, "model", 0}, "invalid_value", "holds a NUL character");
+    request->model = model ? model->text : NULL;
+    if (field_integer(reader, request->body, NULL, "priority", -REQUEST_MOST_PRIORITY, REQUEST_MOST_PRIORITY,
+                      &request->priority) != BULLA_OK ||
+        read_stream(request, reader) != BULLA_OK)
+        return BULLA_E_INPUT;
+    return refuse_adapters(reader, request->body);
+}
+
+/* One prompt, empty: a chat's is made from its messages by the backend. */
+static int add_empty_prompt(struct api_request *request, struct field_reader *reader)
+{
+    bulla_error error = {0};
+    request->prompts = arena_alloc(&request->arena, 1, sizeof *request->prompts, &error);
+    if (!request->prompts)
+        return field_fail_error(reader, NULL, &error);
+    request->prompt_count = 1;
+    return BULLA_OK;
+}
+
+static int read_ids(struct api_request *request, struct field_reader *reader, const struct json *list,
+                    const struct place *place, struct api_prompt *prompt)
+{
+    bulla_error error = {0};
+    uint32_t *ids = arena_alloc(&request->arena, list->length, sizeof *ids, &error);
+    if (!ids)
+        return field_fail_error(reader, NULL, &error);
+    for (size_t i = 0; i < list->length; i++) {
+        const struct json *id = list->items[i];
+        if (id->type != JSON_NUMBER)
+            return field_fail_type(reader, &(struct place){place, NULL, i}, id, "a token id");
+        if (!id->is_integer || id->integer < 0 || id->integer > UINT32_MAX)
+            return field_fail(reader, &(struct place){place, NULL, i}, "invalid_value",
+                              "is %.40s; expected a token id, an integer from 0 up", id->text);
+        ids[i] = (uint32_t)id->integer;
+    }
+    *prompt = (struct api_prompt){.ids = ids, .id_count = list->length};
+    return BULLA_OK;
+}
+
+static int read_prompt(struct api_request *request, struct field_reader *reader, const struct json *value,
+                       const struct place *place, struct api_prompt *prompt)
+{
+    if (value->type != JSON_STRING && value->type != JSON_ARRAY)
+        return field_fail_type(reader, place, value, "a string or a list of token ids");
+    if (value->length == 0)
+        return field_fail(reader, place, "invalid_value", "is empty; an answer needs at least one token before it");
+    if (value->type == JSON_ARRAY)
+        return read_ids(request, reader, value, place, prompt);
+    *prompt = (struct api_prompt){.text = value->text, .length = value->length};
+    return BULLA_OK;
+}
+
+int request_read_prompts(struct api_request *request, struct field_reader *reader, const char *key)
+{
+    const struct json *value = field_find(request->body, key);
+    struct place place = {NULL, key, 0};
+    bulla_error error = {0};
+    if (!value)
+        return field_fail(reader, &place, "missing_required_parameter", "is missing; expected a string, token ids, or "
+                          "a list of either");
+    int is_several = value->type == JSON_ARRAY && value->length > 0 && value->items[0]->type != JSON_NUMBER;
+    size_t count = is_several ? value->length : 1;
+    if (count > REQUEST_MOST_PROMPTS)
+        return field_fail(reader, &place, "invalid_value", "holds %zu prompts; a request has at most %d", count,
+                          REQUEST_MOST_PROMPTS);
+    request->prompts = arena_alloc(&request->arena, count, sizeof *request->prompts, &error);
+    if (!request->prompts)
+        return field_fail_error(reader, NULL, &error);
+    request->prompt_count = count;
+    if (!is_several)
+        return read_prompt(request, reader, value, &place, request->prompts);
+    for (size_t i = 0; i < count; i++) {
+        int code = read_prompt(request, reader, value->items[i], &(struct place){&place, NULL, i}, request->prompts + i);
+        if (code != BULLA_OK)
+            return code;
+    }
+    return BULLA_OK;
+}
+
+/* chat_template_kwargs, continue_final_message, add_generation_prompt. */
+static int read_template(struct api_request *request, struct field_reader *reader)
+{
+    struct answer_request *answer = &request->answer;
+    int continues = 0, adds = -1;
+    if (field_typed(reader, request->body, NULL, "chat_template_kwargs", JSON_OBJECT, &answer->template_kwargs) ||
+        field_flag(reader, request->body, NULL, "continue_final_message", &continues) ||
+        field_flag(reader, request->body, NULL, "add_generation_prompt", &adds))
+        return BULLA_E_INPUT;
+    struct place place = {NULL, "continue_final_message", 0};
+    const struct json *last = answer->messages->items[answer->messages->length - 1];
+    if (continues && adds == 1)
+        return field_fail(reader, &place, "invalid_value", "and `add_generation_prompt` cannot both be true");
+    if (continues && !made_is_text(json_get(last, "role"), "assistant"))
+        return field_fail(reader, &place, "invalid_value", "needs a last message of the assistant to go on with");
+    answer->continues_last = continues || adds == 0;
+    return BULLA_OK;
+}
+
+/* logprobs and top_logprobs as chats have them. */
+static int read_chat_logprobs(struct api_request *request, struct field_reader *reader)
+{
+    int wants = 0;
+    int64_t top = -1;
+    if (field_flag(reader, request->body, NULL, "logprobs", &wants) != BULLA_OK ||
+        field_integer(reader, request->body, NULL, "top_logprobs", 0, ANSWER_MOST_LOGPROBS, &top) != BULLA_OK)
+        return BULLA_E_INPUT;
+    if (top > 0 && !wants)
+        return field_fail(reader, &(struct place){NULL, "top_logprobs", 0}, "invalid_value",
+                          "is given without `logprobs`: true");
+    request->answer.logprobs = !wants ? -1 : top < 0 ? 0 : (int)top;
+    return BULLA_OK;
+}
+
+int api_request_read_chat(const char *body, size_t length, struct api_request *request, struct answer_error *problem)
+{
+    struct field_reader reader = {&request->arena, problem};
+    const struct json *format = NULL;
+    int code = request_open(body, length, request, &reader);
+    request->answer.kind = ANSWER_CHAT;
+    if (code == BULLA_OK)
+        code = request_refuse_unsupported(request, &reader);
+    if (code == BULLA_OK)
+        code = request_read_messages(request, &reader);
+    if (code == BULLA_OK)
+        code = request_read_tools(request, &reader);
+    if (code == BULLA_OK)
+        code = read_template(request, &reader);
+    if (code == BULLA_OK)
+        code = request_read_sampling(request, &reader);
+    if (code == BULLA_OK)
+        code = read_chat_logprobs(request, &reader);
+    if (code == BULLA_OK)
+        code = field_typed(&reader, request->body, NULL, "response_format", JSON_OBJECT, &format);
+    if (code == BULLA_OK)
+        code = request_read_format(request, &reader, format, &(struct place){NULL, "response_format", 0});
+    return code == BULLA_OK ? add_empty_prompt(request, &reader) : code;
+}
+
+static int read_completion_options(struct api_request *request, struct field_reader *reader)
+{
+    const struct json *body = request->body, *suffix = NULL;
+    int64_t logprobs = -1, best = request->answer.choices;
+    if (field_flag(reader, body, NULL, "echo", &request->echoes) ||
+        field_integer(reader, body, NULL, "logprobs", 0, ANSWER_MOST_LOGPROBS, &logprobs) ||
+        field_integer(reader, body, NULL, "best_of", 1, ANSWER_MOST_CHOICES, &best) ||
+        field_typed(reader, body, NULL, "suffix", JSON_STRING, &suffix))
+        return BULLA_E_INPUT;
+    request->answer.logprobs = (int)logprobs;
+    if (best != request->answer.choices)
+        return field_fail(reader, &(struct place){NULL, "best_of", 0}, "unsupported_parameter",
+                          "is not `n`; this server hands out every answer that it computes");
+    if (suffix && suffix->length > 0)
+        return field_fail(reader, &(struct place){NULL, "suffix", 0}, "unsupported_parameter",
+                          "is given; this server does not fill in the middle of a text");
+    if (request->echoes && logprobs >= 0)
+        return field_fail(reader, &(struct place){NULL, "logprobs", 0}, "unsupported_parameter",
+                          "and `echo` are both given; logprobs of a prompt's tokens are not computed");
+    if (request->prompt_count * request->answer.choices > REQUEST_MOST_PROMPTS)
+        return field_fail(reader, &(struct place){NULL, "n", 0}, "invalid_value",
+                          "times the number of prompts is %zu; at most %d answers are given to a request",
+                          request->prompt_count * request->answer.choices, REQUEST_MOST_PROMPTS);
+    return BULLA_OK;
+}
+
+int api_request_read_completion(const char *body, size_t length, struct api_request *request,
+                                struct answer_error *problem)
+{
+    struct field_reader reader = {&request->arena, problem};
+    const struct json *format = NULL;
+    int code = request_open(body, length, request, &reader);
+    request->answer.kind = ANSWER_COMPLETION;
+    if (code == BULLA_OK)
+        code = request_refuse_unsupported(request, &reader);
+    if (code == BULLA_OK)
+        code = request_read_prompts(request, &reader, "prompt");
+    if (code == BULLA_OK)
+        code = request_read_sampling(request, &reader);
+    if (code == BULLA_OK && !field_find(request->body, "max_tokens") &&
+        !field_find(request->body, "max_completion_tokens"))
+        request->answer.max_tokens = REQUEST_COMPLETION_TOKENS;
+    if (code == BULLA_OK)
+        code = read_completion_options(request, &reader);
+    if (code == BULLA_OK)
+        code = field_typed(&reader, request->body, NULL, "response_format", JSON_OBJECT, &format);
+    return code == BULLA_OK
+               ? request_read_format(request, &reader, format, &(struct place){NULL, "response_format", 0})
+               : code;
+}
+
+int api_request_read_embedding(const char *body, size_t length, struct api_request *request,
+                               struct answer_error *problem)
+{
+    struct field_reader reader = {&request->arena, problem};
+    const struct json *format = NULL;
+    int code = request_open(body, length, request, &reader);
+    request->answer.kind = ANSWER_EMBEDDING;
+    request->is_stream = 0;
+    if (code == BULLA_OK)
+        code = request_read_prompts(request, &reader, "input");
+    if (code == BULLA_OK)
+        code = field_typed(&reader, request->body, NULL, "encoding_format", JSON_STRING, &format);
+    if (code == BULLA_OK)
+        code = field_integer(&reader, request->body, NULL, "dimensions", 1, UINT32_MAX, &request->dimensions);
+    request->is_base64 = made_is_text(format, "base64");
+    if (code == BULLA_OK && format && !request->is_base64 && !made_is_text(format, "float"))
+        code = field_fail(&reader, &(struct place){NULL, "encoding_format", 0}, "invalid_value",
+                          "is \"%.40s\"; expected \"float\" or \"base64\"", format->text);
+    return code;
+}
+
+/* vLLM's `prompt` and `add_special_tokens`, or llama.cpp's `content` and `add_special`. */
+static int read_text_to_tokenize(struct api_request *request, struct field_reader *reader)
+{
+    const struct json *text = NULL;
+    int is_content = !field_find(request->body, "prompt") && field_find(request->body, "content");
+    if (field_needed(reader, request->body, NULL, is_content ? "content" : "prompt", JSON_STRING, &text) ||
+        add_empty_prompt(request, reader))
+        return BULLA_E_INPUT;
+    request->answer.kind = ANSWER_COMPLETION;
+    request->prompts[0] = (struct api_prompt){.text = text->text, .length = text->length};
+    request->adds_special = !is_content;
+    return field_flag(reader, request->body, NULL, is_content ? "add_special" : "add_special_tokens",
+                      &request->adds_special);
+}
+
+int api_request_read_tokenize(const char *body, size_t length, struct api_request *request,
+                              struct answer_error *problem)
+{
+    struct field_reader reader = {&request->arena, problem};
+    int code = request_open(body, length, request, &reader);
+    request->is_stream = 0;
+    if (code == BULLA_OK)
+        code = field_flag(&reader, request->body, NULL, "return_token_strs", &request->wants_strings);
+    if (code != BULLA_OK || !field_find(request->body, "messages"))
+        return code == BULLA_OK ? read_text_to_tokenize(request, &reader) : code;
+    request->answer.kind = ANSWER_CHAT;
+    request->adds_special = 0; /* a template writes them itself */
+    code = request_read_messages(request, &reader);
+    if (code == BULLA_OK)
+        code = request_read_tools(request, &reader);
+    if (code == BULLA_OK)
+        code = read_template(request, &reader);
+    if (code == BULLA_OK)
+        code = field_flag(&reader, request->body, NULL, "add_special_tokens", &request->adds_special);
+    return code == BULLA_OK ? add_empty_prompt(request, &reader) : code;
+}
+
+int api_request_read_detokenize(const char *body, size_t length, struct api_request *request,
+                                struct answer_error *problem)
+{
+    struct field_reader reader = {&request->arena, problem};
+    const struct json *list = NULL;
+    int code = request_open(body, length, request, &reader);
+    if (code == BULLA_OK)
+        code = field_needed(&reader, request->body, NULL, "tokens", JSON_ARRAY, &list);
+    if (code == BULLA_OK)
+        code = add_empty_prompt(request, &reader);
+    return code == BULLA_OK
+               ? read_ids(request, &reader, list, &(struct place){NULL, "tokens", 0}, request->prompts)
+               : code;
+}

@@ -1,0 +1,92 @@
+/* From the body of a request to what a backend is asked. Reading never fails half: either everything in a
+ * struct api_request is checked and has its default, or the problem says which field is wrong. docs/api.md tables the
+ * fields. */
+#ifndef SERVE_API_REQUEST_H
+#define SERVE_API_REQUEST_H
+
+#include "serve/api_fields.h"
+
+enum {
+    REQUEST_MOST_PROMPTS = 2048,     /* of one request, also of its answers: prompts x n */
+    REQUEST_MOST_TOOLS = 512,
+    REQUEST_MOST_BIASES = 4096,
+    REQUEST_MOST_STOP_BYTES = 4096,  /* of one stop string */
+    REQUEST_COMPLETION_TOKENS = 16,  /* max_tokens of /v1/completions where a request does not say it */
+    REQUEST_MOST_PRIORITY = 1000
+};
+
+struct api_prompt {
+    const char *text; /* or NULL: */
+    size_t length;
+    const uint32_t *ids;
+    size_t id_count;
+};
+
+struct api_request {
+    struct arena arena;           /* holds everything here, and the param of a problem */
+    const struct json *body;
+    struct answer_request answer; /* the same for each prompt: prompt, id and tenant are filled in later */
+    const char *model;            /* NULL where the request names none */
+    int64_t priority;             /* as asked for */
+    int is_stream;
+    int includes_usage;           /* stream_options.include_usage */
+    struct api_prompt *prompts;   /* [prompt_count]; one, empty, for chats */
+    size_t prompt_count;
+    int echoes;                   /* completions: the prompt before each answer */
+    int is_base64;                /* embeddings */
+    int64_t dimensions;           /* embeddings; 0: not asked for */
+    int adds_special;             /* tokenize */
+    int wants_strings;            /* tokenize */
+};
+
+/* Each reads one kind of body; the caller frees the request in either case, after it used the problem. */
+int api_request_read_chat(const char *body, size_t length, struct api_request *request, struct answer_error *problem);
+int api_request_read_completion(const char *body, size_t length, struct api_request *request,
+                                struct answer_error *problem);
+int api_request_read_embedding(const char *body, size_t length, struct api_request *request,
+                               struct answer_error *problem);
+int api_request_read_response(const char *body, size_t length, struct api_request *request,
+                              struct answer_error *problem);
+/* A text as prompts[0], or messages (kind ANSWER_CHAT). */
+int api_request_read_tokenize(const char *body, size_t length, struct api_request *request,
+                              struct answer_error *problem);
+/* Ids as prompts[0]. */
+int api_request_read_detokenize(const char *body, size_t length, struct api_request *request,
+                                struct answer_error *problem);
+void api_request_free(struct api_request *request); /* a zeroed one is fine */
+
+/* The parts below are for the readers among themselves. `body` is the request's object. */
+
+/* Parses the body and reads what all kinds have: model, stream, stream_options, priority, adapters. */
+int request_open(const char *body, size_t length, struct api_request *request, struct field_reader *reader);
+/* temperature ... logit_bias, n, stop, seed, max_tokens, ignore_eos, cache_prompt (api_sampling.c). */
+int request_read_sampling(struct api_request *request, struct field_reader *reader);
+/* Fields that change an answer and that Bulla does not have: refused unless they are off. */
+int request_refuse_unsupported(struct api_request *request, struct field_reader *reader);
+/* response_format to a grammar (api_format.c); `format` may be NULL. */
+int request_read_format(struct api_request *request, struct field_reader *reader, const struct json *format,
+                        const struct place *place);
+/* A grammar {"schema": schema}, compiled once to see that it can be enforced. */
+int request_set_schema(struct api_request *request, struct field_reader *reader, const struct json *schema,
+                       const struct place *place);
+int request_set_any_object(struct api_request *request, struct field_reader *reader);
+/* messages (api_message.c), tools and tool_choice (api_tools.c), into request->answer. */
+int request_read_messages(struct api_request *request, struct field_reader *reader);
+int request_read_tools(struct api_request *request, struct field_reader *reader);
+int request_check_tool(struct field_reader *reader, const struct json *function, const struct place *place);
+int request_check_tool_names(struct field_reader *reader, const struct json *tools);
+/* The name that a tool_choice demands, which must be one of the tools. */
+int request_set_named_tool(struct api_request *request, struct field_reader *reader, const struct json *name,
+                           const struct place *place);
+/* "none", "auto", "required". */
+int request_set_tool_choice(struct api_request *request, struct field_reader *reader, const struct json *word,
+                            const struct place *place);
+/* Content as one string: a string, or parts whose `type` is one of `types` (ended by NULL), joined by line feeds. */
+const struct json *request_join_parts(struct field_reader *reader, const struct json *content, const struct place *place,
+                                      const char *const *types);
+/* A call's arguments as templates want them: the object that the string holds, where it is one. */
+const struct json *request_read_arguments(struct field_reader *reader, const struct json *arguments);
+/* A text, token ids, or a list of either, into prompts. */
+int request_read_prompts(struct api_request *request, struct field_reader *reader, const char *key);
+
+#endif

@@ -1,0 +1,196 @@
+#include "serve/native.h"
+
+#include <event2/event.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buffer.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "model/chat_prompt.h"
+#include "serve/native_internal.h"
+
+enum { MOST_RUNNING = 256, MOST_WAITING = 4096 }; /* the scheduler's default; native.h's */
+
+static struct native *native_of(struct backend *backend)
+{
+    return (struct native *)(void *)backend;
+}
+
+static void free_native(struct native *native)
+{
+    native_run_close(&native->run);
+    bulla_chat_template_free(native->chat_template);
+    bulla_model_close(native->model);
+    if (native->model_file >= 0)
+        close(native->model_file);
+    memory_free(native->slots);
+    memory_free(native->path);
+    memory_free(native->program);
+    memory_free(native);
+}
+
+void native_enter(void *context)
+{
+    ((struct native *)context)->depth++;
+}
+
+void native_leave(void *context)
+{
+    struct native *native = context;
+    if (--native->depth == 0 && native->is_closed)
+        free_native(native);
+}
+
+static void close_backend(struct backend *backend)
+{
+    struct native *native = native_of(backend);
+    const struct answer_error problem = {.status = 503, .type = "server_error", .code = "model_unloaded",
+                                         .message = "the model is being unloaded"};
+    if (native->is_closed)
+        return;
+    native_enter(native);
+    native->is_closed = 1;
+    native_answers_end(native, &problem);
+    native_run_close(&native->run);
+    native_leave(native);
+}
+
+static struct answer *start(struct backend *backend, const struct answer_request *request,
+                            const struct answer_sink *sink,
+                            struct answer_error *problem)
+{
+    if (!native_of(backend)->is_closed)
+        return native_answer_start(backend, request, sink, problem);
+    *problem = (struct answer_error){.status = 503, .type = "server_error", .code = "model_unloaded",
+                                     .message = "the model is being unloaded"};
+    return NULL;
+}
+
+static void describe(const struct backend *backend, struct backend_info *info)
+{
+    const struct native *native = (const struct native *)(const void *)backend;
+    const struct native_run *run = &native->run;
+    *info = (struct backend_info){.kind = "native", .model_root = native->root, .is_verified = 1,
+                                  .context = bulla_model_program(native->model)->context};
+    info->state = run->has_failed ? BACKEND_FAILED : run->is_ready ? BACKEND_READY : BACKEND_STARTING;
+    info->trouble = run->trouble[0] && !run->is_ready ? run->trouble : NULL;
+}
+
+static void count(const struct backend *backend, struct backend_counters *counters)
+{
+    const struct native *native = (const struct native *)(const void *)backend;
+    native_run_count(&native->run, counters);
+    counters->waiting += native->waiting_choices;
+}
+
+static int tokenize(struct backend *backend, const struct answer_request *request, int adds_special, uint32_t **ids,
+                    size_t *id_count, bulla_error *error)
+{
+    struct native_prompt prompt;
+    const char *param;
+    int code = native_prompt_make(native_of(backend), request, adds_special, &prompt, &param, error);
+    if (code != BULLA_OK)
+        return code;
+    *ids = prompt.ids;
+    *id_count = prompt.count;
+    prompt.ids = NULL;
+    native_prompt_free(&prompt);
+    return BULLA_OK;
+}
+
+static int detokenize(struct backend *backend, const uint32_t *ids, size_t id_count, char **text, size_t *length,
+                      bulla_error *error)
+{
+    const bulla_tokenizer *tokenizer = bulla_model_tokenizer(native_of(backend)->model);
+    for (size_t i = 0; i < id_count; i++)
+        if (ids[i] >= bulla_tokenizer_vocabulary(tokenizer))
+            return bulla_fail(error, BULLA_E_INPUT, "token %zu is %u; the model's vocabulary ends at %u", i, ids[i],
+                              bulla_tokenizer_vocabulary(tokenizer) - 1);
+    return bulla_tokenizer_decode(tokenizer, ids, id_count, 1, text, length, error);
+}
+
+static const struct backend_class native_class = {
+    .name = "native",
+    .start = start,
+    .cancel = native_answer_cancel,
+    .describe = describe,
+    .count = count,
+    .tokenize = tokenize,
+    .detokenize = detokenize,
+    .close = close_backend,
+};
+
+static int open_model(struct native *native, const struct native_options *options, bulla_error *error)
+{
+    int code = file_open(options->path, &native->model_file, error);
+    if (code == BULLA_OK)
+        code = bulla_model_open_descriptor(native->model_file, options->path, options->threads, &native->model, error);
+    if (code != BULLA_OK)
+        return code;
+    hex_encode(bulla_model_root(native->model), 32, native->root);
+    size_t length;
+    const char *source = bulla_model_chat_template(native->model, &length);
+    if (length == 0)
+        return BULLA_OK;
+    native->format = tool_format_detect(source, length);
+    code = bulla_chat_template_compile(source, length, &native->chat_template, error);
+    return code ? bulla_fail_prefix(error, "%s: its chat template", options->path) : BULLA_OK;
+}
+
+static int configure(struct native *native, struct event_base *base, const struct native_options *options,
+                     bulla_error *error)
+{
+    struct native_run *run = &native->run;
+    run->base = base;
+    run->program = native->program;
+    run->model_file = native->model_file;
+    run->root = bulla_model_root(native->model);
+    run->context = native;
+    run->events = (struct native_run_events){.ready = native_answers_ready, .frame = native_answers_frame,
+                                             .lost = native_answers_lost, .failed = native_answers_failed,
+                                             .enter = native_enter, .leave = native_leave};
+    run->configure = (struct wire_configure){.threads = options->threads, .most_running = options->most_running,
+                                             .speculate = options->speculate,
+                                             .has_prefix_cache = options->has_prefix_cache};
+    if (options->isa && strlen(options->isa) > WIRE_MOST_ISA)
+        return bulla_fail(error, BULLA_E_USAGE, "there is no instruction set \"%s\"", options->isa);
+    if (options->isa)
+        memcpy(run->configure.isa, options->isa, strlen(options->isa));
+    uint64_t most_waiting = options->most_waiting ? options->most_waiting : MOST_WAITING;
+    native->most_choices = (options->most_running ? options->most_running : MOST_RUNNING) +
+                           (most_waiting < UINT32_MAX / 4 ? most_waiting : UINT32_MAX / 4);
+    off_t size = lseek(native->model_file, 0, SEEK_END);
+    return native_memory_pages(bulla_model_program(native->model), options->cache_positions,
+                               size > 0 ? (uint64_t)size : 0, &run->configure.pages, error);
+}
+
+int native_open(struct event_base *base, const struct native_options *options, struct backend **backend,
+                bulla_error *error)
+{
+    bulla_error own = {0};
+    *backend = NULL;
+    struct native *native = memory_alloc(1, sizeof *native, &own);
+    if (!native)
+        return bulla_fail(error, own.code, "%s", own.text);
+    native->backend.class = &native_class;
+    native->model_file = -1;
+    native->run.process.handle = -1;
+    native->run.socket = native->run.errors = -1;
+    native->path = memory_copy_text(options->path, strlen(options->path), &own);
+    if (native->path && options->program)
+        native->program = memory_copy_text(options->program, strlen(options->program), &own);
+    int code = own.code;
+    if (code == BULLA_OK)
+        code = open_model(native, options, &own);
+    if (code == BULLA_OK)
+        code = configure(native, base, options, &own);
+    if (code == BULLA_OK)
+        code = native_run_open(&native->run, &own);
+    if (code != BULLA_OK) {
+        free_native(native);
+        return bulla_fail(error, own.code, "%s", own.text);
+    }
+    *backend = &native->backend;
+    return BULLA_OK;
+}

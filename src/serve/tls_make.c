@@ -1,0 +1,133 @@
+#define _GNU_SOURCE
+#include "serve/tls_make.h"
+
+#include <arpa/inet.h>
+#include <openssl/ec.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+#include <string.h>
+
+enum { YEARS_DAYS = 3652, SERIAL_BITS = 127, MOST_NAME = 253 };
+
+int tls_fail(bulla_error *error, const char *what)
+{
+    unsigned long number = ERR_peek_error();
+    const char *reason = number ? ERR_reason_error_string(number) : NULL;
+    ERR_clear_error();
+    return bulla_fail(error, BULLA_E_INPUT, "%s%s%s", what, reason ? ": " : "", reason ? reason : "");
+}
+
+/* A subject alternative name (RFC 5280 section 4.2.1.6): an address in four or sixteen bytes, or a host name. */
+static int add_name(GENERAL_NAMES *names, const char *name)
+{
+    uint8_t address[16];
+    size_t bytes = inet_pton(AF_INET, name, address) == 1 ? 4 : inet_pton(AF_INET6, name, address) == 1 ? 16 : 0;
+    GENERAL_NAME *general = GENERAL_NAME_new();
+    ASN1_STRING *text = bytes ? ASN1_OCTET_STRING_new() : ASN1_IA5STRING_new();
+    if (!general || !text || ASN1_STRING_set(text, bytes ? (const void *)address : name,
+                                             bytes ? (int)bytes : (int)strlen(name)) != 1) {
+        GENERAL_NAME_free(general);
+        ASN1_STRING_free(text);
+        return 0;
+    }
+    GENERAL_NAME_set0_value(general, bytes ? GEN_IPADD : GEN_DNS, text);
+    if (sk_GENERAL_NAME_push(names, general) <= 0) {
+        GENERAL_NAME_free(general);
+        return 0;
+    }
+    return 1;
+}
+
+static int add_names(X509 *certificate, const char *name)
+{
+    GENERAL_NAMES *names = GENERAL_NAMES_new();
+    int is_good = names && add_name(names, "localhost") && add_name(names, "127.0.0.1") && add_name(names, "::1") &&
+                  (!name || strcmp(name, "localhost") == 0 || add_name(names, name)) &&
+                  X509_add1_ext_i2d(certificate, NID_subject_alt_name, names, 0, X509V3_ADD_DEFAULT) == 1;
+    GENERAL_NAMES_free(names);
+    return is_good;
+}
+
+static int add_extension(X509 *certificate, int number, const char *value)
+{
+    X509V3_CTX context;
+    X509V3_set_ctx(&context, certificate, certificate, NULL, NULL, 0);
+    X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, &context, number, value);
+    int is_good = extension && X509_add_ext(certificate, extension, -1) == 1;
+    X509_EXTENSION_free(extension);
+    return is_good;
+}
+
+static int set_serial(X509 *certificate)
+{
+    BIGNUM *serial = BN_new();
+    int is_good = serial && BN_rand(serial, SERIAL_BITS, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ANY) == 1 &&
+                  BN_to_ASN1_INTEGER(serial, X509_get_serialNumber(certificate)) != NULL;
+    BN_free(serial);
+    return is_good;
+}
+
+/* No authority (CA:FALSE): clients that check a leaf strictly refuse one that is. Valid from a day ago, since clocks
+ * differ. */
+static int fill(X509 *certificate, EVP_PKEY *key, const char *name)
+{
+    X509_NAME *subject = X509_get_subject_name(certificate);
+    return X509_set_version(certificate, X509_VERSION_3) == 1 && set_serial(certificate) &&
+           X509_gmtime_adj(X509_getm_notBefore(certificate), -24 * 60 * 60) != NULL &&
+           X509_time_adj_ex(X509_getm_notAfter(certificate), YEARS_DAYS, 0, NULL) != NULL &&
+           X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)"Bulla server", -1, -1, 0) == 1 &&
+           X509_set_issuer_name(certificate, subject) == 1 && X509_set_pubkey(certificate, key) == 1 &&
+           add_extension(certificate, NID_basic_constraints, "critical,CA:FALSE") &&
+           add_extension(certificate, NID_key_usage, "critical,digitalSignature") &&
+           add_extension(certificate, NID_ext_key_usage, "serverAuth") &&
+           add_extension(certificate, NID_subject_key_identifier, "hash") && add_names(certificate, name) &&
+           X509_sign(certificate, key, EVP_sha256()) > 0;
+}
+
+static int check_name(const char *name, bulla_error *error)
+{
+    uint8_t address[16];
+    if (!name || inet_pton(AF_INET, name, address) == 1 || inet_pton(AF_INET6, name, address) == 1)
+        return BULLA_OK;
+    size_t length = strlen(name);
+    if (length == 0 || length > MOST_NAME ||
+        strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.") != length)
+        return bulla_fail(error, BULLA_E_USAGE,
+                          "\"%s\" cannot be a certificate's name: expected a host name (letters, digits, '-', '.') or "
+                          "an address", name);
+    return BULLA_OK;
+}
+
+static int take_memory(BIO *bio, struct buffer *out)
+{
+    char *data;
+    long length = BIO_get_mem_data(bio, &data);
+    if (length > 0)
+        buffer_append(out, data, (size_t)length);
+    return length > 0;
+}
+
+int tls_make(const char *name, struct buffer *certificate, struct buffer *key, bulla_error *error)
+{
+    int code = check_name(name, error);
+    if (code != BULLA_OK)
+        return code;
+    EVP_PKEY *pair = EVP_EC_gen("P-256");
+    X509 *made = X509_new();
+    BIO *certificate_text = BIO_new(BIO_s_mem()), *key_text = BIO_new(BIO_s_secmem());
+    if (!pair || !made || !certificate_text || !key_text || !fill(made, pair, name) ||
+        PEM_write_bio_X509(certificate_text, made) != 1 ||
+        PEM_write_bio_PrivateKey(key_text, pair, NULL, NULL, 0, NULL, NULL) != 1 ||
+        !take_memory(certificate_text, certificate) || !take_memory(key_text, key))
+        code = tls_fail(error, "OpenSSL could not make a certificate");
+    else if (certificate->error.code != BULLA_OK || key->error.code != BULLA_OK)
+        code = bulla_fail(error, BULLA_E_MEMORY, "out of memory for a certificate");
+    BIO_free(key_text);
+    BIO_free(certificate_text);
+    X509_free(made);
+    EVP_PKEY_free(pair);
+    return code;
+}

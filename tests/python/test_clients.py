@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""The clients that people use against a `bulla serve` started here, over TLS and in the clear: the official openai packages
+for Python and for Node, LangChain's ChatOpenAI, LlamaIndex's OpenAILike (tests/clients/). Their packages are pinned
+(tests/clients/requirements.txt, package-lock.json) and live in environments of their own in the cache, made here where they
+are not there.
+"""
+import json
+import os
+import subprocess
+import sys
+
+from checks import Checks
+from demo_models import PROGRAM, tool_model
+from serving import ROOT, Server, can_serve
+
+CLIENTS = os.path.join(ROOT, "tests", "clients")
+NAME = "tester"
+
+
+def output_of(checks, *command):
+    """The lines that a script prints; what it needs from outside may be missing."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          check=False)
+    if done.returncode:
+        checks.skip(f"{' '.join(command)}: {done.stderr.strip()[-500:]}")
+    return done.stdout.split("\n")
+
+
+def become_client_python(checks):
+    """Runs this script again with the interpreter that has the clients."""
+    python = output_of(checks, os.path.join(ROOT, "scripts", "python-env"), os.path.join(CLIENTS, "requirements.txt"))[0]
+    if os.path.realpath(sys.prefix) != os.path.realpath(os.path.dirname(os.path.dirname(python))):
+        os.execv(python, [python, *sys.argv])
+
+
+def check_node(checks, target, node, modules):
+    environment = {**os.environ, "NODE_PATH": modules, "BASE_URL": target.base, "MODEL": target.model, "API_KEY": target.key}
+    if target.certificate:
+        environment["NODE_EXTRA_CA_CERTS"] = target.certificate
+    done = subprocess.run([node, os.path.join(CLIENTS, "with_node.cjs")], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, env=environment, timeout=300, check=False)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    for line in lines:
+        checks.true(line["holds"], f"{line['what']}: {line['found']}")
+    checks.true(done.returncode == 0 and lines and lines[-1]["what"].endswith("end"), f"Node's script: {done.stderr[-1000:]}")
+
+
+def configuration(model, **more):
+    return {"models": [{"name": NAME, "path": model, "cache_positions": 32768, **more}]}
+
+
+def check_over(checks, model, tls, node, modules):
+    import common
+    import with_langchain
+    import with_llama_index
+    import with_openai
+    with Server(tls=tls, config=configuration(model)) as server:
+        target = common.Target(server.url, NAME, certificate=server.certificate if tls else None)
+
+        def running():
+            return server.metric("vllm:num_requests_running")
+
+        with_openai.check_all(checks, target, running)
+        with_langchain.check_all(checks, target)
+        with_llama_index.check_all(checks, target)
+        check_node(checks, target, node, modules)
+        checks.true(common.becomes(lambda: running() == 0), "nothing is left to compute")
+        checks.equal(len(server.workers()), 1, "the worker lives")
+        server.stop()
+        checks.equal(server.status, 0, "the server ends well")
+
+
+def check_busy(checks, model):
+    import common
+    import with_openai
+    with Server(tls=False, config=configuration(model, max_running=1, max_waiting=1)) as server:
+        with_openai.check_busy(checks, common.Target(server.url, NAME))
+
+
+def check_keys(checks, model):
+    import common
+    import with_openai
+    server = Server(config=configuration(model), start=False)
+    with server:
+        store = os.path.join(server.folder, "keys")
+        made = subprocess.run([PROGRAM, "keys", "add", "--store", store], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, text=True, check=True)
+        server.arguments += ["--keys", store]
+        server.start()
+        with_openai.check_keys(checks, common.Target(server.url, NAME, made.stdout.strip(), server.certificate))
+
+
+def main():
+    checks = Checks()
+    if not can_serve():
+        checks.skip("this build has no bulla serve")
+    model = tool_model()
+    if not model:
+        checks.skip("BULLA_MODELS has no SmolLM2")
+    become_client_python(checks)
+    sys.path.insert(0, CLIENTS)
+    node, modules = output_of(checks, os.path.join(ROOT, "scripts", "node-modules"), CLIENTS)[:2]
+    for tls in (True, False):
+        check_over(checks, model, tls, node, modules)
+    check_busy(checks, model)
+    check_keys(checks, model)
+    checks.finish()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,760 @@
+/* Whole exchanges with the API: routes, keys, CORS, answers of all kinds, whole and streamed, their errors, clients that
+ * hang up, and a server that stops. */
+#include "test.h"
+
+#include <event2/event.h>
+#include <math.h>
+
+#include "api_fakes.h"
+#include "base/memory.h"
+
+static const char chat[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}";
+static const char chat_stream[] = "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],"
+                                  "\"stream\":true,\"stream_options\":{\"include_usage\":true}}";
+static const char *const user[] = {"authorization: Bearer user", NULL};
+static const char *const admin[] = {"authorization: Bearer admin", NULL};
+
+static void check_at(const struct http_exchange *exchange, const char *way, const char *expected)
+{
+    const char *found = fake_at(exchange, way);
+    if (strcmp(found, expected) != 0)
+        fail_msg("%s is %s, expected %s, in %s", way, found, expected, (char *)exchange->reply.data);
+}
+
+static void check_event(const struct http_exchange *exchange, size_t event, const char *way, const char *expected)
+{
+    const char *found = fake_event_at(exchange, event, way);
+    if (strcmp(found, expected) != 0)
+        fail_msg("event %zu: %s is %s, expected %s, in %s", event, way, found, expected, (char *)exchange->reply.data);
+}
+
+static void check_error(const struct http_exchange *exchange, int status, const char *code, const char *param)
+{
+    if (exchange->status != status)
+        fail_msg("status %d, expected %d: %s", exchange->status, status, (char *)exchange->reply.data);
+    check_at(exchange, "error.code", code);
+    check_at(exchange, "error.param", param);
+    assert_true(strlen(fake_at(exchange, "error.message")) > 10);
+    assert_string_not_equal(fake_at(exchange, "error.type"), "-");
+    assert_true(exchange->is_over);
+    if (status == 429 || status == 503)
+        assert_non_null(fake_header(exchange, "retry-after"));
+}
+
+static void ask_and_expect(struct fake_server *server, const char *method, const char *path, const char *const *headers,
+                           const char *body, int status, const char *way, const char *expected)
+{
+    struct http_exchange *exchange = fake_ask(server, method, path, headers, body);
+    if (exchange->status != status)
+        fail_msg("%s %s: status %d, expected %d: %s", method, path, exchange->status, status,
+                 (char *)exchange->reply.data);
+    if (way)
+        check_at(exchange, way, expected);
+    fake_free(exchange);
+}
+
+static void test_routes(void **state)
+{
+    struct fake_server server;
+    fake_open(&server, 0, &(struct api_options){.version = "1.2", .has_page = 1});
+    ask_and_expect(&server, "GET", "/health", NULL, NULL, 200, "status", "ok");
+    ask_and_expect(&server, "HEAD", "/health", NULL, NULL, 200, NULL, NULL);
+    ask_and_expect(&server, "GET", "/ready", NULL, NULL, 200, "status", "ready");
+    ask_and_expect(&server, "GET", "/version", NULL, NULL, 200, "version", "1.2");
+    ask_and_expect(&server, "GET", "/metrics", NULL, NULL, 404, "error.code", "not_found");
+    ask_and_expect(&server, "GET", "/nowhere", NULL, NULL, 404, "error.code", "not_found");
+    ask_and_expect(&server, "GET", "/v1/models/", NULL, NULL, 404, "error.code", "not_found");
+    ask_and_expect(&server, "OPTIONS", "/v1/models", NULL, NULL, 405, "error.code", "method_not_allowed");
+    ask_and_expect(&server, "GET", "/v1/admin/models", NULL, NULL, 403, "error.code", "not_administrable");
+    struct http_exchange *exchange = fake_ask(&server, "PUT", "/v1/admin/models", NULL, "{}");
+    check_error(exchange, 405, "method_not_allowed", "null");
+    assert_string_equal(fake_header(exchange, "allow"), "GET, POST");
+    fake_free(exchange);
+    server.fake.state = BACKEND_STARTING;
+    ask_and_expect(&server, "GET", "/ready", NULL, NULL, 503, "error.code", "not_ready");
+    server.fake.state = BACKEND_FAILED;
+    ask_and_expect(&server, "GET", "/ready", NULL, NULL, 503, "error.code", "not_ready");
+    exchange = fake_ask(&server, "GET", "/page/chat.js", NULL, NULL);
+    assert_int_equal(exchange->status, 200);
+    assert_string_equal(exchange->content_type, "text/javascript");
+    assert_string_equal(fake_header(exchange, "content-security-policy"), "default-src 'none'");
+    assert_string_equal(fake_header(exchange, "x-content-type-options"), "nosniff");
+    assert_null(fake_header(exchange, "access-control-allow-origin"));
+    fake_free(exchange);
+    ask_and_expect(&server, "POST", "/", NULL, NULL, 405, "error.code", "method_not_allowed");
+    fake_close(&server);
+    fake_open(&server, 0, NULL);
+    ask_and_expect(&server, "GET", "/", NULL, NULL, 404, "error.code", "not_found");
+    fake_close(&server);
+}
+
+static void test_request_ids(void **state)
+{
+    static const struct {
+        const char *sent;
+        int is_kept;
+    } cases[] = {{"x-request-id: abc-1", 1}, {"x-request-id: a b", 0}, {"x-request-id: \xC3\xA9", 0}, {NULL, 0},
+                 {"x-request-id: ", 0}};
+    struct fake_server server;
+    char last[200] = "";
+    fake_open(&server, 0, NULL);
+    for (size_t i = 0; i < 5; i++) {
+        struct http_exchange *exchange = fake_ask(&server, "GET", "/health", (const char *[]){cases[i].sent, NULL}, NULL);
+        const char *id = fake_header(exchange, "x-request-id");
+        if (cases[i].is_kept)
+            assert_string_equal(id, "abc-1");
+        else
+            assert_true(strncmp(id, "req-", 4) == 0 && strlen(id) == 36 && strcmp(id, last) != 0);
+        snprintf(last, sizeof last, "%s", id);
+        fake_free(exchange);
+    }
+    char longest[200];
+    snprintf(longest, sizeof longest, "x-request-id: %.129s", "0123456789012345678901234567890123456789012345678901234567890"
+             "123456789012345678901234567890123456789012345678901234567890123456789");
+    struct http_exchange *exchange = fake_ask(&server, "GET", "/health", (const char *[]){longest, NULL}, NULL);
+    assert_int_equal(strlen(fake_header(exchange, "x-request-id")), 36);
+    fake_free(exchange);
+    fake_close(&server);
+}
+
+static void test_cors(void **state)
+{
+    static const char *const preflight[] = {"origin: https://a.example", "access-control-request-headers: X-Stainless-Os, "
+                                            "authorization", NULL};
+    static const char *const foreign[] = {"origin: https://evil.example", "host: localhost:8080", NULL};
+    static const char *const own[] = {"origin: https://localhost:8080", "host: localhost:8080", NULL};
+    static const char *const null_origin[] = {"origin: null", "host: localhost:8080", NULL};
+    struct fake_server server;
+    fake_open(&server, 0, &(struct api_options){.version = "1", .cors_origin = "https://a.example"});
+    struct http_exchange *exchange = fake_ask(&server, "OPTIONS", "/v1/chat/completions", preflight, NULL);
+    assert_int_equal(exchange->status, 204);
+    assert_string_equal(fake_header(exchange, "access-control-allow-origin"), "https://a.example");
+    assert_string_equal(fake_header(exchange, "access-control-allow-headers"), "X-Stainless-Os, authorization");
+    assert_string_equal(fake_header(exchange, "vary"), "Origin");
+    assert_non_null(strstr(fake_header(exchange, "access-control-allow-methods"), "POST"));
+    fake_free(exchange);
+    ask_and_expect(&server, "POST", "/tokenize", preflight, "{\"prompt\":\"a\"}", 200, "count", "2");
+    ask_and_expect(&server, "POST", "/tokenize", foreign, "{\"prompt\":\"a\"}", 403, "error.code", "foreign_origin");
+    fake_close(&server);
+    fake_open(&server, 0, NULL);
+    ask_and_expect(&server, "POST", "/tokenize", foreign, "{\"prompt\":\"a\"}", 403, "error.code", "foreign_origin");
+    ask_and_expect(&server, "POST", "/tokenize", null_origin, "{\"prompt\":\"a\"}", 403, "error.code", "foreign_origin");
+    ask_and_expect(&server, "POST", "/tokenize", own, "{\"prompt\":\"a\"}", 200, "count", "2");
+    ask_and_expect(&server, "GET", "/v1/models", foreign, NULL, 200, "object", "list");
+    fake_close(&server);
+    fake_open(&server, 0, &(struct api_options){.cors_origin = "*"});
+    ask_and_expect(&server, "POST", "/tokenize", foreign, "{\"prompt\":\"a\"}", 200, "count", "2");
+    fake_close(&server);
+}
+
+static void test_keys(void **state)
+{
+    static const struct {
+        const char *method, *path, *body;
+        int none, with_user, with_admin; /* status */
+    } cases[] = {
+        {"GET", "/health", NULL, 200, 200, 200},
+        {"GET", "/ready", NULL, 200, 200, 200},
+        {"GET", "/version", NULL, 200, 200, 200},
+        {"GET", "/", NULL, 200, 200, 200},
+        {"GET", "/metrics", NULL, 401, 200, 200},
+        {"GET", "/v1/models", NULL, 401, 200, 200},
+        {"GET", "/v1/models/small", NULL, 401, 200, 200},
+        {"POST", "/tokenize", "{\"prompt\":\"a\"}", 401, 200, 200},
+        {"POST", "/detokenize", "{\"tokens\":[65]}", 401, 200, 200},
+        {"POST", "/v1/chat/completions", "{}", 401, 400, 400},
+        {"POST", "/chat/completions", "{}", 401, 400, 400},
+        {"POST", "/v1/completions", "{}", 401, 400, 400},
+        {"POST", "/v1/embeddings", "{}", 401, 400, 400},
+        {"POST", "/v1/responses", "{}", 401, 400, 400},
+        {"GET", "/v1/admin/models", NULL, 401, 403, 200},
+        {"POST", "/v1/admin/models", "{\"name\":\"n\",\"path\":\"p\"}", 401, 403, 200},
+        {"DELETE", "/v1/admin/models/small", NULL, 401, 403, 200},
+    };
+    struct fake_server server;
+    fake_open(&server, 1, &(struct api_options){.has_page = 1});
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ask_and_expect(&server, cases[i].method, cases[i].path, NULL, cases[i].body, cases[i].none, NULL, NULL);
+        ask_and_expect(&server, cases[i].method, cases[i].path, user, cases[i].body, cases[i].with_user, NULL, NULL);
+        ask_and_expect(&server, cases[i].method, cases[i].path, admin, cases[i].body, cases[i].with_admin, NULL, NULL);
+        assert_int_equal(server.records, 3 * i + 3);
+        assert_int_equal(server.record.status, cases[i].with_admin);
+    }
+    struct http_exchange *exchange = fake_ask(&server, "GET", "/v1/models", NULL, NULL);
+    check_error(exchange, 401, "invalid_api_key", "null");
+    assert_string_equal(fake_header(exchange, "www-authenticate"), "Bearer");
+    fake_free(exchange);
+    fake_close(&server);
+}
+
+static void test_models(void **state)
+{
+    struct fake_server server;
+    fake_open(&server, 1, NULL);
+    struct http_exchange *exchange = fake_ask(&server, "GET", "/v1/models", user, NULL);
+    check_at(exchange, "data[0].id", "small");
+    check_at(exchange, "data[0].object", "model");
+    check_at(exchange, "data[0].created", "1700000000");
+    check_at(exchange, "data[0].max_model_len", "2048");
+    check_at(exchange, "data[1].id", "tiny");
+    check_at(exchange, "data[1].parent", "small");
+    check_at(exchange, "data[2]", "-");
+    fake_free(exchange);
+    ask_and_expect(&server, "GET", "/v1/models/tiny", user, NULL, 200, "id", "tiny");
+    ask_and_expect(&server, "GET", "/v1/models/none", user, NULL, 404, "error.code", "model_not_found");
+    ask_and_expect(&server, "GET", "/v1/admin/models", admin, NULL, 200, "data[0].state", "ready");
+    ask_and_expect(&server, "POST", "/v1/admin/models", admin, "{}", 400, "error.param", "name");
+    ask_and_expect(&server, "POST", "/v1/admin/models", admin, "{\"name\":\"n\"}", 400, "error.param", "path");
+    ask_and_expect(&server, "POST", "/v1/admin/models", admin, "{\"name\":\"n\",\"path\":\"p\"}", 200, "state", "loaded");
+    ask_and_expect(&server, "DELETE", "/v1/admin/models/x", admin, NULL, 404, "error.code", "model_not_found");
+    ask_and_expect(&server, "DELETE", "/v1/admin/models/small", admin, NULL, 200, "state", "unloaded");
+    assert_string_equal(server.record_route, "/v1/admin/models/{id}");
+    fake_close(&server);
+}
+
+static void test_tokens(void **state)
+{
+    struct fake_server server;
+    fake_open(&server, 0, NULL);
+    struct http_exchange *exchange =
+        fake_ask(&server, "POST", "/tokenize", NULL, "{\"prompt\":\"AB\",\"return_token_strs\":true,\"model\":\"small\"}");
+    check_at(exchange, "count", "3");
+    check_at(exchange, "tokens", "[1,65,66]");
+    check_at(exchange, "token_strs", "[\"\\u0001\",\"A\",\"B\"]");
+    check_at(exchange, "max_model_len", "2048");
+    fake_free(exchange);
+    ask_and_expect(&server, "POST", "/tokenize", NULL, "{\"content\":\"AB\"}", 200, "tokens", "[65,66]");
+    ask_and_expect(&server, "POST", "/tokenize", NULL, chat, 200, "count", "4");
+    ask_and_expect(&server, "POST", "/detokenize", NULL, "{\"tokens\":[72,105]}", 200, "prompt", "Hi");
+    ask_and_expect(&server, "POST", "/detokenize", NULL, "{\"tokens\":[200]}", 400, "error.type",
+                   "invalid_request_error");
+    fake_close(&server);
+}
+
+static void test_chat(void **state)
+{
+    struct fake_server server;
+    fake_open(&server, 1, NULL);
+    struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/chat/completions", user, chat);
+    struct fake_answer *answer = fake_last(&server);
+    assert_int_equal(exchange->status, 0);
+    assert_int_equal(api_answers(server.api), 1);
+    assert_int_equal(server.model->busy, 1);
+    assert_string_equal(answer->request.tenant, "acme");
+    assert_string_equal(answer->request.model, "small");
+    fake_text(answer, 0, "Hel\"lo");
+    fake_text(answer, 0, "\n\xE2\x82\xAC");
+    fake_finish(answer, 0, "stop", "END");
+    fake_end(answer, 5, 2);
+    assert_int_equal(exchange->status, 200);
+    assert_string_equal(exchange->content_type, "application/json");
+    assert_true(strncmp(fake_at(exchange, "id"), "chatcmpl-", 9) == 0);
+    check_at(exchange, "object", "chat.completion");
+    check_at(exchange, "model", "small");
+    check_at(exchange, "system_fingerprint", "bulla-0123456789ab");
+    check_at(exchange, "choices[0].index", "0");
+    check_at(exchange, "choices[0].message.role", "assistant");
+    check_at(exchange, "choices[0].message.content", "Hel\"lo\n\xE2\x82\xAC");
+    check_at(exchange, "choices[0].message.refusal", "null");
+    check_at(exchange, "choices[0].message.tool_calls", "-");
+    check_at(exchange, "choices[0].message.reasoning_content", "-");
+    check_at(exchange, "choices[0].logprobs", "null");
+    check_at(exchange, "choices[0].finish_reason", "stop");
+    check_at(exchange, "choices[0].stop_reason", "END");
+    check_at(exchange, "usage", "{\"prompt_tokens\":5,\"completion_tokens\":2,\"total_tokens\":7,"
+                                "\"prompt_tokens_details\":{\"cached_tokens\":2},"
+                                "\"completion_tokens_details\":{\"reasoning_tokens\":1}}");
+    check_at(exchange, "bulla", "-");
+    char seed[30];
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)answer->request.sampling.seed);
+    assert_string_equal(fake_header(exchange, "x-bulla-seed"), seed);
+    assert_int_equal(server.records, 1);
+    assert_int_equal(server.record.status, 200);
+    assert_int_equal(server.record.usage.output_tokens, 2);
+    assert_string_equal(server.record_finish, "stop");
+    assert_string_equal(server.record_id, fake_header(exchange, "x-request-id"));
+    assert_int_equal(server.record.reply_bytes, exchange->reply.length);
+    assert_int_equal(server.first_tokens, 1);
+    assert_int_equal(server.next_tokens, 1);
+    fake_free(exchange);
+    assert_int_equal(api_answers(server.api), 0);
+    fake_loop(&server);
+    assert_int_equal(server.model->busy, 0);
+    assert_false(answer->is_cancelled);
+    fake_close(&server);
+}
+
+static void tell_logprob(struct fake_answer *answer, uint32_t choice, const char *text, const char *token, size_t length)
+{
+    struct answer_logprob taken = {token, length, -0.5}, top[2] = {{token, length, -0.5}, {"\xFF", 1, -INFINITY}};
+    struct answer_delta delta = {.choice = choice, .tokens = 1, .text = text, .text_length = strlen(text), .tool = -1,
+                                 .logprob = &taken, .top = top, .top_count = 2};
+    fake_tell(answer, &delta);
+}
+
+/* n, thinking, calls of tools and logprobs, gathered. */
+static void test_chat_parts(void **state)
+{
+    struct fake_server server;
+    fake_open(&server, 0, NULL);
+    struct http_exchange *exchange =
+        fake_ask(&server, "POST", "/v1/chat/completions", NULL,
+                 "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"n\":2,\"logprobs\":true,\"top_logprobs\":2,"
+                 "\"seed\":7,\"model\":\"tiny\"}");
+    struct fake_answer *answer = fake_last(&server);
+    assert_int_equal(answer->request.choices, 2);
+    assert_true(answer->request.has_seed && answer->request.sampling.seed == 7);
+    fake_tell(answer, &(struct answer_delta){.choice = 1, .tokens = 1, .reasoning = "hm", .reasoning_length = 2, .tool = -1});
+    tell_logprob(answer, 0, "A", "A", 1);
+    fake_tell(answer, &(struct answer_delta){.choice = 1, .tokens = 1, .tool = 0, .tool_id = "call_a", .tool_name = "f",
+                                             .arguments = "{\"x\"", .arguments_length = 4});
+    fake_tell(answer, &(struct answer_delta){.choice = 1, .tokens = 1, .tool = 0, .arguments = ":1}",
+                                             .arguments_length = 3});
+    fake_tell(answer, &(struct answer_delta){.choice = 1, .tokens = 1, .tool = 1, .tool_id = "call_b", .tool_name = "g"});
+    tell_logprob(answer, 0, "", "\xE2\x82", 2);
+    fake_finish(answer, 1, "tool_calls", NULL);
+    fake_finish(answer, 0, "range", NULL);
+    fake_end(answer, 3, 6);
+    check_at(exchange, "model", "tiny");
+    check_at(exchange, "choices[0].message.content", "A");
+    check_at(exchange, "choices[0].finish_reason", "length");
+    check_at(exchange, "choices[0].stop_reason", "range");
+    check_at(exchange, "choices[0].logprobs.content[0]",
+             "{\"token\":\"A\",\"logprob\":-0.5,\"bytes\":[65],\"top_logprobs\":[{\"token\":\"A\",\"logprob\":-0.5,"
+             "\"bytes\":[65]},{\"token\":\"\xEF\xBF\xBD\",\"logprob\":-9999,\"bytes\":[255]}]}");
+    check_at(exchange, "choices[0].logprobs.content[1].bytes", "[226,130]");
+    check_at(exchange, "choices[1].index", "1");
+    check_at(exchange, "choices[1].message.content", "null");
+    check_at(exchange, "choices[1].message.reasoning_content", "hm");
+    check_at(exchange, "choices[1].message.tool_calls[0]", "{\"id\":\"call_a\",\"type\":\"function\",\"function\":"
+                                                           "{\"name\":\"f\",\"arguments\":\"{\\\"x\\\":1}\"}}");
+    check_at(exchange, "choices[1].message.tool_calls[1].function.arguments", "");
+    check_at(exchange, "choices[1].finish_reason", "tool_calls");
+    assert_string_equal(fake_header(exchange, "x-bulla-seed"), "7");
+    fake_free(exchange);
+    fake_close(&server);
+}
+
+static void test_chat_stream(void **state)
+{
+    struct fake_server server;
+    fake_open(&server, 1, NULL);
+    struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/chat/completions", user, chat_stream);
+    struct fake_answer *answer = fake_last(&server);
+    assert_false(exchange->has_begun);
+    fake_tell(answer, &(struct answer_delta){.tokens = 1, .reasoning = "hm", .reasoning_length = 2, .tool = -1});
+    assert_true(exchange->has_begun);
+    assert_string_equal(exchange->content_type, "text/event-stream; charset=utf-8");
+    assert_string_equal(fake_header(exchange, "cache-control"), "no-cache");
+    fake_text(answer, 0, "a\nb");
+    fake_text(answer, 0, "");
+    fake_tell(answer, &(struct answer_delta){.tokens = 1, .tool = 0, .tool_id = "call_a", .tool_name = "f",
+                                             .arguments = "{", .arguments_length = 1});
+    fake_tell(answer, &(struct answer_delta){.tokens = 1, .tool = 0, .arguments = "}", .arguments_length = 1});
+    tell_logprob(answer, 0, "", "x", 1);
+    fake_finish(answer, 0, "tool_calls", NULL);
+    fake_end(answer, 5, 6);
+    assert_true(exchange->is_over);
+    assert_int_equal(fake_events(exchange), 8);
+    for (size_t i = 0; i < 8; i++) {
+        check_event(exchange, i, "object", "chat.completion.chunk");
+        check_event(exchange, i, "model", "tiny");
+        assert_string_equal(fake_event_at(exchange, i, "id"), fake_event_at(exchange, 0, "id"));
+        check_event(exchange, i, "choices[0].finish_reason", i < 6 ? "null" : i == 6 ? "tool_calls" : "-");
+        if (i < 7)
+            check_event(exchange, i, "usage", "null");
+    }
+    check_event(exchange, 0, "choices[0].delta", "{\"role\":\"assistant\",\"content\":\"\"}");
+    check_event(exchange, 1, "choices[0].delta", "{\"reasoning_content\":\"hm\"}");
+    check_event(exchange, 2, "choices[0].delta", "{\"content\":\"a\\nb\"}");
+    check_event(exchange, 3, "choices[0].delta.tool_calls[0]", "{\"index\":0,\"id\":\"call_a\",\"type\":\"function\","
+                                                               "\"function\":{\"name\":\"f\",\"arguments\":\"{\"}}");
+    check_event(exchange, 4, "choices[0].delta.tool_calls[0]", "{\"index\":0,\"function\":{\"arguments\":\"}\"}}");
+    check_event(exchange, 5, "choices[0].logprobs.content[0].token", "x");
+    check_event(exchange, 6, "choices[0].delta", "{}");
+    check_event(exchange, 7, "choices", "[]");
+    check_event(exchange, 7, "usage.total_tokens", "11");
+    const char *end = "\n\ndata: [DONE]\n\n";
+    assert_string_equal((char *)exchange->reply.data + exchange->reply.length - strlen(end), end);
+    assert_int_equal(server.record.reply_bytes, exchange->reply.length);
+    assert_int_equal(server.record.is_stream, 1);
+    fake_free(exchange);
+    fake_close(&server);
+}
+
+/* Told before start returns. */
+static void play_at_once(struct fake_backend *fake, struct fake_answer *answer)
+{
+    for (uint32_t i = 0; i < answer->request.choices; i++) {
+        fake_text(answer, i, "now");
+        fake_finish(answer, i, "length", NULL);
+    }
+    fake_end(answer, 1, answer->request.choices);
+}
+
+static void play_failure(struct fake_backend *fake, struct fake_answer *answer)
+{
+    if (fake->count == 2)
+        fake_fail(answer, 429, "rate_limit_error", "too_many", "come back later");
+}
+
+static void test_completions(void **state)
+{
+    struct fake_server server;
+    fake_open(&server, 0, NULL);
+    server.fake.play = play_at_once;
+    struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/completions", NULL,
+                                              "{\"prompt\":[\"ab\",[67,68]],\"n\":2,\"echo\":true}");
+    assert_int_equal(server.fake.count, 2);
+    assert_int_equal(server.fake.answers[0].request.max_tokens, 16);
+    assert_string_equal(server.fake.answers[0].request.prompt, "ab");
+    assert_int_equal(server.fake.answers[1].request.prompt_ids[1], 68);
+    check_at(exchange, "object", "text_completion");
+    check_at(exchange, "choices[0].text", "abnow");
+    check_at(exchange, "choices[3].text", "CDnow");
+    check_at(exchange, "choices[3].index", "3");
+    check_at(exchange, "choices[3].finish_reason", "length");
+    check_at(exchange, "usage.prompt_tokens", "2");
+    check_at(exchange, "usage.completion_tokens", "4");
+    fake_free(exchange);
+    exchange = fake_ask(&server, "POST", "/v1/completions", NULL, "{\"prompt\":\"ab\",\"echo\":true,\"stream\":true}");
+    assert_int_equal(fake_events(exchange), 3);
+    check_event(exchange, 0, "choices[0].text", "ab");
+    check_event(exchange, 1, "choices[0].text", "now");
+    check_event(exchange, 2, "choices[0].finish_reason", "length");
+    check_event(exchange, 2, "usage", "-");
+    fake_free(exchange);
+    ask_and_expect(&server, "POST", "/v1/completions", NULL, "{\"prompt\":[900],\"echo\":true}", 400, "error.param",
+                   "echo");
+    server.fake.play = NULL;
+    exchange = fake_ask(&server, "POST", "/v1/completions", NULL, "{\"prompt\":\"x\",\"logprobs\":2}");
+    struct fake_answer *answer = fake_last(&server);
+    tell_logprob(answer, 0, "\xC3\xA9", "\xC3\xA9", 2);
+    tell_logprob(answer, 0, "b", "b", 1);
+    fake_finish(answer, 0, "stop", NULL);
+    fake_end(answer, 1, 2);
+    check_at(exchange, "choices[0].logprobs",
+             "{\"tokens\":[\"\xC3\xA9\",\"b\"],\"token_logprobs\":[-0.5,-0.5],\"top_logprobs\":[{\"\xC3\xA9\":-0.5,"
+             "\"bytes:\\\\xff\":-9999},{\"b\":-0.5,\"bytes:\\\\xff\":-9999}],\"text_offset\":[0,1]}");
+    fake_free(exchange);
+    fake_close(&server);
+}
+
+/* More prompts than are asked at once. */
+static void test_many_prompts(void **state)
+{
+    struct fake_server server;
+    struct buffer body = {0};
+    fake_open(&server, 0, NULL);
+    buffer_append_text(&body, "{\"input\":[");
+    for (int i = 0; i < 100; i++)
+        buffer_append_format(&body, i ? ",\"%d\"" : "\"%d\"", i);
+    buffer_append_text(&body, "]}");
+    struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/embeddings", NULL, (char *)body.data);
+    assert_int_equal(server.fake.count, 64);
+    for (size_t i = 0; i < 100; i++) {
+        struct fake_answer *answer = server.fake.answers + i;
+        float value = (float)i;
+        if (i == server.fake.count)
+            fake_loop(&server);
+        assert_true(i < server.fake.count);
+        answer->sink.embedding(answer->sink.context, &value, 1);
+        fake_end(answer, 1, 0);
+    }
+    assert_int_equal(exchange->status, 200);
+    check_at(exchange, "data[99].embedding", "[99]");
+    check_at(exchange, "usage", "{\"prompt_tokens\":100,\"total_tokens\":100}");
+    fake_free(exchange);
+    buffer_free(&body);
+    fake_close(&server);
+}
+
+static void test_embeddings(void **state)
+{
+    static const float values[] = {1.0f, -0.1f, 3.5e-9f};
+    struct fake_server server;
+    fake_open(&server, 0, NULL);
+    static const struct {
+        const char *body, *way, *expected;
+        int status;
+    } cases[] = {
+        {"{\"input\":\"a\"}", "data[0].embedding", "[1,-0.100000001,3.50000007e-09]", 200},
+        {"{\"input\":[1,2],\"encoding_format\":\"base64\"}", "data[0].embedding", "AACAP83MzL2nhHAx", 200},
+        {"{\"input\":\"a\",\"dimensions\":3}", "object", "list", 200},
+        {"{\"input\":\"a\",\"dimensions\":2}", "error.param", "dimensions", 400},
+    };
+    for (size_t i = 0; i < 4; i++) {
+        struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/embeddings", NULL, cases[i].body);
+        struct fake_answer *answer = fake_last(&server);
+        assert_int_equal(answer->request.kind, ANSWER_EMBEDDING);
+        answer->sink.embedding(answer->sink.context, values, 3);
+        if (cases[i].status == 200)
+            fake_end(answer, 1, 0);
+        assert_int_equal(exchange->status, cases[i].status);
+        check_at(exchange, cases[i].way, cases[i].expected);
+        fake_free(exchange);
+        fake_loop(&server);
+        assert_int_equal(answer->is_cancelled, cases[i].status != 200);
+    }
+    fake_close(&server);
+}
+
+static void test_errors(void **state)
+{
+    static const char *const broken[] = {"{\"messages\":[{\"role\":\"user\",\"content\":1}]}", "{\"messages\":"};
+    struct fake_server server;
+    fake_open(&server, 1, NULL);
+    ask_and_expect(&server, "POST", "/v1/chat/completions", user, broken[0], 400, "error.param", "messages[0].content");
+    ask_and_expect(&server, "POST", "/v1/chat/completions", user, broken[1], 400, "error.code", "invalid_json");
+    ask_and_expect(&server, "POST", "/v1/completions", user, "{\"prompt\":\"x\",\"model\":\"other\"}", 404, "error.code",
+                   "model_not_found");
+    ask_and_expect(&server, "POST", "/v1/completions", user, "{\"prompt\":\"x\",\"model\":\"small:mine\"}", 400,
+                   "error.code", "unsupported_parameter");
+    server.fake.refusal = (struct answer_error){.status = 503, .type = "overloaded_error", .code = "busy",
+                                                .message = "too many wait", .retry_after = 7};
+    struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/chat/completions", user, chat);
+    check_error(exchange, 503, "busy", "null");
+    assert_string_equal(fake_header(exchange, "retry-after"), "7");
+    assert_string_equal(server.record_code, "busy");
+    fake_free(exchange);
+    server.fake.refusal.status = 0;
+    /* Before anything was told a stream's error is an answer of its own; later it is an event. */
+    for (int told = 0; told < 2; told++) {
+        exchange = fake_ask(&server, "POST", "/v1/chat/completions", user, chat_stream);
+        struct fake_answer *answer = fake_last(&server);
+        if (told)
+            fake_text(answer, 0, "x");
+        fake_fail(answer, 500, "server_error", "worker_died", "the model's worker died");
+        assert_true(exchange->is_over);
+        assert_int_equal(server.record.status, 500);
+        assert_string_equal(server.record_code, "worker_died");
+        if (told) {
+            assert_int_equal(exchange->status, 200);
+            check_event(exchange, 2, "error.message", "the model's worker died");
+            assert_non_null(strstr((char *)exchange->reply.data, "}}\n\ndata: [DONE]\n\n"));
+        } else {
+            check_error(exchange, 500, "worker_died", "null");
+        }
+        fake_free(exchange);
+    }
+    /* One run of several that fails ends them all. */
+    server.fake.count = 0;
+    server.fake.play = play_failure;
+    exchange = fake_ask(&server, "POST", "/v1/completions", user, "{\"prompt\":[\"a\",\"b\",\"c\"]}");
+    check_error(exchange, 429, "too_many", "null");
+    assert_int_equal(server.fake.count, 2);
+    fake_free(exchange);
+    fake_loop(&server);
+    assert_true(server.fake.answers[0].is_cancelled);
+    assert_false(server.fake.answers[1].is_cancelled);
+    fake_close(&server);
+}
+
+static void test_hang_up(void **state)
+{
+    struct fake_server server;
+    fake_open(&server, 1, NULL);
+    for (int told = 0; told < 2; told++) {
+        struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/chat/completions", user, chat_stream);
+        struct fake_answer *answer = fake_last(&server);
+        if (told)
+            fake_text(answer, 0, "x");
+        fake_hang_up(exchange);
+        assert_int_equal(server.record.status, 499);
+        assert_int_equal(api_answers(server.api), 0);
+        fake_text(answer, 0, "late"); /* what a backend tells before it is cancelled is dropped */
+        fake_loop(&server);
+        assert_true(answer->is_cancelled);
+        assert_int_equal(server.model->busy, 0);
+        fake_free(exchange);
+    }
+    /* Cut off in the middle of a write. */
+    struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/chat/completions", user, chat_stream);
+    struct fake_answer *answer = fake_last(&server);
+    exchange->cut_after = 300;
+    fake_text(answer, 0, "x");
+    fake_text(answer, 0, "y");
+    assert_true(exchange->is_closed);
+    fake_finish(answer, 0, "stop", NULL);
+    fake_end(answer, 1, 1);
+    fake_loop(&server);
+    assert_false(answer->is_cancelled);
+    assert_int_equal(server.record.status, 499);
+    fake_free(exchange);
+    fake_close(&server);
+}
+
+static void test_limits(void **state)
+{
+    struct fake_server server;
+    static const char body[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"max_tokens\":500,\"priority\":9}";
+    fake_open(&server, 1, NULL);
+    server.identity.priority = 3;
+    server.identity.most_tokens = 100;
+    server.model->most_tokens = 200;
+    server.fake.play = play_at_once;
+    ask_and_expect(&server, "POST", "/v1/chat/completions", user, body, 200, NULL, NULL);
+    assert_int_equal(fake_last(&server)->request.max_tokens, 100);
+    assert_int_equal(fake_last(&server)->request.priority, 3);
+    assert_int_equal(server.record.most_tokens, 100);
+    assert_int_equal(server.record.prompt_limit, 2048);
+    server.identity.most_tokens = 0;
+    ask_and_expect(&server, "POST", "/v1/chat/completions", user, chat, 200, NULL, NULL);
+    assert_int_equal(fake_last(&server)->request.max_tokens, 200);
+    assert_int_equal(fake_last(&server)->request.priority, 0);
+    fake_close(&server);
+    fake_open(&server, 0, NULL);
+    server.fake.play = play_at_once;
+    ask_and_expect(&server, "POST", "/v1/chat/completions", NULL, body, 200, NULL, NULL);
+    assert_int_equal(fake_last(&server)->request.max_tokens, 500);
+    assert_int_equal(fake_last(&server)->request.priority, 9);
+    fake_close(&server);
+}
+
+static void test_unverified(void **state)
+{
+    struct fake_server server;
+    fake_open(&server, 0, NULL);
+    server.fake.is_unverified = 1;
+    server.fake.play = play_at_once;
+    struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/chat/completions", NULL, chat);
+    check_at(exchange, "bulla", "{\"verified\":false}");
+    check_at(exchange, "system_fingerprint", "null");
+    assert_string_equal(fake_header(exchange, "x-bulla-verified"), "false");
+    fake_free(exchange);
+    exchange = fake_ask(&server, "POST", "/v1/chat/completions", NULL, chat_stream);
+    for (size_t i = 0; i < fake_events(exchange); i++)
+        check_event(exchange, i, "bulla.verified", "false");
+    assert_string_equal(fake_header(exchange, "x-bulla-verified"), "false");
+    fake_free(exchange);
+    ask_and_expect(&server, "POST", "/v1/responses", NULL, "{\"input\":\"x\"}", 200, "bulla.verified", "false");
+    ask_and_expect(&server, "GET", "/v1/models", NULL, NULL, 200, "data[0].bulla.verified", "false");
+    fake_close(&server);
+}
+
+static void test_stopping(void **state)
+{
+    struct fake_server server;
+    fake_open(&server, 1, NULL);
+    struct http_exchange *whole = fake_ask(&server, "POST", "/v1/chat/completions", user, chat);
+    struct http_exchange *stream = fake_ask(&server, "POST", "/v1/chat/completions", user, chat_stream);
+    fake_text(fake_last(&server), 0, "x");
+    api_drain(server.api);
+    assert_int_equal(api_answers(server.api), 2);
+    ask_and_expect(&server, "GET", "/ready", NULL, NULL, 503, "error.code", "draining");
+    ask_and_expect(&server, "GET", "/health", NULL, NULL, 200, NULL, NULL);
+    struct http_exchange *late = fake_ask(&server, "POST", "/v1/chat/completions", user, chat);
+    check_error(late, 503, "draining", "null");
+    fake_free(late);
+    fake_text(fake_last(&server), 0, "y");
+    api_hand_back(server.api);
+    check_error(whole, 503, "server_stopping", "null");
+    check_event(stream, 3, "error.code", "server_stopping");
+    assert_true(stream->is_over);
+    assert_int_equal(api_answers(server.api), 0);
+    assert_true(server.fake.answers[0].is_cancelled && server.fake.answers[1].is_cancelled);
+    fake_free(whole);
+    fake_free(stream);
+    fake_close(&server);
+}
+
+static void test_keep_alive(void **state)
+{
+    struct fake_server server;
+    fake_open(&server, 0, &(struct api_options){.keep_alive_seconds = 1});
+    struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/chat/completions", NULL, chat_stream);
+    struct http_exchange *whole = fake_ask(&server, "POST", "/v1/chat/completions", NULL, chat);
+    for (int i = 0; i < 100 && !exchange->reply.length; i++)
+        event_base_loop(server.base, EVLOOP_ONCE);
+    assert_string_equal((char *)exchange->reply.data, ": keep-alive\n\n");
+    assert_false(whole->has_begun);
+    fake_text(server.fake.answers, 0, "x");
+    check_event(exchange, 1, "choices[0].delta.content", "x");
+    fake_hang_up(exchange);
+    fake_hang_up(whole);
+    /* Nothing is left that would wake the loop. */
+    event_base_loop(server.base, 0);
+    fake_free(exchange);
+    fake_free(whole);
+    fake_close(&server);
+}
+
+/* Each allocation of an exchange fails once: the client hears of it, or the connection is cut. */
+static void test_memory(void **state)
+{
+    static const struct {
+        const char *path, *body;
+    } cases[] = {
+        {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"n\":2}"},
+        {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"stream\":true}"},
+        {"/v1/completions", "{\"prompt\":[[65],\"b\"],\"echo\":true,\"logprobs\":null}"},
+        {"/v1/responses", "{\"input\":\"x\"}"},
+        {"/v1/responses", "{\"input\":\"x\",\"stream\":true}"},
+        {"/tokenize", "{\"prompt\":\"abc\",\"return_token_strs\":true}"},
+        {"/detokenize", "{\"tokens\":[65]}"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        int is_whole = 0;
+        for (uint64_t n = 1; !is_whole; n++) {
+            struct fake_server server;
+            assert_true(n < 500);
+            fake_open(&server, 1, NULL);
+            server.fake.play = NULL;
+            memory_inject_failure(n, 0);
+            struct http_exchange *exchange = fake_ask(&server, "POST", cases[i].path, user, cases[i].body);
+            for (size_t k = 0; k < server.fake.count; k++) {
+                struct fake_answer *answer = server.fake.answers + k;
+                for (uint32_t c = 0; c < answer->request.choices && !exchange->is_over; c++) {
+                    fake_text(answer, c, "text that a buffer has to grow for, which takes more than 64 bytes");
+                    fake_tell(answer, &(struct answer_delta){.choice = c, .tool = 0, .tool_id = "i", .tool_name = "f",
+                                                             .arguments = "{}", .arguments_length = 2});
+                    fake_finish(answer, c, "stop", "x");
+                }
+                if (!exchange->is_over)
+                    fake_end(answer, 1, 1);
+            }
+            memory_inject_failure(0, 0);
+            assert_true(exchange->is_over);
+            assert_int_equal(server.records, 1);
+            is_whole = server.record.status == 200 && strcmp(server.record_code, "") == 0;
+            if (!is_whole && server.record.status != 503)
+                fail_msg("%s, allocation %llu: status %d", cases[i].path, (unsigned long long)n, server.record.status);
+            fake_free(exchange);
+            fake_close(&server);
+        }
+    }
+}
+
+static void test_open_memory(void **state)
+{
+    for (uint64_t n = 1;; n++) {
+        struct api_options options = {.cors_origin = "*", .version = "1"};
+        struct event_base *base = event_base_new();
+        struct api *api;
+        bulla_error error = {0};
+        memory_inject_failure(n, 0);
+        int code = api_open(base, &options, &api, &error);
+        memory_inject_failure(0, 0);
+        if (code == BULLA_OK)
+            api_close(api);
+        event_base_free(base);
+        if (code == BULLA_OK)
+            break;
+        assert_int_equal(code, BULLA_E_MEMORY);
+        assert_null(api);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_routes),      cmocka_unit_test(test_request_ids), cmocka_unit_test(test_cors),
+        cmocka_unit_test(test_keys),        cmocka_unit_test(test_models),      cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_chat),        cmocka_unit_test(test_chat_parts),  cmocka_unit_test(test_chat_stream),
+        cmocka_unit_test(test_completions), cmocka_unit_test(test_many_prompts), cmocka_unit_test(test_embeddings),
+        cmocka_unit_test(test_errors),      cmocka_unit_test(test_hang_up),     cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_unverified),  cmocka_unit_test(test_stopping),    cmocka_unit_test(test_keep_alive),
+        cmocka_unit_test(test_memory),      cmocka_unit_test(test_open_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
