@@ -49,7 +49,7 @@ struct scheduler_request {
     int shares_prefix;      /* whether the prefix cache may serve it and keep its pages */
     int priority;           /* larger goes first */
     uint64_t deadline;      /* clock_nanoseconds() at which it ends with what it has, seen at the next step; 0: none */
-    int ignores_end;        /* end tokens are ordinary ones: it goes on to max_tokens (benchmarks). Not under a grammar */
+    int ignores_end;        /* end tokens are ordinary ones: it goes on to max_tokens (benchmarks); not with a grammar */
     int logprobs;           /* -1: none; else how many of the likeliest tokens beside the one taken */
     const struct scheduler_text *stops; /* [stop_count], strings that end the answer and are not part of it; they
                                            may lie across tokens. Not empty, UTF-8. The one that is complete first
@@ -120,9 +120,8 @@ int scheduler_add(struct scheduler *scheduler, const struct scheduler_request *r
 /* Ends it now, with its finish (SCHEDULER_CANCELLED); one that is unknown or already finished is left alone. */
 void scheduler_cancel(struct scheduler *scheduler, uint64_t id);
 int scheduler_is_idle(const struct scheduler *scheduler);
-/* One step of the engine for those whose turn it is. Requests that fail, by themselves or because of a step of the engine
- * that fails without them too, get their finish; an error is one of the scheduler as a whole (BULLA_E_USAGE: it was
- * called from a callback). */
+/* One step of the engine for those whose turn it is. Requests that fail get their finish; an error is one of the
+ * scheduler as a whole (BULLA_E_USAGE: this was called from a callback). */
 int scheduler_step(struct scheduler *scheduler, bulla_error *error);
 
 struct scheduler_counters {
