@@ -217,7 +217,7 @@ def main():
     source, texts = random.Random(3), [line.decode() for line in lines(400, seed=3, valid=True)]
     requests = [make_request(source, texts, number) for number in range(REQUESTS)]
     start = time.monotonic()
-    with Server(path, tls=False, arguments=["--name", "smollm2", "--cache-positions", str(CACHE_POSITIONS)]) as server:
+    with Server(path, tls=False, arguments=["--name", "smollm2", "--context-cache", str(CACHE_POSITIONS)]) as server:
         state = asyncio.run(load(server.url, requests))
         status = server.stop()
     checks.equal(status, 0, "the server's exit status")
