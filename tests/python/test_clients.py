@@ -46,7 +46,8 @@ def check_node(checks, target, node, modules):
 
 
 def configuration(model, **more):
-    return {"models": [{"name": NAME, "path": model, "cache_positions": 32768, **more}]}
+    """One thread: tests run beside others, and threads that wait for each other suffer most from that."""
+    return {"models": [{"name": NAME, "path": model, "cache_positions": 32768, "threads": 1, **more}]}
 
 
 def check_over(checks, model, tls, node, modules):
