@@ -17,7 +17,14 @@ def open_client(target, **options):
 def check_all(checks, target, running):
     """`running` gives the number of requests that the server computes now."""
     client = open_client(target)
-    for part in (chat, stream, choices_and_stops, logprobs, completions, tools, schemas, embeddings, responses, models, errors):
+    for part in (chat, choices_and_stops, logprobs, completions, schemas, responses, errors):
+        part(checks, client, target.model)
+    check_some(checks, target, running)
+
+
+def check_some(checks, target, running):
+    client = open_client(target)
+    for part in (models, stream, tools, embeddings):
         part(checks, client, target.model)
     asyncio.run(asynchronous(checks, target))
     aborts(checks, client, target.model, running)
