@@ -372,7 +372,8 @@ static void expect_hidden(const bulla_program *program, uint32_t length, struct 
     bulla_error error = {0};
     uint32_t head = program->operation_count - 1;
     head -= program->operations[head].kind == BULLA_SOFTCAP;
-    *expected = (struct hidden_expected){.length = length, .operation = (uint32_t)program->operations[head - 1].inputs[0]};
+    *expected = (struct hidden_expected){.length = length,
+                                         .operation = (uint32_t)program->operations[head - 1].inputs[0]};
     expected->size = program->operations[expected->operation].outputs;
     expected->ids = memory_alloc(length, sizeof *expected->ids, &error);
     expected->states = memory_alloc((size_t)length * expected->size, sizeof *expected->states, &error);

@@ -138,8 +138,8 @@ static void answer_alone(struct world *world, struct asked *asked)
 }
 
 /* The stop string that ends first within text[0 .. length), of those the longest, and where it begins; NULL: none. */
-static const struct scheduler_text *find_stop(const struct scheduler_request *request, const uint8_t *text, size_t length,
-                                              size_t *begin)
+static const struct scheduler_text *find_stop(const struct scheduler_request *request, const uint8_t *text,
+                                              size_t length, size_t *begin)
 {
     const struct scheduler_text *found = NULL;
     for (size_t end = 1; end <= length && !found; end++)
@@ -222,7 +222,8 @@ static void choose_ends(struct asked *asked)
         return;
     uint32_t least = random_below(6);
     snprintf(asked->grammar, sizeof asked->grammar, "{\"repeat\":{\"choice\":[{\"literal\":\"!\"},{\"literal\":\"#\"},"
-             "{\"literal\":\"\\\"\"},{\"literal\":\"\\u0011\"}]},\"min\":%u,\"max\":%u}", least, least + 1 + random_below(30));
+             "{\"literal\":\"\\\"\"},{\"literal\":\"\\u0011\"}]},\"min\":%u,\"max\":%u}", least,
+             least + 1 + random_below(30));
     request->grammar = asked->grammar;
     request->grammar_length = strlen(asked->grammar);
 }

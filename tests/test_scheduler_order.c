@@ -227,7 +227,8 @@ static void prompts_and_decoders_share_steps(void **state)
     tear_down(&fixture);
 }
 
-/* In steps of one row a prompt gets every fourth, but its last row in turn; those that decode take turns in the others. */
+/* In steps of one row a prompt gets every fourth, but its last row in turn; those that decode take turns in the
+ * others. */
 static void nobody_starves_in_small_steps(void **state)
 {
     struct fixture fixture;
@@ -364,7 +365,8 @@ static void deadlines(void **state)
     struct fixture fixture;
     bulla_error error = {0};
     set_up(&fixture, &ONE_THREAD, &(struct scheduler_options){.most_running = 1});
-    struct scheduler_request late = request_of(&fixture, 1, NULL, 10, 5), running = request_of(&fixture, 2, NULL, 10, 200);
+    struct scheduler_request late = request_of(&fixture, 1, NULL, 10, 5);
+    struct scheduler_request running = request_of(&fixture, 2, NULL, 10, 200);
     late.deadline = 1;
     running.deadline = clock_nanoseconds() + 50000000;
     assert_ok(scheduler_add(fixture.scheduler, &running, &error), error);
@@ -427,11 +429,13 @@ static void logprobs(void **state)
             sum += exp(logits[i] / 65536.0);
         }
         uint32_t token = (uint32_t)round / 2;
-        assert_true(fabs(logprobs_find(logits, count, 16, token, top, 20) - (logits[token] / 65536.0 - log(sum))) < 1e-9);
+        double found = logprobs_find(logits, count, 16, token, top, 20);
+        assert_true(fabs(found - (logits[token] / 65536.0 - log(sum))) < 1e-9);
         for (uint32_t i = 0; i < likeliest; i++) {
             uint32_t before = 0;
             for (uint32_t id = 0; id < count; id++)
-                before += logits[id] > logits[top[i].token] || (logits[id] == logits[top[i].token] && id < top[i].token);
+                before += logits[id] > logits[top[i].token] ||
+                          (logits[id] == logits[top[i].token] && id < top[i].token);
             assert_int_equal(before, i);
             assert_true(fabs(top[i].logprob - (logits[top[i].token] / 65536.0 - log(sum))) < 1e-9);
         }
@@ -472,6 +476,7 @@ static void embeddings(void **state)
     float first[512];
     double alone[512];
     static const uint32_t rows[] = {0, 1, 7, 33};
+    uint64_t preemptions = 0;
     for (int r = 0; r < 4; r++) {
         struct fixture fixture;
         bulla_error error = {0};
@@ -486,6 +491,9 @@ static void embeddings(void **state)
         steps(&fixture, 2);
         add(&fixture, 2, NULL, 70, 100, 1);
         run_all(&fixture);
+        struct scheduler_counters counters;
+        scheduler_count(fixture.scheduler, &counters);
+        preemptions += counters.preemptions;
         assert_int_equal(fixture.heard.embeddings, 1);
         assert_int_equal(fixture.heard.finishes[1].reason, SCHEDULER_STOP);
         assert_int_equal(fixture.heard.finishes[1].output_tokens, 0);
@@ -497,6 +505,7 @@ static void embeddings(void **state)
         assert_memory_equal(first, fixture.heard.embedding, fixture.heard.embedding_count * sizeof *first);
         tear_down(&fixture);
     }
+    assert_true(preemptions > 1);
 }
 
 /* --- failures --- */
@@ -527,8 +536,8 @@ static int add_each_kind(struct fixture *fixture, struct scheduler *scheduler, i
     return failures;
 }
 
-/* Every allocation fails once: what could not be added was refused, what could not go on failed by itself, and every other
- * answer is whole. */
+/* Every allocation fails once: what could not be added was refused, what could not go on failed by itself, and every
+ * other answer is whole. */
 static void allocation_failures(void **state)
 {
     static const uint8_t salt[BULLA_PREFIX_SALT_BYTES] = {1};
@@ -536,7 +545,8 @@ static void allocation_failures(void **state)
     size_t whole_count = 0;
     int is_first = 1, failed = 0;
     struct fixture fixture;
-    set_up(&fixture, &(bulla_engine_options){.threads = 1, .pages = 6, .prefix_salt = salt}, &(struct scheduler_options){0});
+    set_up(&fixture, &(bulla_engine_options){.threads = 1, .pages = 6, .prefix_salt = salt},
+           &(struct scheduler_options){0});
     for (uint64_t n = 0; n < most; n++) {
         struct scheduler_events events = {&fixture.heard, hear_token, hear_finish, hear_embedding};
         struct scheduler_options options = {.speculate = 4, .step_rows = 40};

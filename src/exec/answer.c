@@ -35,7 +35,8 @@ uint32_t answer_good_rows(const bulla_piece *piece, uint64_t first)
     return piece->range_position > first ? (uint32_t)(piece->range_position - first) : 0;
 }
 
-uint32_t answer_propose(struct speculation *speculation, const bulla_tokenizer *tokenizer, uint64_t room, uint32_t *ids)
+uint32_t answer_propose(struct speculation *speculation, const bulla_tokenizer *tokenizer, uint64_t room,
+                        uint32_t *ids)
 {
     uint32_t proposed = speculation_propose(speculation, room, ids);
     for (uint32_t i = 0; tokenizer && i < proposed; i++)

@@ -21,7 +21,8 @@ int answer_sampler_open(const bulla_program *program, bulla_sampler **sampler, b
 uint32_t answer_good_rows(const bulla_piece *piece, uint64_t first);
 /* Up to `room` tokens that may follow, none of them an end: nothing follows an end. `tokenizer` NULL: an end is a token
  * like any other. */
-uint32_t answer_propose(struct speculation *speculation, const bulla_tokenizer *tokenizer, uint64_t room, uint32_t *ids);
+uint32_t answer_propose(struct speculation *speculation, const bulla_tokenizer *tokenizer, uint64_t room,
+                        uint32_t *ids);
 /* Appends the text that a token completes: whole characters, and nothing for an id that the vocabulary pads the
  * tokenizer's with. BULLA_E_MEMORY. */
 int answer_append_text(const bulla_tokenizer *tokenizer, bulla_text_stream *stream, uint32_t token, struct buffer *text,

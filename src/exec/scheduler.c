@@ -113,9 +113,9 @@ static int find_limit(const struct scheduler *scheduler, const struct scheduler_
     if (request->embeds || (request->max_tokens == 0 && most))
         most = 1; /* what has to be there at least */
     if (most && request->prompt_count + most - 1 > positions)
-        return bulla_fail(error, BULLA_E_LIMIT, "a prompt of %zu tokens and an answer of %llu need %llu pages of the KV "
-                          "cache (%d positions each), which has %llu: shorten the prompt or max_tokens, or give the cache "
-                          "more memory", request->prompt_count, (unsigned long long)(request->embeds ? 0 : most),
+        return bulla_fail(error, BULLA_E_LIMIT, "a prompt of %zu tokens and an answer of %llu need %llu pages of the "
+                          "KV cache (%d positions each), which has %llu: shorten the prompt or max_tokens, or give the "
+                          "cache more memory", request->prompt_count, (unsigned long long)(request->embeds ? 0 : most),
                           (unsigned long long)pages_for(request->prompt_count + most - 1), BULLA_PAGE_POSITIONS,
                           (unsigned long long)pages);
     if (*limit && request->prompt_count + *limit - 1 > positions)

@@ -5,10 +5,11 @@
  * Memory: keys and values lie in the engine's pages. A request is accepted when its prompt and all of its answer
  * would fit into the whole pool; where running requests need more pages than there are, the one that
  * would be served last gives its pages back, waits, and is computed again later: the arithmetic is exact, so its
- * answer goes on with the same bits. So every request that was accepted finishes.
+ * answer goes on with the same bits. So every request that was accepted finishes. docs/scheduler.md has the rules.
  *
  * Order: by priority first; within one, tenants take turns by what they were given so far (prompt and
- * answered tokens), and a tenant's own requests go in the order they came.
+ * answered tokens), and a tenant's own requests go in the order they came. A waiting request takes the place of a
+ * running one of lower priority.
  *
  * One thread; nothing here blocks but scheduler_step, which runs one step of the engine. */
 #ifndef EXEC_SCHEDULER_H
@@ -25,7 +26,7 @@ struct scheduler;
 enum { SCHEDULER_MOST_LOGPROBS = 20, SCHEDULER_MOST_STOPS = 16 };
 
 enum scheduler_finish_reason {
-    SCHEDULER_STOP,     /* an end token, a stop string, or a grammar that is complete */
+    SCHEDULER_STOP,     /* an end token, a stop string, a grammar after which nothing may follow, an embedding */
     SCHEDULER_LENGTH,   /* max_tokens or the context */
     SCHEDULER_RANGE,    /* a bound was left: no later token is defined (docs/canonical.md) */
     SCHEDULER_CANCELLED,
@@ -42,16 +43,17 @@ struct scheduler_request {
     uint64_t id;            /* the caller's; unique among those not finished */
     const uint32_t *prompt; /* [prompt_count], at least one; copied, as all the rest is */
     size_t prompt_count;
-    uint64_t max_tokens;    /* 0: as many as the context holds */
+    uint64_t max_tokens;    /* 0: as many as the context holds, and the pool where it is smaller */
     bulla_sampling sampling;
     const char *tenant;     /* for turns and for the prefix cache; NULL is a tenant of its own */
     int shares_prefix;      /* whether the prefix cache may serve it and keep its pages */
     int priority;           /* larger goes first */
-    uint64_t deadline;      /* clock_nanoseconds() at which it ends with what it has; 0: none */
-    int ignores_end;        /* end tokens are ordinary ones: it goes on to max_tokens (benchmarks) */
+    uint64_t deadline;      /* clock_nanoseconds() at which it ends with what it has, seen at the next step; 0: none */
+    int ignores_end;        /* end tokens are ordinary ones: it goes on to max_tokens (benchmarks); not with a grammar */
     int logprobs;           /* -1: none; else how many of the likeliest tokens beside the one taken */
     const struct scheduler_text *stops; /* [stop_count], strings that end the answer and are not part of it; they
-                                           may lie across tokens */
+                                           may lie across tokens. Not empty, UTF-8. The one that is complete first
+                                           counts, of those that end at the same byte the longest. */
     size_t stop_count;
     const char *grammar;    /* specification (exec/grammar.h), or NULL */
     size_t grammar_length;
@@ -89,8 +91,9 @@ struct scheduler_finish {
                                                                              first token, its end */
 };
 
-/* What a scheduler tells, from inside scheduler_step and scheduler_cancel. A callback may add and cancel requests.
- * Pointers are valid during the call. */
+/* What a scheduler tells, from inside scheduler_step and scheduler_cancel. A callback may add and cancel requests,
+ * also the one that it is about; it may not step or close. Pointers are valid during the call. `embedding` may be
+ * NULL where no request embeds. */
 struct scheduler_events {
     void *context;
     void (*token)(void *context, const struct scheduler_token *token);
@@ -117,8 +120,8 @@ int scheduler_add(struct scheduler *scheduler, const struct scheduler_request *r
 /* Ends it now, with its finish (SCHEDULER_CANCELLED); one that is unknown or already finished is left alone. */
 void scheduler_cancel(struct scheduler *scheduler, uint64_t id);
 int scheduler_is_idle(const struct scheduler *scheduler);
-/* One step of the engine for those whose turn it is. An error is one of the engine as a whole; requests that
- * fail by themselves get their finish. */
+/* One step of the engine for those whose turn it is. Requests that fail get their finish; an error is one of the
+ * scheduler as a whole (BULLA_E_USAGE: this was called from a callback). */
 int scheduler_step(struct scheduler *scheduler, bulla_error *error);
 
 struct scheduler_counters {

@@ -1,5 +1,5 @@
-/* Which jobs run. A waiting one starts when there are pages for all its tokens so far and one more, beside what those that run
- * need for that; where a running one needs a page later and none is left, the last one waits again.
+/* Which jobs run. A waiting one starts when there are pages for all its tokens so far and one more, beside what those
+ * that run need for that; where a running one needs a page later and none is left, the last one waits again.
  * docs/scheduler.md says why every job finishes. */
 #include "base/clock.h"
 #include "exec/scheduler_internal.h"

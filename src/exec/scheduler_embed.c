@@ -1,5 +1,5 @@
-/* A prompt's embedding: each position's hidden state scaled to length 1, their mean, scaled to length 1; binary64, positions
- * and elements in order. The fraction bits of hidden states cancel out. */
+/* A prompt's embedding: each position's hidden state scaled to length 1, their mean, scaled to length 1; binary64,
+ * positions and elements in order. The fraction bits of hidden states cancel out. */
 #include <math.h>
 
 #include "base/memory.h"

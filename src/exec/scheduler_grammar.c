@@ -8,7 +8,8 @@ int grammar_open(struct scheduler *scheduler, struct job *job, const char *speci
 {
     int code = BULLA_OK;
     if (!scheduler->vocabulary)
-        code = grammar_vocabulary_open(scheduler->tokenizer, scheduler->program->vocabulary, &scheduler->vocabulary, error);
+        code = grammar_vocabulary_open(scheduler->tokenizer, scheduler->program->vocabulary, &scheduler->vocabulary,
+                                       error);
     if (code == BULLA_OK)
         code = grammar_compile(specification, length, &job->grammar, error);
     if (code == BULLA_OK)

@@ -29,7 +29,8 @@ static int copy_prompt(struct job *job, const struct scheduler_request *request,
     return BULLA_OK;
 }
 
-int job_new(struct scheduler *scheduler, const struct scheduler_request *request, struct job **result, bulla_error *error)
+int job_new(struct scheduler *scheduler, const struct scheduler_request *request, struct job **result,
+            bulla_error *error)
 {
     struct job *job = memory_alloc(1, sizeof *job, error);
     if (!job)
@@ -201,7 +202,8 @@ void job_finish(struct scheduler *scheduler, struct job *job, struct job_end end
     job->sequence = NULL;
     if (!end.stop)
         end_text(job, &end, &error);
-    struct scheduler_finish finish = {.request = job->id, .reason = end.reason, .stop = end.stop ? end.stop->text : NULL,
+    struct scheduler_finish finish = {.request = job->id, .reason = end.reason,
+        .stop = end.stop ? end.stop->text : NULL,
         .rest = job->held.data ? (const char *)job->held.data : "", .rest_length = job->held.length,
         .prompt_tokens = job->prompt_count, .cached_tokens = job->cached_tokens,
         .output_tokens = job->count - job->prompt_count, .range_position = end.range_position,

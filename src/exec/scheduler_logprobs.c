@@ -3,7 +3,8 @@
 #include "exec/scheduler_internal.h"
 
 /* Keeps the likeliest `most` seen so far, ids rising; returns how many there are. */
-static size_t keep_likeliest(const int32_t *logits, uint32_t id, struct scheduler_logprob *top, size_t count, size_t most)
+static size_t keep_likeliest(const int32_t *logits, uint32_t id, struct scheduler_logprob *top, size_t count,
+                             size_t most)
 {
     size_t at = count;
     while (at > 0 && logits[top[at - 1].token] < logits[id])

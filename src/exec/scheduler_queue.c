@@ -1,7 +1,8 @@
 /* Whose turn it is. Priority first; within one, the tenant that was given least; within a tenant, who came first.
  *
- * What a tenant was given is counted from where the least served tenant stood when it came (start-time fair queuing, P.
- * Goyal, H. Vin, H. Cheng 1996), so that it neither saves up credit while it is idle, nor loses its debt by going away. */
+ * What a tenant was given is counted from where the least served tenant stood when it came (start-time fair queuing,
+ * P. Goyal, H. Vin, H. Cheng 1996), so that it neither saves up credit while it is idle, nor loses its debt by going
+ * away. */
 #include <string.h>
 
 #include "base/memory.h"

@@ -181,8 +181,8 @@ int bulla_sequence_open_hidden(bulla_engine *engine, bulla_sequence **result, bu
 {
     *result = NULL;
     if (engine->plan.hidden < 0)
-        return bulla_fail(error, BULLA_E_UNSUPPORTED, "the model's program has no hidden state: before its logits there is "
-                          "no normalisation");
+        return bulla_fail(error, BULLA_E_UNSUPPORTED, "the model's program has no hidden state: before its logits there "
+                          "is no normalisation");
     int code = bulla_sequence_open(engine, UINT64_MAX, result, error);
     if (code == BULLA_OK)
         plan_lowest_of(engine->program, (uint32_t)engine->plan.hidden, 0, (*result)->lowest);
