@@ -1,5 +1,5 @@
-/* Streams of frames, as either end of the wire reads them. What is read must be written again as the same bytes, where a
- * writer for it exists and the reader took it whole. */
+/* Streams of frames, as either end of the wire reads them. What is read must be written again as the same bytes, where
+ * a writer for it exists and the reader took it whole. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>

@@ -115,7 +115,8 @@ int scheduler_add(struct scheduler *scheduler, const struct scheduler_request *r
 static void finish(struct scheduler *scheduler, struct job *job, enum scheduler_finish_reason reason, const char *rest)
 {
     const bulla_error why = {.code = BULLA_E_MEMORY, .text = "no memory for it"};
-    struct scheduler_finish end = {.request = job->request.id, .reason = reason, .rest = rest, .rest_length = strlen(rest),
+    struct scheduler_finish end = {.request = job->request.id, .reason = reason, .rest = rest,
+                                   .rest_length = strlen(rest),
                                    .prompt_tokens = job->request.prompt_count, .cached_tokens = 1,
                                    .output_tokens = job->said, .range_position = 9, .range_operation = 4,
                                    .error = reason == SCHEDULER_FAILED ? &why : NULL,
@@ -195,7 +196,8 @@ static void step_job(struct scheduler *scheduler, struct job *job)
     } else if (command == 'c' || command == 'C') {
         say_text(scheduler, job, job->text);
     } else if (command == 'r' || command == 'd' || command == 'f') {
-        finish(scheduler, job, command == 'r' ? SCHEDULER_RANGE : command == 'd' ? SCHEDULER_DEADLINE : SCHEDULER_FAILED, "");
+        finish(scheduler, job,
+               command == 'r' ? SCHEDULER_RANGE : command == 'd' ? SCHEDULER_DEADLINE : SCHEDULER_FAILED, "");
     } else if (job->said == 2 && (command == 'R' || command == 'D')) {
         finish(scheduler, job, command == 'R' ? SCHEDULER_RANGE : SCHEDULER_DEADLINE, "");
     } else if (job->said == 2 && (command == 'o' || command == 'u')) {

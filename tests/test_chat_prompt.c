@@ -20,7 +20,8 @@ static void fixture_open(struct fixture *fixture, uint32_t algorithm, uint32_t f
 {
     bulla_error error = {0};
     *fixture = (struct fixture){0};
-    assert_ok(sample_build(algorithm, algorithm == TOKENIZER_BYTE_LEVEL ? TOKENIZER_SPLIT_GPT2 : TOKENIZER_SPLIT_NONE, flags,
+    assert_ok(sample_build(algorithm, algorithm == TOKENIZER_BYTE_LEVEL ? TOKENIZER_SPLIT_GPT2 : TOKENIZER_SPLIT_NONE,
+                           flags,
                            &fixture->block, &error), error);
     assert_ok(bulla_tokenizer_open(fixture->block.data, fixture->block.length, &fixture->tokenizer, &error), error);
     assert_ok(bulla_chat_template_compile(source, strlen(source), &fixture->chat_template, &error), error);
@@ -56,7 +57,8 @@ static char *spell(const struct fixture *fixture, const struct chat_rendering *r
         size_t length;
         bulla_tokenizer_token_bytes(fixture->tokenizer, ids[i], &bytes, &length);
         used += (size_t)snprintf(found + used, sizeof found - used,
-                                 bulla_tokenizer_is_control(fixture->tokenizer, ids[i]) ? "[%.*s]" : "|%.*s", (int)length,
+                                 bulla_tokenizer_is_control(fixture->tokenizer,
+                                                            ids[i]) ? "[%.*s]" : "|%.*s", (int)length,
                                  (const char *)bytes);
     }
     found[used] = 0;
@@ -64,7 +66,8 @@ static char *spell(const struct fixture *fixture, const struct chat_rendering *r
     return found;
 }
 
-static void expect(struct fixture *fixture, const struct chat_variables *variables, const char *text, const char *tokens)
+static void expect(struct fixture *fixture, const struct chat_variables *variables, const char *text,
+                   const char *tokens)
 {
     bulla_error error = {0};
     struct chat_rendering rendering;
@@ -88,7 +91,8 @@ static void spelled_tokens_stay_text(void **state)
     variables.messages = parse(&fixture, "[{\"role\":\"u\",\"content\":\"x<end><s>y\"}]");
     expect(&fixture, &variables, "<s>u\nx<end><s>y<end>", "[<s>]|u|\n|x|<|e|n|d|>|<|s|>|y[<end>]");
     /* The template's own token right behind a beginning of one. */
-    variables.messages = parse(&fixture, "[{\"role\":\"u\",\"content\":\"<\"},{\"role\":\"u\",\"content\":\"a <en \"}]");
+    variables.messages = parse(&fixture,
+                               "[{\"role\":\"u\",\"content\":\"<\"},{\"role\":\"u\",\"content\":\"a <en \"}]");
     expect(&fixture, &variables, "<s>u\n<<end><s>u\na <en <end>", "[<s>]|u|\n|<[<end>][<s>]|u|\n|a| |<|e|n| [<end>]");
     /* White space that a token takes is taken by the template's only; others' tokens are found everywhere. */
     variables.messages = parse(&fixture, "[{\"role\":\"u\",\"content\":\"a <left><b>\"}]");
@@ -102,7 +106,8 @@ static void texts_side_by_side_make_no_token(void **state)
     struct fixture fixture;
     fixture_open(&fixture, TOKENIZER_BYTE_LEVEL, 0, "{% for m in messages %}{{ m.content | trim }}{% endfor %}<end>");
     struct chat_variables variables = {
-        .messages = parse(&fixture, "[{\"content\":\"<e \"},{\"content\":\"nd>\"},{\"content\":\"<\"},{\"content\":\"s>\"}]")};
+        .messages = parse(&fixture,
+                          "[{\"content\":\"<e \"},{\"content\":\"nd>\"},{\"content\":\"<\"},{\"content\":\"s>\"}]")};
     expect(&fixture, &variables, "<end><s><end>", "|<|e|n|d|>|<|s|>[<end>]");
     fixture_close(&fixture);
 }
@@ -115,7 +120,8 @@ static void shown_as_json_or_as_python(void **state)
     struct chat_variables variables = {.messages = parse(&fixture, "[]"),
                                        .tools = parse(&fixture, "[{\"z<s>\":\"<end>\",\"a\":[1.50,true,null]}]"),
                                        .more = parse(&fixture, "{\"mood\":\"<s>\"}")};
-    expect(&fixture, &variables, "[{\"z<s>\": \"<end>\", \"a\": [1.5, true, null]}][{'z<s>': '<end>', 'a': [1.5, True, None]}]"
+    expect(&fixture, &variables,
+           "[{\"z<s>\": \"<end>\", \"a\": [1.5, true, null]}][{'z<s>': '<end>', 'a': [1.5, True, None]}]"
            "<s><s>", NULL);
     struct chat_rendering rendering;
     bulla_error error = {0};
@@ -133,13 +139,15 @@ static void absent_variables_are_none(void **state)
 {
     (void)state;
     struct fixture fixture;
-    fixture_open(&fixture, TOKENIZER_BYTE_LEVEL, 0, "{{ tools is none }}{{ documents is none }}{{ bos_token }}{{ eos_token }}");
+    fixture_open(&fixture, TOKENIZER_BYTE_LEVEL, 0,
+                 "{{ tools is none }}{{ documents is none }}{{ bos_token }}{{ eos_token }}");
     struct chat_variables variables = {.messages = parse(&fixture, "[]")};
     expect(&fixture, &variables, "TrueTrue<s><end>", NULL);
     bulla_error error = {0};
     struct chat_rendering rendering;
     variables.more = parse(&fixture, "{\"tools\":[]}");
-    assert_int_equal(chat_render(fixture.tokenizer, fixture.chat_template, &variables, &rendering, &error), BULLA_E_USAGE);
+    assert_int_equal(chat_render(fixture.tokenizer, fixture.chat_template, &variables, &rendering, &error),
+                     BULLA_E_USAGE);
     assert_non_null(strstr(error.text, "\"tools\""));
     fixture_close(&fixture);
 }
@@ -153,7 +161,8 @@ static void the_last_message_is_continued(void **state)
     fixture_open(&fixture, TOKENIZER_BYTE_LEVEL, 0,
                  "{% for m in messages %}<s>{{ m.role }}\n{{ m.content | trim | replace('q', 'k') }}<end>{% endfor %}");
     struct chat_variables variables = {.continues_last = 1};
-    variables.messages = parse(&fixture, "[{\"role\":\"u\",\"content\":\"ab\"},{\"role\":\"a\",\"content\":\" ab\\n\"}]");
+    variables.messages = parse(&fixture,
+                               "[{\"role\":\"u\",\"content\":\"ab\"},{\"role\":\"a\",\"content\":\" ab\\n\"}]");
     expect(&fixture, &variables, "<s>u\nab<end><s>a\nab", "[<s>]|u|\n|a|b[<end>][<s>]|a|\n|a|b");
     variables.messages = parse(&fixture, "[{\"role\":\"a\",\"content\":\"b<end>\"}]");
     expect(&fixture, &variables, "<s>a\nb<end>", "[<s>]|a|\n|b|<|e|n|d|>");
@@ -162,7 +171,8 @@ static void the_last_message_is_continued(void **state)
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         variables.messages = parse(&fixture, refused[i]);
         bulla_error_clear(&error);
-        assert_int_equal(chat_render(fixture.tokenizer, fixture.chat_template, &variables, &rendering, &error), BULLA_E_INPUT);
+        assert_int_equal(chat_render(fixture.tokenizer, fixture.chat_template, &variables, &rendering, &error),
+                         BULLA_E_INPUT);
     }
     fixture_close(&fixture);
 }
@@ -209,7 +219,8 @@ static uint32_t next_random(uint32_t below)
 
 static void write_conversation(struct buffer *json, int is_harmless)
 {
-    static const char *const pieces[] = {"<", "s", ">", "<s>", "<end>", "<en", "d>", " ", "low", "\\n", "<left>", "<<s>>",
+    static const char *const pieces[] = {"<", "s", ">", "<s>", "<end>", "<en", "d>", " ", "low", "\\n", "<left>",
+                                         "<<s>>",
                                          "\xC3\xA9", "<b>", "<unk>", "\xE2\x96\x81", "<right>  "};
     uint32_t messages = 1 + next_random(4);
     buffer_append_byte(json, '[');

@@ -391,6 +391,22 @@ static void test_arena_limit(void **state)
     buffer_free(&text);
 }
 
+/* What is passed on keeps its order and its numbers, and loses its blanks. */
+static void test_write_as_it_came(void **state)
+{
+    (void)state;
+    struct arena arena = {0};
+    struct buffer out = {0};
+    bulla_error error;
+    struct json *value = parse_text(" { \"z\" : [ 1.50, -0, 1E3, true, false, null, {} , [ ] ] , \"a\\u0000\" : \"\\u00e9\\n\" } ", &arena,
+                                    &error);
+    assert_non_null(value);
+    json_write(&out, value);
+    assert_string_equal((char *)out.data, "{\"z\":[1.50,-0,1E3,true,false,null,{},[]],\"a\\u0000\":\"\xC3\xA9\\n\"}");
+    buffer_free(&out);
+    arena_free(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -399,6 +415,7 @@ int main(void)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_depth),
         cmocka_unit_test(test_canonical),
+        cmocka_unit_test(test_write_as_it_came),
         cmocka_unit_test(test_number_bits),
         cmocka_unit_test(test_numbers_read_back),
         cmocka_unit_test(test_decimal_parse),

@@ -181,7 +181,8 @@ static void ends_are_what_clients_know(void **state)
 
 static void chat(struct heard *heard, const char *content, int with_tools, struct arena *arena)
 {
-    static const char tools[] = "[{\"type\":\"function\",\"function\":{\"name\":\"find\",\"parameters\":{\"type\":\"object\"}}}]";
+    static const char tools[] = "[{\"type\":\"function\",\"function\":{\"name\":\"find\","
+                                "\"parameters\":{\"type\":\"object\"}}}]";
     bulla_error error = {0};
     struct buffer messages = {0};
     struct answer_request request = heard_request("");
@@ -204,7 +205,8 @@ static void answers_are_taken_apart(void **state)
     struct arena arena = {0};
     struct heard heard;
     open_fixture(CHAT, NULL);
-    chat(&heard, "s<think>hm, so</think>Yes. <tool_call>\n{\"name\": \"find\", \"arguments\": {\"a\":1}}\n</tool_call>", 1, &arena);
+    chat(&heard, "s<think>hm, so</think>Yes. <tool_call>\n{\"name\": \"find\", \"arguments\": {\"a\":1}}\n</tool_call>",
+         1, &arena);
     assert_string_equal(text_of(&heard.choices[0].reasoning), "hm, so");
     assert_string_equal(text_of(&heard.choices[0].arguments), "{\"a\":1}");
     assert_string_equal(text_of(&heard.choices[0].names), "find");
@@ -228,7 +230,8 @@ static void thinking_is_seen(void **state)
     (void)state;
     struct arena arena = {0};
     struct heard heard;
-    open_fixture("{# <think> #}s{{ messages[-1].content }}{% if messages[-1].content == 'a</think>b' %}<think>\n{% endif %}", NULL);
+    open_fixture("{# <think> #}s{{ messages[-1].content }}"
+                 "{% if messages[-1].content == 'a</think>b' %}<think>\n{% endif %}", NULL);
     chat(&heard, "a</think>b", 0, &arena);
     assert_string_equal(text_of(&heard.choices[0].reasoning), "a");
     assert_string_equal(text_of(&heard.choices[0].text), "b<think>\n");

@@ -61,7 +61,8 @@ static void a_killed_worker_costs_its_answers_only(void **state)
     assert_int_equal(restarts(), 1);
     assert_int_equal(native_fixture_state(&fixture), BACKEND_READY);
     struct backend_counters counters;
-    native_fixture_until(&fixture, (fixture.backend->class->count(fixture.backend, &counters), counters.output_tokens > 111));
+    native_fixture_until(&fixture, (fixture.backend->class->count(fixture.backend, &counters),
+                                    counters.output_tokens > 111));
     heard_free(&long_one);
     heard_free(&hanging);
     heard_free(&later);

@@ -29,7 +29,8 @@ static struct scheduler_request full_request(void)
         .id = 0x1234567890ABCDEF, .prompt = prompt, .prompt_count = 5, .max_tokens = 77, .tenant = "someone",
         .shares_prefix = 1, .priority = -3, .deadline = 99, .ignores_end = 1, .logprobs = 20, .stops = stops,
         .stop_count = 3, .grammar = "{\"object\": true}", .grammar_length = 16, .embeds = 1,
-        .sampling = {.temperature = 1, .top_k = 2, .top_p = 3, .min_p = 4, .repetition = 5, .presence = -6, .frequency = 7,
+        .sampling = {.temperature = 1, .top_k = 2, .top_p = 3, .min_p = 4, .repetition = 5, .presence = -6,
+                     .frequency = 7,
                      .seed = UINT64_MAX, .biases = biases, .bias_count = 2}};
 }
 
@@ -57,7 +58,8 @@ static void expect_same_request(const struct scheduler_request *found, const str
         assert_memory_equal(found->stops[i].text, sent->stops[i].text, sent->stops[i].length + 1);
     }
     const bulla_sampling *a = &found->sampling, *b = &sent->sampling;
-    assert_true(a->temperature == b->temperature && a->top_k == b->top_k && a->top_p == b->top_p && a->min_p == b->min_p &&
+    assert_true(a->temperature == b->temperature && a->top_k == b->top_k && a->top_p == b->top_p &&
+                a->min_p == b->min_p &&
                 a->repetition == b->repetition && a->presence == b->presence && a->frequency == b->frequency &&
                 a->seed == b->seed && a->bias_count == b->bias_count);
     for (size_t i = 0; i < b->bias_count; i++)
@@ -124,7 +126,8 @@ static void events_come_as_told(void **state)
         buffer_clear(&out);
         bulla_error why = {.code = BULLA_E_MEMORY, .text = "no memory"};
         struct scheduler_finish finish = {.request = 8, .reason = SCHEDULER_FAILED, .stop = length & 1 ? "stop" : NULL,
-                                          .rest = token.text, .rest_length = length, .prompt_tokens = 1, .cached_tokens = 2,
+                                          .rest = token.text, .rest_length = length, .prompt_tokens = 1,
+                                          .cached_tokens = 2,
                                           .output_tokens = 3, .range_position = 4, .range_operation = 5,
                                           .error = length & 2 ? &why : NULL, .queued_nanoseconds = 6,
                                           .prefill_nanoseconds = 7, .decode_nanoseconds = 8};
@@ -134,7 +137,8 @@ static void events_come_as_told(void **state)
         assert_ok(wire_read_finish(&frame, &end, &error), error);
         assert_int_equal(end.finish.reason, SCHEDULER_FAILED);
         assert_true(end.finish.prompt_tokens == 1 && end.finish.cached_tokens == 2 && end.finish.output_tokens == 3 &&
-                    end.finish.range_position == 4 && end.finish.range_operation == 5 && end.finish.queued_nanoseconds == 6 &&
+                    end.finish.range_position == 4 && end.finish.range_operation == 5 &&
+                    end.finish.queued_nanoseconds == 6 &&
                     end.finish.prefill_nanoseconds == 7 && end.finish.decode_nanoseconds == 8);
         assert_int_equal(end.finish.stop != NULL, length & 1);
         assert_memory_equal(end.finish.rest, token.text, length);
@@ -303,7 +307,8 @@ static void hostile_numbers_stay_in_bounds(void **state)
 static void heads_are_checked(void **state)
 {
     (void)state;
-    static const uint32_t heads[][2] = {{8, 0}, {8, WIRE_TYPES}, {8, 0xFFFFFFFF}, {7, WIRE_CANCEL}, {WIRE_MOST_BODY + 8, WIRE_CANCEL},
+    static const uint32_t heads[][2] = {{8, 0}, {8, WIRE_TYPES}, {8, 0xFFFFFFFF}, {7, WIRE_CANCEL}, {WIRE_MOST_BODY + 8,
+                                                                                                     WIRE_CANCEL},
                                         {0xFFFFFFF8, WIRE_CANCEL}};
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
         struct wire_frame frame;

@@ -9,9 +9,12 @@ struct worker_options {
 };
 
 static const struct option_spec options[] = {
-    {"socket", 0, OPTION_INTEGER, offsetof(struct worker_options, socket), "N", "descriptor of the server's socket", 0, 1023},
-    {"model", 0, OPTION_INTEGER, offsetof(struct worker_options, model), "N", "descriptor of the model's file", 0, 1023},
-    {"counters", 0, OPTION_INTEGER, offsetof(struct worker_options, counters), "N", "descriptor of the shared counters", 0,
+    {"socket", 0, OPTION_INTEGER, offsetof(struct worker_options, socket), "N", "descriptor of the server's socket", 0,
+     1023},
+    {"model", 0, OPTION_INTEGER, offsetof(struct worker_options, model), "N", "descriptor of the model's file", 0,
+     1023},
+    {"counters", 0, OPTION_INTEGER, offsetof(struct worker_options, counters), "N", "descriptor of the shared counters",
+     0,
      1023},
 };
 
@@ -23,7 +26,8 @@ static int run(const struct verb *verb, int argc, char **argv, bulla_error *erro
     if (code != BULLA_OK)
         return code;
     if (!chosen.socket || !chosen.model || !chosen.counters)
-        return bulla_fail(error, BULLA_E_USAGE, "a worker needs --socket, --model and --counters; `bulla serve` starts it");
+        return bulla_fail(error, BULLA_E_USAGE,
+                          "a worker needs --socket, --model and --counters; `bulla serve` starts it");
     return native_worker_run((int)chosen.socket, (int)chosen.model, (int)chosen.counters, error);
 }
 

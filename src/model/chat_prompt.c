@@ -60,7 +60,8 @@ static void write_token(struct buffer *out, const char *name, const bulla_tokeni
     buffer_append_byte(out, ',');
 }
 
-/* What every rendering has; as apply_chat_template gives them, tools and documents are there also where there are none. */
+/* What every rendering has; as apply_chat_template gives them, tools and documents are there also where there are none.
+ * */
 static void write_head(struct buffer *out, const bulla_tokenizer *tokenizer, int begins_answer)
 {
     buffer_append_byte(out, '{');
@@ -124,8 +125,9 @@ static int is_blank_from(const char *text, size_t length, size_t offset)
     return 1;
 }
 
-/* Where the sign goes: behind the first character, so that the spelling is broken; but before one that is a control token
- * by itself or the last of the text (a template may trim blanks after it), as a mark must lie at this text's bytes. */
+/* Where the sign goes: behind the first character, so that the spelling is broken; but before one that is a control
+ * token by itself or the last of the text (a template may trim blanks after it), as a mark must lie at this text's
+ * bytes. */
 static size_t sign_offset(const struct variables_writer *writer, const char *text, size_t length, size_t offset)
 {
     uint32_t code_point;
@@ -194,7 +196,8 @@ static int check_names(const struct json *more, bulla_error *error)
         return bulla_fail(error, BULLA_E_USAGE, "chat_template_kwargs is not an object");
     for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++)
         if (json_get(more, taken[i]))
-            return bulla_fail(error, BULLA_E_USAGE, "chat_template_kwargs sets \"%s\", which the server sets", taken[i]);
+            return bulla_fail(error, BULLA_E_USAGE, "chat_template_kwargs sets \"%s\", which the server sets",
+                              taken[i]);
     return BULLA_OK;
 }
 
@@ -291,7 +294,8 @@ static int cut_after_last(struct chat_rendering *rendering, const struct json *m
         end = end_of_last(rendering, text, length);
     }
     if (end == 0)
-        return bulla_fail(error, BULLA_E_INPUT, length ? "the chat template changes the last message's text, so that it "
+        return bulla_fail(error, BULLA_E_INPUT,
+                          length ? "the chat template changes the last message's text, so that it "
                           "cannot be continued" : "the last message is empty: there is nothing to continue");
     rendering->length = end;
     rendering->text[end] = 0;

@@ -1,13 +1,14 @@
-/* From the messages of a chat to token ids: what the verbs that answer, import's own conversations and the server share.
+/* From the messages of a chat to token ids: what the verbs that answer, import's own conversations and the server
+ * share.
  *
  * Words of a conversation that spell a control token ("<|im_end|>") are a way to forge turns. chat_render keeps them
  * text: it looks for such spellings in all texts of the variables first. Where there is none, as in nearly every
  * conversation, the template is rendered and encoded as it is. Otherwise a sign, a letter that occurs nowhere in the
  * variables, is put into each spelling, behind its first character, so that wherever the template puts the text, and
  * whatever it cuts from it, the spelling stays broken. The signs are taken out of the rendered text again and
- * leave marks: bytes that no control token may cover when the text is encoded. So ids are those of the plain way, but for
- * the forged tokens. A text that ends with the beginning of a spelling ("<|im_") is treated alike, so that two texts side by
- * side cannot make one together. Differences remain only where a template asks for such a spelling in a
+ * leave marks: bytes that no control token may cover when the text is encoded. So ids are those of the plain way, but
+ * for the forged tokens. A text that ends with the beginning of a spelling ("<|im_") is treated alike, so that two
+ * texts side by side cannot make one together. Differences remain only where a template asks for such a spelling in a
  * message, or counts a message's characters. */
 #ifndef MODEL_CHAT_PROMPT_H
 #define MODEL_CHAT_PROMPT_H
@@ -56,8 +57,8 @@ struct chat_rendering {
     size_t mark_count;
 };
 
-/* Renders. BULLA_E_USAGE where `more` names a variable that the request has a field for; BULLA_E_INPUT where the template
- * refuses the messages, or the last one cannot be continued: it is empty, or the template changes it. */
+/* Renders. BULLA_E_USAGE where `more` names a variable that the request has a field for; BULLA_E_INPUT where the
+ * template refuses the messages, or the last one cannot be continued: it is empty, or the template changes it. */
 int chat_render(const bulla_tokenizer *tokenizer, const bulla_chat_template *chat_template,
                 const struct chat_variables *variables, struct chat_rendering *rendering, bulla_error *error);
 void chat_rendering_free(struct chat_rendering *rendering); /* a zeroed one is fine */

@@ -56,7 +56,8 @@ static void close_backend(struct backend *backend)
     native_leave(native);
 }
 
-static struct answer *start(struct backend *backend, const struct answer_request *request, const struct answer_sink *sink,
+static struct answer *start(struct backend *backend, const struct answer_request *request,
+                            const struct answer_sink *sink,
                             struct answer_error *problem)
 {
     if (!native_of(backend)->is_closed)
@@ -150,7 +151,8 @@ static int configure(struct native *native, struct event_base *base, const struc
                                              .lost = native_answers_lost, .failed = native_answers_failed,
                                              .enter = native_enter, .leave = native_leave};
     run->configure = (struct wire_configure){.threads = options->threads, .most_running = options->most_running,
-                                             .speculate = options->speculate, .has_prefix_cache = options->has_prefix_cache};
+                                             .speculate = options->speculate,
+                                             .has_prefix_cache = options->has_prefix_cache};
     if (options->isa && strlen(options->isa) > WIRE_MOST_ISA)
         return bulla_fail(error, BULLA_E_USAGE, "there is no instruction set \"%s\"", options->isa);
     if (options->isa)
@@ -163,7 +165,8 @@ static int configure(struct native *native, struct event_base *base, const struc
                                size > 0 ? (uint64_t)size : 0, &run->configure.pages, error);
 }
 
-int native_open(struct event_base *base, const struct native_options *options, struct backend **backend, bulla_error *error)
+int native_open(struct event_base *base, const struct native_options *options, struct backend **backend,
+                bulla_error *error)
 {
     bulla_error own = {0};
     *backend = NULL;

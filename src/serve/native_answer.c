@@ -1,5 +1,5 @@
-/* Answers under way: their beginning, their way to the worker, and their end. Each choice of an answer is a request of its
- * own to the worker, which names it by a number.
+/* Answers under way: their beginning, their way to the worker, and their end. Each choice of an answer is a request of
+ * its own to the worker, which names it by a number.
  *
  * A sink may cancel any answer, start others and close the backend from inside a call. So an answer that is being
  * told about is held, and what is left of it freed afterwards. */
@@ -25,7 +25,6 @@ void native_problem_set(struct answer_error *problem, int status, const char *ty
     snprintf(problem->message, sizeof problem->message, "%s", message);
 }
 
-/* An error of this project as one of the API. */
 void native_problem_of(struct answer_error *problem, int code, const char *param, const char *message)
 {
     if (code == BULLA_E_LIMIT)
@@ -186,7 +185,8 @@ void native_answer_end(struct answer *answer)
 
 /* ---- To the worker ---- */
 
-static void fill_request(const struct answer *answer, uint32_t choice, struct scheduler_text stops[SCHEDULER_MOST_STOPS],
+static void fill_request(const struct answer *answer, uint32_t choice,
+                         struct scheduler_text stops[SCHEDULER_MOST_STOPS],
                          struct scheduler_request *out)
 {
     const struct answer_request *request = &answer->request;
@@ -243,7 +243,8 @@ static int check_room(const struct native *native, const struct answer_request *
         return 0;
     }
     if (native->choices + request->choices > native->most_choices) {
-        native_problem_set(problem, 503, "overloaded_error", "overloaded", NULL, RETRY_SECONDS, "too many answers are under way");
+        native_problem_set(problem, 503, "overloaded_error", "overloaded", NULL, RETRY_SECONDS,
+                           "too many answers are under way");
         return 0;
     }
     return 1;
@@ -282,7 +283,8 @@ void native_answers_lost(void *context)
 {
     struct native *native = context;
     struct answer_error problem;
-    native_problem_set(&problem, 503, "server_error", "worker_died", NULL, RETRY_SECONDS, "the worker that computed this answer "
+    native_problem_set(&problem, 503, "server_error", "worker_died", NULL, RETRY_SECONDS,
+                       "the worker that computed this answer "
                 "died and is started again: send the request once more");
     while (native->running.first)
         native_answer_fail(native->running.first, &problem);
@@ -317,7 +319,8 @@ static int open_parsers(struct answer *answer, bulla_error *error)
         uint64_t seed;
         code = parser_seed(answer, i, &seed, error);
         if (code == BULLA_OK)
-            code = output_parser_open(&answer->native->format, answer->prompt.takes_tools, answer->prompt.is_thinking, seed,
+            code = output_parser_open(&answer->native->format, answer->prompt.takes_tools, answer->prompt.is_thinking,
+                                      seed,
                                       &sink, &choice->parser, error);
         choice->is_reasoning = answer->prompt.is_thinking;
     }

@@ -27,9 +27,9 @@ struct native_process {
     int handle; /* pidfd, or -1 where the kernel has none */
 };
 
-/* Starts `program` (NULL: this one) as `bulla worker` with the three descriptors as its 3, 4 and 5, `errors` as its standard
- * error, nothing else open, no signal blocked, a session of its own (a terminal's Ctrl-C is for the server), and of the
- * environment only what WORKER_VARIABLES lists. */
+/* Starts `program` (NULL: this one) as `bulla worker` with the three descriptors as its 3, 4 and 5, `errors` as its
+ * standard error, nothing else open, no signal blocked, a session of its own (a terminal's Ctrl-C is for the server),
+ * and of the environment only what WORKER_VARIABLES lists. */
 int native_process_start(const char *program, int socket, int model_file, int counters, int errors,
                          struct native_process *process, bulla_error *error);
 void native_process_kill(const struct native_process *process); /* SIGKILL; one that is gone is fine */

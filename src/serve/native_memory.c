@@ -11,8 +11,8 @@
 
 enum { MOST_CONTEXTS = 256 }; /* more than as many full ones as run at once are never used */
 
-/* The number in the first line of a small file that begins with `name`; UINT64_MAX where there is none. Files of /proc and
- * /sys have no size, so base/file.h does not read them. */
+/* The number in the first line of a small file that begins with `name`; UINT64_MAX where there is none. Files of /proc
+ * and /sys have no size, so base/file.h does not read them. */
 static uint64_t read_number(const char *path, const char *name)
 {
     uint64_t number = UINT64_MAX;
@@ -41,7 +41,8 @@ static uint64_t free_bytes(void)
         long pages = sysconf(_SC_AVPHYS_PAGES), size = sysconf(_SC_PAGESIZE);
         bytes = pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : 0;
     }
-    uint64_t most = read_number("/sys/fs/cgroup/memory.max", ""), used = read_number("/sys/fs/cgroup/memory.current", "");
+    uint64_t most = read_number("/sys/fs/cgroup/memory.max", ""), used = read_number("/sys/fs/cgroup/memory.current",
+                                                                                     "");
     if (most != UINT64_MAX && used != UINT64_MAX) {
         uint64_t left = most > used ? most - used : 0;
         bytes = left < bytes ? left : bytes;

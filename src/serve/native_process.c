@@ -13,7 +13,8 @@
 enum { FIRST_COPY = 10, DESCRIPTORS = 4, MOST_VARIABLES = 16 };
 
 /* Nothing else of the environment reaches a worker: there may be keys in it. */
-static const char *const WORKER_VARIABLES[] = {"BULLA_ISA=", "LD_LIBRARY_PATH=", "LANG=", "ASAN_OPTIONS=", "LSAN_OPTIONS=",
+static const char *const WORKER_VARIABLES[] = {"BULLA_ISA=", "LD_LIBRARY_PATH=", "LANG=", "ASAN_OPTIONS=",
+                                               "LSAN_OPTIONS=",
                                                "UBSAN_OPTIONS=", "QEMU_LD_PREFIX=", "QEMU_CPU="};
 
 extern char **environ;
@@ -64,7 +65,8 @@ static int plan_attributes(posix_spawnattr_t *attributes)
     sigset_t none, all;
     sigemptyset(&none);
     sigfillset(&all);
-    int number = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    int number = posix_spawnattr_setflags(attributes,
+                                          POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     if (number == 0)
         number = posix_spawnattr_setsigmask(attributes, &none);
     return number ? number : posix_spawnattr_setsigdefault(attributes, &all);
@@ -89,7 +91,8 @@ static int spawn(const char *program, const int copies[DESCRIPTORS], pid_t *pid)
         if (number == 0)
             number = plan_attributes(&attributes);
         if (number == 0)
-            number = posix_spawn(pid, program ? program : "/proc/self/exe", &actions, &attributes, arguments, variables);
+            number = posix_spawn(pid, program ? program : "/proc/self/exe", &actions, &attributes, arguments,
+                                 variables);
         posix_spawnattr_destroy(&attributes);
     }
     posix_spawn_file_actions_destroy(&actions);

@@ -39,8 +39,8 @@ static const char *find_last(const char *text, size_t length, const char *mark)
     return NULL;
 }
 
-/* Whether the model goes on inside <think>: the template opened it, or the answer that is gone on with is in it. Words of
- * other messages that look like it mean nothing. */
+/* Whether the model goes on inside <think>: the template opened it, or the answer that is gone on with is in it. Words
+ * of other messages that look like it mean nothing. */
 static int ends_in_thinking(const struct answer_request *request, const struct chat_rendering *rendering)
 {
     size_t length = rendering->length, size = sizeof THINK_BEGIN - 1;
@@ -62,7 +62,8 @@ static int make_chat(const struct native *native, const struct answer_request *r
     int takes_tools = request->tools && request->tool_choice != TOOLS_NONE;
     *param = "messages";
     if (!native->chat_template)
-        return bulla_fail(error, BULLA_E_UNSUPPORTED, "the model has no chat template: it answers /v1/completions only");
+        return bulla_fail(error, BULLA_E_UNSUPPORTED,
+                          "the model has no chat template: it answers /v1/completions only");
     if (takes_tools && native->format.calls == TOOL_FORMAT_NONE) {
         *param = "tools";
         return bulla_fail(error, BULLA_E_UNSUPPORTED, "the model's chat template takes no tools, or in no form that is "
@@ -90,7 +91,8 @@ static int make_chat(const struct native *native, const struct answer_request *r
 static int make_grammar(const struct native *native, const struct answer_request *request, struct native_prompt *prompt,
                         const char **param, bulla_error *error)
 {
-    int is_forced = prompt->takes_tools && (request->tool_choice == TOOLS_REQUIRED || request->tool_choice == TOOLS_NAMED);
+    int is_forced = prompt->takes_tools && (request->tool_choice == TOOLS_REQUIRED ||
+                                            request->tool_choice == TOOLS_NAMED);
     struct buffer calls = {0}, *out = native->format.thinks ? &calls : &prompt->grammar;
     int code = BULLA_OK;
     if (is_forced) {
@@ -102,7 +104,8 @@ static int make_grammar(const struct native *native, const struct answer_request
     const char *inner = is_forced ? (const char *)calls.data : request->grammar;
     size_t length = is_forced ? calls.length : request->grammar_length;
     if (code == BULLA_OK && native->format.thinks && inner)
-        code = tool_format_grammar_thinking(&native->format, prompt->is_thinking, inner, length, &prompt->grammar, error);
+        code = tool_format_grammar_thinking(&native->format, prompt->is_thinking, inner, length, &prompt->grammar,
+                                            error);
     if (code == BULLA_OK && calls.error.code != BULLA_OK)
         code = bulla_fail(error, calls.error.code, "%s", calls.error.text);
     if (code == BULLA_OK && prompt->grammar.error.code != BULLA_OK)
@@ -122,15 +125,16 @@ static int copy_ids(const struct answer_request *request, struct native_prompt *
     return BULLA_OK;
 }
 
-/* A completion's text is its author's alone: spelled control tokens are tokens, as with other servers. A text to embed is
- * data: they are not. */
+/* A completion's text is its author's alone: spelled control tokens are tokens, as with other servers. A text to embed
+ * is data: they are not. */
 static int make_text(const struct native *native, const struct answer_request *request, int adds_special,
                      struct native_prompt *prompt, bulla_error *error)
 {
     const bulla_tokenizer *tokenizer = bulla_model_tokenizer(native->model);
     if (request->kind == ANSWER_EMBEDDING)
         return bulla_tokenizer_encode(tokenizer, request->prompt, request->prompt_length,
-                                      adds_special ? BULLA_ENCODE_START : 0, SIZE_MAX, &prompt->ids, &prompt->count, error);
+                                      adds_special ? BULLA_ENCODE_START : 0, SIZE_MAX, &prompt->ids, &prompt->count,
+                                      error);
     if (adds_special)
         return chat_encode(tokenizer, request->prompt, request->prompt_length, &prompt->ids, &prompt->count, error);
     return bulla_tokenizer_encode(tokenizer, request->prompt, request->prompt_length, BULLA_ENCODE_SPECIAL, SIZE_MAX,

@@ -1,5 +1,5 @@
-/* Keeps a worker running. One that ends, breaks the protocol or closes its socket is killed, waited for, and followed by
- * the next: at once where it had served for a while, else after a pause that doubles with each quick death. After
+/* Keeps a worker running. One that ends, breaks the protocol or closes its socket is killed, waited for, and followed
+ * by the next: at once where it had served for a while, else after a pause that doubles with each quick death. After
  * several starts in a row that never came to READY the backend counts as failed, and is tried again now and then.
  *
  * Nothing here blocks: the socket is never waited for, and what the worker does not read stays in `out`, which is as
@@ -209,7 +209,8 @@ static int take_ready(struct native_run *run, const struct wire_frame *frame, bu
     if (code != BULLA_OK)
         return code;
     if (memcmp(ready.root, run->root, sizeof ready.root) != 0)
-        return bulla_fail(error, BULLA_E_INPUT, "the worker found another model root than the server: the model's file was "
+        return bulla_fail(error, BULLA_E_INPUT,
+                          "the worker found another model root than the server: the model's file was "
                           "changed while it was open; load the model again");
     run->is_ready = 1;
     run->has_failed = 0;
@@ -288,7 +289,8 @@ static void socket_is_readable(evutil_socket_t descriptor, short what, void *con
 void native_run_flush(struct native_run *run)
 {
     while (run->socket >= 0 && run->sent < run->out.length) {
-        ssize_t put = send(run->socket, run->out.data + run->sent, run->out.length - run->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t put = send(run->socket, run->out.data + run->sent, run->out.length - run->sent,
+                           MSG_DONTWAIT | MSG_NOSIGNAL);
         if (put < 0 && errno == EINTR)
             continue;
         if (put < 0) {
@@ -355,7 +357,8 @@ static int start_worker(struct native_run *run, bulla_error *error)
     if (code == BULLA_OK)
         code = watch(run, error);
     if (code == BULLA_OK)
-        code = native_process_start(run->program, sockets[1], run->model_file, counters, pipes[1], &run->process, error);
+        code = native_process_start(run->program, sockets[1], run->model_file, counters, pipes[1], &run->process,
+                                    error);
     close_descriptor(&sockets[1]);
     close_descriptor(&pipes[1]);
     close_descriptor(&counters);

@@ -1,6 +1,6 @@
-/* What the worker tells: its frames become what a sink is told. Nothing is allocated for a token. The worker is not trusted:
- * a token that the vocabulary does not have or that comes after its answer's end ends the worker; what it tells about numbers
- * that mean nothing (any more) is left aside. */
+/* What the worker tells: its frames become what a sink is told. Nothing is allocated for a token. The worker is not
+ * trusted: a token that the vocabulary does not have or that comes after its answer's end ends the worker; what it
+ * tells about numbers that mean nothing (any more) is left aside. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -69,9 +69,10 @@ static int push_text(struct native_choice *choice, const struct answer_delta *to
     return code == BULLA_OK && token && choice->answer->list ? push_mark(choice, token->ids[0], error) : code;
 }
 
-/* Text of a choice, with the token that it came with, or NULL: through the parser where there is one. The caller holds the
- * answer, and looks afterwards whether it has ended. */
-static void deliver_text(struct native_choice *choice, const struct answer_delta *token, const char *text, size_t length)
+/* Text of a choice, with the token that it came with, or NULL: through the parser where there is one. The caller holds
+ * the answer, and looks afterwards whether it has ended. */
+static void deliver_text(struct native_choice *choice, const struct answer_delta *token, const char *text,
+                         size_t length)
 {
     struct answer *answer = choice->answer;
     struct answer_delta piece = {.tool = -1};
@@ -103,7 +104,8 @@ static void name_token(const struct native *native, uint32_t token, double logpr
     const uint8_t *bytes = NULL;
     size_t length = 0;
     bulla_tokenizer_token_bytes(bulla_model_tokenizer(native->model), token, &bytes, &length);
-    *named = (struct answer_logprob){.token = (const char *)bytes, .length = length, .logprob = finite_logprob(logprob)};
+    *named = (struct answer_logprob){.token = (const char *)bytes, .length = length,
+                                     .logprob = finite_logprob(logprob)};
 }
 
 static int take_token(struct native *native, const struct wire_frame *frame, bulla_error *error)
@@ -121,7 +123,8 @@ static int take_token(struct native *native, const struct wire_frame *frame, bul
     for (size_t i = 0; i < token.top_count; i++)
         is_known = is_known && token.top[i].token < vocabulary;
     if (!is_known)
-        return bulla_fail(error, BULLA_E_INPUT, "the worker told of a token that is not in the vocabulary of %u", vocabulary);
+        return bulla_fail(error, BULLA_E_INPUT, "the worker told of a token that is not in the vocabulary of %u",
+                          vocabulary);
     if (choice->has_ended)
         return bulla_fail(error, BULLA_E_INPUT, "the worker told of a token after the end of its answer");
     struct answer_delta said = {.tokens = 1, .tool = -1, .ids = &token.token};
@@ -164,18 +167,21 @@ static int is_failure(const struct answer *answer, const struct wire_finish *end
     case SCHEDULER_LENGTH:
         return 0;
     case SCHEDULER_RANGE:
-        snprintf(message, sizeof message, "a value left a bound of the model's arithmetic at position %llu (operation %u): "
+        snprintf(message, sizeof message,
+                 "a value left a bound of the model's arithmetic at position %llu (operation %u): "
                  "no answer is defined there", (unsigned long long)finish->range_position, finish->range_operation);
         native_problem_set(problem, 422, "invalid_request_error", "range", NULL, 0, message);
         return is_empty || answer->request.kind == ANSWER_EMBEDDING;
     case SCHEDULER_DEADLINE:
-        native_problem_set(problem, 504, "server_error", "deadline", NULL, 0, "the request's time was up before its answer began");
+        native_problem_set(problem, 504, "server_error", "deadline", NULL, 0,
+                           "the request's time was up before its answer began");
         return is_empty || answer->request.kind == ANSWER_EMBEDDING;
     case SCHEDULER_CANCELLED:
         native_problem_set(problem, 500, "server_error", "cancelled", NULL, 0, "the worker gave the answer up");
         return 1;
     case SCHEDULER_FAILED:
-        native_problem_of(problem, end->error_code, NULL, end->error_text ? end->error_text : "the worker could not go on");
+        native_problem_of(problem, end->error_code, NULL,
+                          end->error_text ? end->error_text : "the worker could not go on");
         return 1;
     }
     return 0;
@@ -288,6 +294,7 @@ int native_answers_frame(void *context, const struct wire_frame *frame, bulla_er
     case WIRE_REFUSED:
         return take_refused(native, frame, error);
     default:
-        return bulla_fail(error, BULLA_E_INPUT, "the worker sent a frame of type %d, which is not for a server", frame->type);
+        return bulla_fail(error, BULLA_E_INPUT, "the worker sent a frame of type %d, which is not for a server",
+                          frame->type);
     }
 }

@@ -19,6 +19,7 @@ PAGE_BYTES(page_chat_css, "chat.css");
 PAGE_BYTES(page_chat_js, "chat.js");
 PAGE_BYTES(page_markdown_js, "markdown.js");
 PAGE_BYTES(page_server_js, "server.js");
+PAGE_BYTES(page_stream_js, "stream.js");
 
 static const struct page_file files[] = {
     {"/", "text/html; charset=utf-8", page_index_html, PAGE_INDEX_HTML_BYTES},
@@ -26,6 +27,7 @@ static const struct page_file files[] = {
     {"/page/chat.js", "text/javascript; charset=utf-8", page_chat_js, PAGE_CHAT_JS_BYTES},
     {"/page/markdown.js", "text/javascript; charset=utf-8", page_markdown_js, PAGE_MARKDOWN_JS_BYTES},
     {"/page/server.js", "text/javascript; charset=utf-8", page_server_js, PAGE_SERVER_JS_BYTES},
+    {"/page/stream.js", "text/javascript; charset=utf-8", page_stream_js, PAGE_STREAM_JS_BYTES},
 };
 
 const char page_security_policy[] =

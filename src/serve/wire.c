@@ -20,7 +20,8 @@ int wire_next(const uint8_t *data, size_t available, struct wire_frame *frame, s
     if (type == 0 || type >= WIRE_TYPES)
         return bulla_fail(error, BULLA_E_INPUT, "a frame has type %u, expected 1 to %d", type, WIRE_TYPES - 1);
     if (length > WIRE_MOST_BODY || length % 8 != 0)
-        return bulla_fail(error, BULLA_E_INPUT, "a frame %s has %u bytes, expected a multiple of 8 up to %d", names[type],
+        return bulla_fail(error, BULLA_E_INPUT, "a frame %s has %u bytes, expected a multiple of 8 up to %d",
+                          names[type],
                           length, WIRE_MOST_BODY);
     *needed = WIRE_HEAD_BYTES + (size_t)length;
     if (available < *needed)
@@ -37,7 +38,8 @@ static uint8_t *begin(struct buffer *out, enum wire_type type, size_t length)
 {
     length = (length + 7) / 8 * 8;
     if (length > WIRE_MOST_BODY && out->error.code == BULLA_OK)
-        bulla_fail(&out->error, BULLA_E_LIMIT, "a frame %s of %zu bytes is more than the %d that one may have", names[type],
+        bulla_fail(&out->error, BULLA_E_LIMIT, "a frame %s of %zu bytes is more than the %d that one may have",
+                   names[type],
                    length, WIRE_MOST_BODY);
     uint8_t *frame = buffer_extend(out, WIRE_HEAD_BYTES + length);
     if (!frame)
@@ -58,12 +60,14 @@ static uint8_t *put(uint8_t *at, const void *bytes, size_t length)
 
 static int fail_malformed(const struct wire_frame *frame, const char *what, bulla_error *error)
 {
-    return bulla_fail(error, BULLA_E_INPUT, "a frame %s of %zu bytes is malformed: %s", names[frame->type], frame->length,
+    return bulla_fail(error, BULLA_E_INPUT, "a frame %s of %zu bytes is malformed: %s", names[frame->type],
+                      frame->length,
                       what);
 }
 
 /* The frame's fixed part into `fixed`; what follows is read by the reader. */
-static int take_fixed(const struct wire_frame *frame, void *fixed, size_t length, struct reader *rest, bulla_error *error)
+static int take_fixed(const struct wire_frame *frame, void *fixed, size_t length, struct reader *rest,
+                      bulla_error *error)
 {
     if ((uintptr_t)frame->body % 8 != 0)
         return bulla_fail(error, BULLA_E_INTERNAL, "a frame %s does not lie at a multiple of 8", names[frame->type]);
@@ -146,7 +150,8 @@ int wire_read_configure(const struct wire_frame *frame, struct wire_configure *c
     if (code != BULLA_OK)
         return code;
     if (body.version != WIRE_VERSION)
-        return bulla_fail(error, BULLA_E_INPUT, "the front speaks version %u of the wire, this worker %d: they are not of "
+        return bulla_fail(error, BULLA_E_INPUT,
+                          "the front speaks version %u of the wire, this worker %d: they are not of "
                           "the same build", body.version, WIRE_VERSION);
     if (body.has_prefix_cache > 1 || !is_name(body.isa, sizeof body.isa))
         return fail_malformed(frame, "a field is out of its range", error);
@@ -185,7 +190,8 @@ int wire_read_ready(const struct wire_frame *frame, struct wire_ready *ready, bu
     if (code != BULLA_OK)
         return code;
     if (body.version != WIRE_VERSION)
-        return bulla_fail(error, BULLA_E_INPUT, "the worker speaks version %u of the wire, this server %d: they are not of "
+        return bulla_fail(error, BULLA_E_INPUT,
+                          "the worker speaks version %u of the wire, this server %d: they are not of "
                           "the same build", body.version, WIRE_VERSION);
     if (!is_name(body.isa, sizeof body.isa))
         return fail_malformed(frame, "a field is out of its range", error);
@@ -214,8 +220,8 @@ int wire_read_cancel(const struct wire_frame *frame, uint64_t *request, bulla_er
 
 enum { SUBMIT_SHARES_PREFIX = 1, SUBMIT_IGNORES_END = 2, SUBMIT_EMBEDS = 4, SUBMIT_FLAGS = 7 };
 
-/* Followed by biases (16 bytes each), prompt ids, and texts with a NUL each (a stop string may hold NULs): tenant, grammar,
- * stops. */
+/* Followed by biases (16 bytes each), prompt ids, and texts with a NUL each (a stop string may hold NULs): tenant,
+ * grammar, stops. */
 struct submit_body {
     uint64_t id, max_tokens, deadline;
     uint64_t temperature, top_p, min_p, repetition, seed;
@@ -229,7 +235,8 @@ struct submit_body {
     uint32_t stop_lengths[SCHEDULER_MOST_STOPS];
 };
 
-_Static_assert(sizeof(bulla_logit_bias) == 16 && sizeof(struct scheduler_logprob) == 16, "the wire has these as they are");
+_Static_assert(sizeof(bulla_logit_bias) == 16 && sizeof(struct scheduler_logprob) == 16,
+               "the wire has these as they are");
 
 static uint64_t submit_bytes(const struct scheduler_request *request)
 {
@@ -256,7 +263,8 @@ int wire_check_submit(const struct scheduler_request *request, bulla_error *erro
     for (size_t i = 0; i < request->stop_count; i++)
         is_small = is_small && request->stops[i].length <= most;
     if (!is_small || submit_bytes(request) > WIRE_MOST_BODY)
-        return bulla_fail(error, BULLA_E_LIMIT, "prompt, grammar, stop strings and biases of a request are together larger "
+        return bulla_fail(error, BULLA_E_LIMIT,
+                          "prompt, grammar, stop strings and biases of a request are together larger "
                           "than %d bytes", WIRE_MOST_BODY);
     return BULLA_OK;
 }
@@ -286,7 +294,7 @@ void wire_write_submit(struct buffer *out, const struct scheduler_request *reque
     if (!at)
         return;
     at = put(at, &body, sizeof body);
-    for (size_t i = 0; i < sampling->bias_count; i++, at += sizeof *sampling->biases) { /* member by member: no padding */
+    for (size_t i = 0; i < sampling->bias_count; i++, at += sizeof *sampling->biases) { /* by member: no padding */
         memcpy(at + offsetof(bulla_logit_bias, id), &sampling->biases[i].id, sizeof sampling->biases[i].id);
         memcpy(at + offsetof(bulla_logit_bias, bias), &sampling->biases[i].bias, sizeof sampling->biases[i].bias);
     }
@@ -509,7 +517,8 @@ void wire_write_refused(struct buffer *out, uint64_t request, const bulla_error 
         put(put(at, &body, sizeof body), reason->text, length);
 }
 
-int wire_read_refused(const struct wire_frame *frame, uint64_t *request, int *refusal, const char **text, bulla_error *error)
+int wire_read_refused(const struct wire_frame *frame, uint64_t *request, int *refusal, const char **text,
+                      bulla_error *error)
 {
     struct refused_body body;
     struct reader reader;

@@ -1,8 +1,8 @@
 /* What the front and a worker tell each other over their socket (docs/processes.md).
  *
- * A stream of frames: u32 length of the body, u32 type, then the body, whose length is a multiple of 8. Integers have the
- * machine's order (little-endian): both ends run on it. Fields lie where their type wants them, so that arrays are used in
- * place: a reader gives pointers into the frame, which must start at a multiple of 8 in memory. Neither
+ * A stream of frames: u32 length of the body, u32 type, then the body, whose length is a multiple of 8. Integers have
+ * the machine's order (little-endian): both ends run on it. Fields lie where their type wants them, so that arrays are
+ * used in place: a reader gives pointers into the frame, which must start at a multiple of 8 in memory. Neither
  * end trusts the other: every length is checked against the frame, and every flag and count against its bounds.
  *
  * Writers append a frame to a buffer (its error handling). Readers return BULLA_E_INPUT, naming the frame, where a body
@@ -37,8 +37,8 @@ struct wire_frame {
     size_t length;
 };
 
-/* The frame at `data`, of which `available` bytes are there. *taken: its bytes, 0 where it is not whole yet; *needed: how
- * many it will have, as far as its head is there. BULLA_E_INPUT where it is none. */
+/* The frame at `data`, of which `available` bytes are there. *taken: its bytes, 0 where it is not whole yet; *needed:
+ * how many it will have, as far as its head is there. BULLA_E_INPUT where it is none. */
 int wire_next(const uint8_t *data, size_t available, struct wire_frame *frame, size_t *taken, size_t *needed,
               bulla_error *error);
 
@@ -91,7 +91,8 @@ void wire_write_finish(struct buffer *out, const struct scheduler_finish *finish
 int wire_read_finish(const struct wire_frame *frame, struct wire_finish *finish, bulla_error *error);
 
 void wire_write_refused(struct buffer *out, uint64_t request, const bulla_error *reason);
-int wire_read_refused(const struct wire_frame *frame, uint64_t *request, int *code, const char **text, bulla_error *error);
+int wire_read_refused(const struct wire_frame *frame, uint64_t *request, int *code, const char **text,
+                      bulla_error *error);
 
 /* Shared memory that the worker writes and the front reads. Each number is whole; together they may be of two moments.
  * The front believes none of them: they are shown, and decide nothing. */

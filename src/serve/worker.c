@@ -79,7 +79,8 @@ static int receive_some(struct worker *worker, int *got, bulla_error *error)
     ssize_t length;
     *got = 0;
     do
-        length = recv(worker->socket, worker->in + worker->in_length, worker->in_capacity - worker->in_length, MSG_DONTWAIT);
+        length = recv(worker->socket, worker->in + worker->in_length, worker->in_capacity - worker->in_length,
+                      MSG_DONTWAIT);
     while (length < 0 && errno == EINTR);
     if (length < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         return BULLA_OK;
@@ -147,7 +148,8 @@ static int take_frame(struct worker *worker, const struct wire_frame *frame, bul
     if (frame->type == WIRE_SUBMIT)
         return take_submit(worker, frame, error);
     if (frame->type != WIRE_CANCEL)
-        return bulla_fail(error, BULLA_E_INPUT, "the server sent a frame of type %d, which is not for a worker", frame->type);
+        return bulla_fail(error, BULLA_E_INPUT, "the server sent a frame of type %d, which is not for a worker",
+                          frame->type);
     int code = wire_read_cancel(frame, &request, error);
     if (code == BULLA_OK)
         scheduler_cancel(worker->scheduler, request);
@@ -168,7 +170,8 @@ static int make_room(struct worker *worker, size_t needed, bulla_error *error)
 }
 
 /* Handles the whole frames that are there, at most `most`. */
-static int take_frames(struct worker *worker, size_t most, int (*take)(struct worker *, const struct wire_frame *, bulla_error *),
+static int take_frames(struct worker *worker, size_t most, int (*take)(struct worker *, const struct wire_frame *,
+                                                                       bulla_error *),
                        bulla_error *error)
 {
     size_t used = 0, taken, needed = 0;
@@ -204,7 +207,8 @@ static void publish(struct worker *worker)
         {&shared->running, now.running}, {&shared->waiting, now.waiting}, {&shared->pages_used, now.pages_used},
         {&shared->pages_total, now.pages_total}, {&shared->prefix_queried, prefix.positions_queried},
         {&shared->prefix_reused, prefix.positions_reused}, {&shared->prompt_tokens, now.prompt_tokens},
-        {&shared->output_tokens, now.output_tokens}, {&shared->preemptions, now.preemptions}, {&shared->steps, now.steps},
+        {&shared->output_tokens, now.output_tokens}, {&shared->preemptions, now.preemptions}, {&shared->steps,
+                                                                                               now.steps},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         atomic_store_explicit(numbers[i].to, numbers[i].value, memory_order_relaxed);
@@ -251,7 +255,8 @@ static int open_engine(struct worker *worker, const struct wire_configure *confi
     uint8_t salt[BULLA_PREFIX_SALT_BYTES];
     int code = random_bytes(salt, sizeof salt, error);
     bulla_engine_options options = {.threads = configure->threads, .isa = configure->isa[0] ? configure->isa : NULL,
-                                    .pages = configure->pages, .prefix_salt = configure->has_prefix_cache ? salt : NULL};
+                                    .pages = configure->pages,
+                                    .prefix_salt = configure->has_prefix_cache ? salt : NULL};
     if (code == BULLA_OK)
         code = bulla_engine_open(worker->model, &options, &worker->engine, error);
     memory_wipe(salt, sizeof salt);
@@ -268,7 +273,8 @@ static int take_configure(struct worker *worker, const struct wire_frame *frame,
 {
     struct wire_configure configure;
     if (frame->type != WIRE_CONFIGURE)
-        return bulla_fail(error, BULLA_E_INPUT, "the server's first frame is of type %d, expected CONFIGURE", frame->type);
+        return bulla_fail(error, BULLA_E_INPUT, "the server's first frame is of type %d, expected CONFIGURE",
+                          frame->type);
     int code = wire_read_configure(frame, &configure, error);
     if (code == BULLA_OK)
         code = open_engine(worker, &configure, error);

@@ -52,7 +52,7 @@ WORDS = [
     (r"(?i)co-authored-by|generated with|as an ai\b", "a word on who wrote it"),
 ]
 WORDS_NOT_IN = {"tests/python/lint.py", "tests/python/test_lint.py", "LICENSE", "src/model/calibration.txt"}
-TEXT_FOLDERS = ["src", "include", "tests", "fuzz", "bench", "scripts", "docs", ".ci"]
+TEXT_FOLDERS = ["src", "include", "web", "tests", "fuzz", "bench", "scripts", "docs", ".ci"]
 NO_TEXT = (".bin", ".json", ".gguf", ".png", ".svg", ".npy", ".npz", ".safetensors")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.MULTILINE)

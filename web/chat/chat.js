@@ -1,1 +1,582 @@
-x
+/* The page: conversations in memory, their messages, the composer and the settings. */
+import {MarkdownView, flash} from "./markdown.js";
+import {ServerState} from "./server.js";
+import {ServerError, streamChat} from "./stream.js";
+
+const $ = (id) => document.getElementById(id);
+const NUMBERS = ["temperature", "max_tokens", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty",
+                 "repetition_penalty"];
+const NEAR_END = 80; /* pixels: closer than this, new text keeps the end in view */
+
+let conversations = []; /* {title, messages, controller}; see send() for messages */
+let current = null;
+let isUnloadGuarded = false;
+
+function make(tag, className, ...children) {
+  const node = document.createElement(tag);
+  if (className)
+    node.className = className;
+  node.append(...children);
+  return node;
+}
+
+function button(text, onClick, className, label) {
+  const node = make("button", className, text);
+  node.type = "button";
+  if (label)
+    node.setAttribute("aria-label", label);
+  node.addEventListener("click", onClick);
+  return node;
+}
+
+/* Says something to those who listen instead of looking. */
+function say(text) {
+  $("said").textContent = text;
+}
+
+/* Settings */
+
+class SettingsProblem extends Error {}
+
+function readTools() {
+  const text = $("tools").value.trim();
+  if (!text)
+    return null;
+  let tools;
+  try {
+    tools = JSON.parse(text);
+  } catch (problem) {
+    throw new SettingsProblem("Tools: this is not JSON. " + problem.message);
+  }
+  if (!Array.isArray(tools))
+    throw new SettingsProblem("Tools: expected a list, [ … ].");
+  return tools.length ? tools : null;
+}
+
+/* The request's fields beside its messages. */
+function readSettings() {
+  const settings = {};
+  for (const name of NUMBERS) {
+    const input = $(name);
+    if (!input.validity.valid)
+      throw new SettingsProblem(`${input.parentElement.firstChild.textContent.trim()}: ${input.validationMessage}`);
+    if (input.value.trim() !== "")
+      settings[name] = Number(input.value);
+  }
+  const tools = readTools();
+  if (tools)
+    settings.tools = tools;
+  if ($("model").value)
+    settings.model = $("model").value;
+  return settings;
+}
+
+function showSettingsProblem(text) {
+  $("settings-problem").textContent = text;
+  $("settings-problem").hidden = !text;
+}
+
+/* Conversations */
+
+function newConversation() {
+  if (current && !current.messages.length) {
+    $("prompt").focus();
+    return;
+  }
+  current = {title: "No messages yet", messages: [], controller: null};
+  conversations.unshift(current);
+  showConversations();
+  showMessages();
+  $("prompt").focus();
+}
+
+function pick(conversation) {
+  current = conversation;
+  showConversations();
+  showMessages();
+  closeDrawers();
+  $("prompt").focus();
+}
+
+function drop(conversation) {
+  conversation.controller?.abort();
+  conversations = conversations.filter((other) => other !== conversation);
+  if (conversation === current)
+    current = conversations[0] ?? null;
+  if (!current)
+    newConversation();
+  showConversations();
+  showMessages();
+  $("prompt").focus();
+}
+
+function showConversations() {
+  $("conversations").replaceChildren(...conversations.map((conversation) => {
+    const item = make("li", conversation === current ? "current" : "");
+    const name = button(conversation.title, () => pick(conversation), "pick");
+    if (conversation === current)
+      name.setAttribute("aria-current", "true");
+    item.append(name, button("✕", () => drop(conversation), "drop", `Delete “${conversation.title}”`));
+    return item;
+  }));
+  $("export").disabled = !conversations.some((conversation) => conversation.messages.length);
+}
+
+function exportConversations() {
+  const kept = conversations.filter((conversation) => conversation.messages.length).map(({title, messages}) => ({
+    title, messages: messages.map(({role, content, reasoning, tool_calls, tool_call_id, model, usage, finish}) =>
+      ({role, content, reasoning: reasoning || undefined, tool_calls: tool_calls?.length ? tool_calls : undefined, tool_call_id,
+        model, usage, finish})),
+  }));
+  const link = make("a");
+  link.href = URL.createObjectURL(new Blob([JSON.stringify(kept, null, 2)], {type: "application/json"}));
+  link.download = "bulla-conversations.json";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+/* Messages */
+
+function isAtEnd() {
+  const log = $("log");
+  return log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_END;
+}
+
+function toEnd() {
+  $("log").scrollTop = $("log").scrollHeight;
+  $("to-end").hidden = true;
+}
+
+function showMessages() {
+  $("messages").replaceChildren(...current.messages.map((message) => message.view = messageView(message)));
+  current.messages.forEach((message) => message.role === "assistant" && refresh(message));
+  $("empty").hidden = current.messages.length > 0;
+  showBusy();
+  toEnd();
+}
+
+function append(message) {
+  current.messages.push(message);
+  message.view = messageView(message);
+  $("messages").append(message.view);
+  $("empty").hidden = true;
+}
+
+function messageView(message) {
+  if (message.role === "user" || message.role === "tool") {
+    const view = make("article", message.role, make("span", message.role === "user" ? "hidden" : "who",
+                                                    message.role === "user" ? "You: " : "Result"));
+    view.append(message.content);
+    return view;
+  }
+  const view = make("article", "assistant");
+  const parts = message.parts = {reasoning: make("details", "reasoning"), thought: make("div", "text"), text: make("div", "text"),
+                                 calls: make("div"), failure: make("div"), foot: make("div", "foot")};
+  parts.reasoning.hidden = true;
+  parts.reasoning.append(make("summary", ""), parts.thought);
+  parts.thoughtView = new MarkdownView(parts.thought);
+  parts.textView = new MarkdownView(parts.text);
+  parts.shownCalls = "";
+  view.append(make("span", "who", message.model || "Answer"), parts.reasoning, parts.text, parts.calls, parts.failure, parts.foot);
+  return view;
+}
+
+/* Draws an answer as it is now. */
+function refresh(message) {
+  const {parts, view} = message;
+  view.setAttribute("aria-busy", String(message.isPending));
+  view.firstChild.textContent = message.model || "Answer";
+  parts.reasoning.hidden = !message.reasoning;
+  if (message.reasoning) {
+    const isThinking = message.isPending && !message.content && !message.tool_calls.length;
+    parts.reasoning.firstChild.textContent = isThinking ? "Thinking…" : "Thought before answering";
+    parts.thoughtView.show(message.reasoning);
+  }
+  parts.textView.show(message.content);
+  parts.text.classList.toggle("pending", message.isPending && !message.content);
+  showCalls(message);
+  if (!message.isPending)
+    showEnd(message);
+}
+
+function showCalls(message) {
+  const shown = JSON.stringify(message.tool_calls) + message.isPending;
+  if (shown === message.parts.shownCalls)
+    return;
+  message.parts.shownCalls = shown;
+  const isLast = current.messages.at(-1) === message && !message.isPending && message.finish === "tool_calls";
+  const fields = [];
+  const nodes = message.tool_calls.map((call) => {
+    const box = make("div", "call", make("span", "who", "Calls a tool"), make("code", "", call.function.name || "…"),
+                     make("pre", "", pretty(call.function.arguments)));
+    if (isLast) {
+      const field = make("textarea");
+      field.rows = 2;
+      fields.push({call, field});
+      box.append(make("label", "field", "Result, as the model gets it", field));
+    }
+    return box;
+  });
+  if (fields.length)
+    nodes.push(make("div", "results", button("Send results", () => sendResults(fields))));
+  message.parts.calls.replaceChildren(...nodes);
+}
+
+function pretty(json) {
+  try {
+    return JSON.stringify(JSON.parse(json), null, 2);
+  } catch {
+    return json;
+  }
+}
+
+function showEnd(message) {
+  const {parts} = message;
+  parts.failure.replaceChildren();
+  if (message.failure) {
+    const {title, text} = message.failure;
+    const box = make("div", "failure", make("strong", "", title), text);
+    box.setAttribute("role", "alert");
+    if (current.messages.at(-1) === message)
+      box.append(make("div", "", button("Try again", retry)));
+    parts.failure.append(box);
+  }
+  const facts = describe(message).map((fact) => make("span", fact === "unverified" ? "mark" : "", fact));
+  const actions = make("span", "actions");
+  if (message.content && navigator.clipboard) {
+    const copy = button("Copy", () => navigator.clipboard.writeText(message.content).then(() => flash(copy), () => {}), "", "Copy this answer");
+    actions.append(copy);
+  }
+  if (current.messages.at(-1) === message && !message.failure)
+    actions.append(button("Again", retry, "", "Answer again"));
+  parts.foot.replaceChildren(actions, ...facts);
+}
+
+/* What is known about an answer: counts, speed, why it ended. */
+function describe(message) {
+  const {usage, times} = message, facts = [];
+  const few = (value) => value.toLocaleString("en", {maximumFractionDigits: value < 10 ? 2 : value < 100 ? 1 : 0});
+  if (usage) {
+    const cached = usage.prompt_tokens_details?.cached_tokens ?? 0;
+    facts.push(`${few(usage.prompt_tokens)} prompt tokens` + (cached ? ` (${few(cached)} cached)` : ""));
+    facts.push(`${few(usage.completion_tokens)} answer tokens`);
+  }
+  if (times.first) {
+    const seconds = (times.last - times.first) / 1000;
+    if (usage?.completion_tokens > 1 && seconds > 0.05) /* pieces that came at once tell no speed */
+      facts.push(`${few((usage.completion_tokens - 1) / seconds)} tokens/s`);
+    facts.push(`first token after ${few((times.first - times.start) / 1000)} s`);
+  }
+  const ends = {length: "cut at the token limit", stopped: "stopped", content_filter: "withheld by a filter"};
+  if (ends[message.finish])
+    facts.push(ends[message.finish]);
+  if (message.seed)
+    facts.push("seed " + message.seed);
+  if (message.isUnverified)
+    facts.push("unverified");
+  return facts;
+}
+
+/* Asking */
+
+/* What the model gets: earlier answers that failed without a word are left out, and so is what was thought. */
+function history(messages) {
+  const out = [];
+  const system = $("system").value.trim();
+  if (system)
+    out.push({role: "system", content: system});
+  for (const {role, content, tool_calls, tool_call_id} of messages) {
+    if (role === "assistant" && !content && !tool_calls?.length)
+      continue;
+    out.push({role, content: content || (tool_calls?.length ? null : ""), ...(tool_calls?.length ? {tool_calls} : {}),
+              ...(tool_call_id ? {tool_call_id} : {})});
+  }
+  return out;
+}
+
+function take(message, chunk) {
+  const choice = chunk.choices?.find((one) => (one.index ?? 0) === 0), delta = choice?.delta ?? {};
+  if (chunk.model)
+    message.model = chunk.model;
+  if (chunk.usage)
+    message.usage = chunk.usage;
+  if (chunk.bulla?.verified === false)
+    message.isUnverified = true;
+  const thought = delta.reasoning_content ?? delta.reasoning;
+  if (typeof thought === "string")
+    message.reasoning += thought;
+  if (typeof delta.content === "string")
+    message.content += delta.content;
+  for (const piece of delta.tool_calls ?? []) {
+    const call = message.tool_calls[piece.index ?? 0] ??= {id: "", type: "function", function: {name: "", arguments: ""}};
+    call.id ||= piece.id ?? "";
+    call.function.name ||= piece.function?.name ?? "";
+    call.function.arguments += piece.function?.arguments ?? "";
+  }
+  if (thought || delta.content || delta.tool_calls) {
+    message.times.last = performance.now();
+    message.times.first ??= message.times.last;
+  }
+  if (choice?.finish_reason)
+    message.finish = choice.finish_reason;
+}
+
+function explain(problem) {
+  const wait = problem.retryAfter ? ` Try again in ${problem.retryAfter} s.` : "";
+  const titles = {401: "The server wants an API key", 403: "This key may not do that", 404: "Not found", 413: "Too long",
+                  429: "Too many requests", 503: "The server is busy or not ready"};
+  const title = titles[problem.status] ?? (problem.status >= 400 && problem.status < 500 ? "The server refused the request" : "The answer failed");
+  const more = problem.status === 401 ? " Give it under Settings." : "";
+  return {title, text: problem.message.replace(/[^.!?]$/, "$&.") + more + wait};
+}
+
+/* Answers the conversation as it stands. */
+async function send(conversation) {
+  let settings;
+  try {
+    settings = readSettings();
+  } catch (problem) {
+    if (!(problem instanceof SettingsProblem))
+      throw problem;
+    showSettingsProblem(problem.message);
+    openDrawer("panel");
+    return false;
+  }
+  showSettingsProblem("");
+  const request = {...settings, messages: history(conversation.messages)};
+  const message = {role: "assistant", content: "", reasoning: "", tool_calls: [], isPending: true, model: settings.model ?? "",
+                   times: {start: performance.now()}};
+  const controller = conversation.controller = new AbortController();
+  append(message);
+  refresh(message);
+  toEnd();
+  showBusy();
+  say("Answering");
+  let frame = 0;
+  const draw = () => {
+    frame = 0;
+    if (!message.view.isConnected)
+      return;
+    const follows = isAtEnd();
+    refresh(message);
+    follows ? toEnd() : ($("to-end").hidden = false);
+  };
+  try {
+    await streamChat(request, $("key").value.trim(), controller.signal,
+                     (response) => {
+                       message.seed = response.headers.get("x-bulla-seed");
+                       message.isUnverified = response.headers.get("x-bulla-verified") === "false";
+                     },
+                     (chunk) => {
+                       take(message, chunk);
+                       frame ||= requestAnimationFrame(draw);
+                     });
+  } catch (problem) {
+    if (controller.signal.aborted)
+      message.finish = "stopped";
+    else
+      message.failure = explain(problem instanceof ServerError ? problem : new ServerError(String(problem)));
+  }
+  cancelAnimationFrame(frame);
+  message.tool_calls = message.tool_calls.filter(Boolean);
+  message.isPending = false;
+  conversation.controller = null;
+  guardUnload();
+  if (conversation === current) {
+    draw();
+    showBusy();
+  }
+  say(message.failure ? "" : message.finish === "stopped" ? "Stopped" : "Answer complete");
+  return true;
+}
+
+/* The last answer's buttons belong to the last one only. */
+function settleEarlier() {
+  const last = current.messages.findLast((message) => message.role === "assistant");
+  if (!last?.view)
+    return;
+  last.parts.shownCalls = "";
+  refresh(last);
+}
+
+function sendPrompt() {
+  const text = $("prompt").value;
+  if (!text.trim() || current.controller)
+    return;
+  try {
+    readSettings();
+  } catch (problem) {
+    showSettingsProblem(problem.message);
+    openDrawer("panel");
+    return;
+  }
+  if (!current.messages.length) {
+    current.title = text.trim().split("\n", 1)[0].slice(0, 60);
+    showConversations();
+  }
+  append({role: "user", content: text});
+  settleEarlier();
+  $("prompt").value = "";
+  fitPrompt();
+  showConversations();
+  send(current);
+}
+
+function sendResults(fields) {
+  if (current.controller)
+    return;
+  for (const {call, field} of fields)
+    append({role: "tool", content: field.value, tool_call_id: call.id});
+  settleEarlier();
+  send(current);
+  $("prompt").focus();
+}
+
+function retry() {
+  if (current.controller)
+    return;
+  const last = current.messages.pop();
+  last.view.remove();
+  send(current);
+  $("prompt").focus();
+}
+
+function stop() {
+  current.controller?.abort();
+}
+
+function showBusy() {
+  const isBusy = Boolean(current.controller), hadFocus = document.activeElement;
+  $("send").hidden = isBusy;
+  $("stop").hidden = !isBusy;
+  if (hadFocus === $("send") || hadFocus === $("stop"))
+    $("prompt").focus();
+}
+
+/* Conversations are in this tab only: leaving it asks first. */
+function guardUnload() {
+  if (isUnloadGuarded)
+    return;
+  isUnloadGuarded = true;
+  addEventListener("beforeunload", (event) => {
+    if (conversations.some((conversation) => conversation.messages.length))
+      event.preventDefault();
+  });
+}
+
+function fitPrompt() {
+  const prompt = $("prompt");
+  prompt.rows = 1;
+  const line = parseFloat(getComputedStyle(prompt).lineHeight) || 24;
+  prompt.rows = Math.min(12, Math.max(1, Math.round((prompt.scrollHeight - 14) / line)));
+}
+
+/* Drawers on narrow screens */
+
+const openers = {sidebar: "open-sidebar", panel: "open-panel"};
+
+function openDrawer(id) {
+  closeDrawers();
+  $(id).classList.add("open");
+  if (getComputedStyle($(id)).position !== "fixed")
+    return;
+  document.body.classList.add("drawer");
+  $("shade").hidden = false;
+  $(openers[id]).setAttribute("aria-expanded", "true");
+  document.querySelector("main").inert = true;
+  document.querySelector(`[data-close=${id}]`).focus();
+}
+
+function closeDrawers() {
+  for (const id of Object.keys(openers)) {
+    const wasOpen = $(openers[id]).getAttribute("aria-expanded") === "true";
+    $(id).classList.remove("open");
+    $(openers[id]).setAttribute("aria-expanded", "false");
+    document.querySelector("main").inert = false;
+    if (wasOpen)
+      $(openers[id]).focus();
+  }
+  document.body.classList.remove("drawer");
+  $("shade").hidden = true;
+}
+
+/* Models */
+
+function showModels(models) {
+  const select = $("model"), before = select.value;
+  select.replaceChildren(...models.map((model) => {
+    const option = make("option", "", model.id);
+    option.value = model.id;
+    option.dataset.unverified = String(model.bulla?.verified === false);
+    return option;
+  }));
+  if (!models.length)
+    select.append(make("option", "", "No model"));
+  select.disabled = models.length < 2;
+  if (models.some((model) => model.id === before))
+    select.value = before;
+  showModelNote();
+}
+
+function showModelNote() {
+  const chosen = $("model").selectedOptions[0];
+  $("empty-model").textContent = !chosen?.dataset.unverified ? "The server has told no model yet."
+                                 : chosen.dataset.unverified === "true" ? "This model runs on another server: its answers are unverified."
+                                                                        : "Answers come from this server only.";
+}
+
+function start() {
+  try {
+    $("key").value = sessionStorage.getItem("bulla-key") ?? "";
+  } catch { /* no storage allowed: the field is enough */ }
+  const server = new ServerState(() => $("key").value.trim(), showModels);
+  $("key").addEventListener("change", () => {
+    try {
+      const key = $("key").value.trim();
+      key ? sessionStorage.setItem("bulla-key", key) : sessionStorage.removeItem("bulla-key");
+    } catch { /* as above */ }
+    server.tick();
+  });
+  $("compose").addEventListener("submit", (event) => {
+    event.preventDefault();
+    sendPrompt();
+  });
+  $("settings").addEventListener("submit", (event) => event.preventDefault());
+  $("settings").addEventListener("input", () => showSettingsProblem(""));
+  $("prompt").addEventListener("input", fitPrompt);
+  $("prompt").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) {
+      event.preventDefault();
+      sendPrompt();
+    }
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || event.isComposing)
+      return;
+    if (document.body.classList.contains("drawer"))
+      closeDrawers();
+    else
+      stop();
+  });
+  $("stop").addEventListener("click", stop);
+  $("model").addEventListener("change", showModelNote);
+  $("new-chat").addEventListener("click", () => {
+    closeDrawers();
+    newConversation();
+  });
+  $("export").addEventListener("click", exportConversations);
+  $("to-end").addEventListener("click", toEnd);
+  $("log").addEventListener("scroll", () => isAtEnd() && ($("to-end").hidden = true));
+  $("open-sidebar").addEventListener("click", () => openDrawer("sidebar"));
+  $("open-panel").addEventListener("click", () => {
+    openDrawer("panel");
+    if (!document.body.classList.contains("drawer")) /* the panel is there already */
+      $("system").focus();
+  });
+  $("shade").addEventListener("click", closeDrawers);
+  document.querySelectorAll("[data-close]").forEach((node) => node.addEventListener("click", closeDrawers));
+  matchMedia("(max-width: 72rem)").addEventListener("change", closeDrawers);
+  newConversation();
+}
+
+start();

@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""The page at / in Chromium (tests/web/page.test.mjs): against a stand-in server with scripted answers and failures, and
+against `bulla serve` with a small model, where this build has that verb."""
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import demo_models
+from checks import Checks
+
+try:
+    from serving import Server, can_serve
+except ImportError:
+    def can_serve():
+        return False
+
+ROOT = os.environ.get("BULLA_SOURCE_ROOT", os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+SECONDS = 280
+
+
+def find_tools():
+    """The environment of page.test.mjs; ends the test where something is missing."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    for name, found in (("chromium", browser), ("node", shutil.which("node")), ("npm", shutil.which("npm"))):
+        if not found:
+            Checks.skip(f"{name} is not installed")
+    made = subprocess.run([os.path.join(ROOT, "scripts", "node-env")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if made.returncode != 0:
+        Checks.skip("the page tests' Node packages cannot be had: " + made.stderr.strip()[-300:])
+    return {"BULLA_CHROMIUM": browser, "BULLA_NODE_PACKAGES": made.stdout.strip()}
+
+
+def run(checks, environment, what):
+    """Runs the checks in the browser and counts them as this test's."""
+    try:
+        done = subprocess.run(["node", os.path.join(ROOT, "tests", "web", "page.test.mjs")], env=dict(os.environ, **environment),
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired as late:
+        checks.true(False, f"{what}: took longer than {SECONDS} s: {late.output}")
+        return
+    counted = re.search(r"^(\d+) checks", done.stdout, re.MULTILINE)
+    if checks.true(done.returncode == 0 and counted, f"{what}:\n{done.stdout.strip()[-3000:]}"):
+        checks.made += int(counted.group(1)) - 1
+
+
+def main():
+    checks = Checks()
+    tools = find_tools()
+    run(checks, tools, "with the stand-in")
+    model = demo_models.model("smollm2") if can_serve() else None
+    if model:
+        with Server(config={"models": [{"name": "small", "path": model}]}, tls=False) as server:
+            run(checks, dict(tools, BULLA_PAGE_URL=server.url.rstrip("/") + "/"), "with bulla serve")
+    else:
+        print("no `bulla serve` or no model: the page met the stand-in only")
+    checks.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
