@@ -8,7 +8,7 @@
 #include "base/buffer.h"
 #include "serve/native_internal.h"
 
-enum { HEARD_CHOICES = 4, HEARD_SECONDS = 60 };
+enum { HEARD_CHOICES = 4, HEARD_SECONDS = 400 };
 
 struct native_fixture {
     struct event_base *base;

@@ -14,7 +14,7 @@
 #include "native_fixture.h"
 #include "random_program.h"
 
-enum { AT_ONCE = 24, MOST_PROMPT = 120, VOCABULARY = 211 };
+enum { AT_ONCE = 14, MOST_PROMPT = 100, VOCABULARY = 211 };
 
 static struct native_fixture fixture;
 static uint64_t random_state = 3;
@@ -43,7 +43,7 @@ static void make_request(struct asked *asked)
     uint32_t stem = next_random(3); /* some prompts begin alike */
     for (size_t i = 0; i < asked->request.prompt_id_count; i++)
         asked->prompt[i] = i < 70 ? (uint32_t)(stem * 50 + i * i) % VOCABULARY : next_random(VOCABULARY);
-    asked->request.max_tokens = 1 + next_random(50);
+    asked->request.max_tokens = 1 + next_random(30);
     asked->request.choices = 1 + next_random(3);
     asked->request.priority = (int)next_random(3);
     asked->request.logprobs = next_random(3) ? -1 : 2;
@@ -113,13 +113,13 @@ static void answers_are_those_given_alone(void **state)
     uint64_t answers = 0, deaths = 0, cancelled = 0;
     native_fixture_open(&fixture, "{{ messages[-1].content }}", NULL);
     assert_ok(answer_model_write(fixture.path, 3, RANDOM_LLAMA, 0, 29, "{{ messages[-1].content }}", &error), error);
-    fixture.options.cache_positions = 2000; /* fewer than all need at once */
+    fixture.options.cache_positions = 1200; /* fewer than all need at once */
     fixture.options.has_prefix_cache = 1;
     fixture.options.speculate = 4;
     assert_ok(native_fixture_start(&fixture, &error), error);
     assert_ok(bulla_model_open(fixture.path, 1, &model, &error), error);
     assert_ok(bulla_engine_open(model, &options, &engine, &error), error);
-    for (uint64_t round = 0; round < test_count(6, 200); round++) {
+    for (uint64_t round = 0; round < test_count(3, 200); round++) {
         for (size_t i = 0; i < AT_ONCE; i++) {
             make_request(&asked[i]);
             assert_true(heard_start(&fixture, &asked[i].heard, &asked[i].request));
@@ -147,8 +147,8 @@ static void answers_are_those_given_alone(void **state)
     native_fixture_until(&fixture, native_fixture_state(&fixture) == BACKEND_READY);
     native_fixture_until(&fixture, (fixture.backend->class->count(fixture.backend, &counters),
                                     counters.pages_total > 0));
-    assert_true(answers > 100 && cancelled > 5 && counters.restarts >= 2);
-    assert_true(counters.prefix_reused > 0 && counters.pages_total >= 32);
+    assert_true(answers > 30 && cancelled > 1 && counters.restarts >= 1);
+    assert_true(counters.prefix_reused > 0 && counters.pages_total >= 19);
     print_message("%llu answers, %llu cancelled, %llu lost with their worker, %llu preemptions\n",
                   (unsigned long long)answers,
                   (unsigned long long)cancelled, (unsigned long long)deaths, (unsigned long long)counters.preemptions);
