@@ -1,6 +1,6 @@
 /* Everything that reads what an upstream sends: the HTTP response, its events, their JSON. The first byte of the input
- * says how many choices were asked for and of which kind; the second where the bytes are cut. What is told must not depend
- * on where they are cut. */
+ * says how many choices were asked for and of which kind; the second where the bytes are cut. What is told must not
+ * depend on where they are cut. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -51,7 +51,8 @@ static void finish(struct pipe *pipe, const struct upstream_response *response)
     if (pipe->is_over)
         return;
     if (response->status != 200 && response->status != 0) {
-        upstream_reply_refusal(&pipe->reply, response->status, response->retry_after, body, pipe->plain.length, &problem);
+        upstream_reply_refusal(&pipe->reply, response->status, response->retry_after, body, pipe->plain.length,
+                               &problem);
         code = BULLA_E_INPUT;
     } else if (pipe->reply.kind == ANSWER_EMBEDDING) {
         code = upstream_reply_embedding(&pipe->reply, body, pipe->plain.length, &problem);

@@ -102,8 +102,8 @@ static inline void answer_log_end(void *context, const struct answer_usage *usag
 static inline void answer_log_fail(void *context, const struct answer_error *error)
 {
     struct answer_log *log = context;
-    buffer_append_format(&log->text, "fail %d %s %s %u %s\n", error->status, error->type, error->code ? error->code : "-",
-                         error->retry_after, error->message);
+    buffer_append_format(&log->text, "fail %d %s %s %u %s\n", error->status, error->type,
+                         error->code ? error->code : "-", error->retry_after, error->message);
     log->ends++;
     if (log->on_end)
         log->on_end(log);

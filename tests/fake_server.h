@@ -17,7 +17,8 @@
 
 enum { PATIENCE_SECONDS = 20, MOST_CONNECTIONS = 64 };
 
-/* What the server answers to everything but GET /v1/models: the first `cut` bytes, then, once those are sent, the rest. */
+/* What the server answers to everything but GET /v1/models: the first `cut` bytes, then, once those are sent, the rest.
+ */
 struct script {
     const char *bytes;
     size_t length, cut;
@@ -119,8 +120,8 @@ static inline void on_gone(struct bufferevent *event, short what, void *context)
     close_connection(connection);
 }
 
-static inline void on_accept(struct evconnlistener *listener, evutil_socket_t descriptor, struct sockaddr *address, int length,
-                      void *context)
+static inline void on_accept(struct evconnlistener *listener, evutil_socket_t descriptor, struct sockaddr *address,
+                             int length, void *context)
 {
     struct server *server = context;
     assert_true(server->accepted < MOST_CONNECTIONS);

@@ -398,8 +398,8 @@ static void test_write_as_it_came(void **state)
     struct arena arena = {0};
     struct buffer out = {0};
     bulla_error error;
-    struct json *value = parse_text(" { \"z\" : [ 1.50, -0, 1E3, true, false, null, {} , [ ] ] , \"a\\u0000\" : \"\\u00e9\\n\" } ", &arena,
-                                    &error);
+    struct json *value = parse_text(" { \"z\" : [ 1.50, -0, 1E3, true, false, null, {} , [ ] ] ,"
+                                    " \"a\\u0000\" : \"\\u00e9\\n\" } ", &arena, &error);
     assert_non_null(value);
     json_write(&out, value);
     assert_string_equal((char *)out.data, "{\"z\":[1.50,-0,1E3,true,false,null,{},[]],\"a\\u0000\":\"\xC3\xA9\\n\"}");

@@ -19,7 +19,8 @@
 
 static struct backend *open_backend(struct server *server, const struct upstream_options *from)
 {
-    static const struct upstream_options plain = {.model = "m", .key = "secret", .connect_seconds = 10, .idle_seconds = 10};
+    static const struct upstream_options plain = {
+        .model = "m", .key = "secret", .connect_seconds = 10, .idle_seconds = 10};
     struct upstream_options options = from ? *from : plain;
     struct backend *backend = NULL;
     bulla_error error = {0};
@@ -90,7 +91,8 @@ static void test_stream(void **state)
     struct server server;
     server_open(&server);
     struct backend *backend = open_backend(&server, NULL);
-    static const char told[] = "0 text \"H\xC3\xA9\"\n0 text \"!\"\n0 finish stop\nend 3 prompt 0 cached 4 output 0 reasoning\n";
+    static const char told[] = "0 text \"H\xC3\xA9\"\n0 text \"!\"\n0 finish stop\nend 3 prompt 0 cached 4 output 0 "
+                               "reasoning\n";
     set_script(&server, COMPLETION);
     for (size_t cut = 0; cut < strlen(COMPLETION); cut++) {
         server.script.cut = cut;
@@ -123,12 +125,17 @@ static void test_failures(void **state)
          "fail 400 T c 0 the upstream answers 400: no\n"},
         {"HTTP/1.1 429 Slow\r\nRetry-After: 3\r\nContent-Length: 0\r\n\r\n", "fail 429 rate_limit_error - 3 ..."},
         {"HTTP/1.1 401 Who\r\nContent-Length: 0\r\n\r\n", "fail 502 server_error upstream_refused 0 ..."},
-        {"HTTP/1.1 503 Loading\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n", "fail 502 server_error upstream_error 2 ..."},
-        {"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
-         "fail 502 server_error upstream_broken 0 the upstream's answer is broken: it is no event stream..."},
+        {"HTTP/1.1 503 Loading\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n", "fail 502 server_error upstream_error "
+                                                                                "2 ..."},
+        {"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}", "fail 502 server_error "
+                                                                                             "upstream_broken 0 the "
+                                                                                             "upstream's answer is "
+                                                                                             "broken: it is no event "
+                                                                                             "stream..."},
         {"HTTP/1.1 200 OK\nContent-Type: text/event-stream\n\n", "fail 502 server_error upstream_broken 0 ..."},
-        {EVENTS "\r\ndata: {\"choices\":[{\"index\":0,\"text\":\"a\"}]}\n\ndata: oops\n\n",
-         "0 text \"a\"\nfail 502 server_error upstream_broken 0 ..."},
+        {EVENTS "\r\ndata: {\"choices\":[{\"index\":0,\"text\":\"a\"}]}\n\ndata: oops\n\n", "0 text \"a\"\nfail 502 "
+                                                                                            "server_error "
+                                                                                            "upstream_broken 0 ..."},
         {EVENTS "Content-Length: 10\r\n\r\ndata: {}\n\n", "fail 502 server_error upstream_broken 0 ..."},
     };
     struct server server;
@@ -170,7 +177,8 @@ static void test_embedding(void **state)
                         "{\"data\":[{\"embedding\":[0.5,-2],\"index\":0}],\"usage\":{\"prompt_tokens\":2}}\n");
     for (size_t cut = 0; cut < server.script.length; cut += 5) {
         server.script.cut = cut;
-        assert_answer(&server, backend, ANSWER_EMBEDDING, "embedding 0.500 -2.000\nend 2 prompt 0 cached 0 output 0 reasoning\n");
+        assert_answer(&server, backend, ANSWER_EMBEDDING,
+                      "embedding 0.500 -2.000\nend 2 prompt 0 cached 0 output 0 reasoning\n");
     }
     assert_memory_equal(server.request.data, "POST /below/v1/embeddings HTTP/1.1\r\n", 36);
     backend->class->close(backend);
@@ -198,8 +206,9 @@ static void test_unreachable_and_slow(void **state)
     answer_log_clear(&log);
     evconnlistener_free(server.listener);
     server.listener = NULL;
-    assert_answer(&server, backend, ANSWER_CHAT, "fail 503 server_error upstream_unavailable 1 the upstream failed: no connection to "
-                                                 "127.0.0.1 port ...");
+    assert_answer(&server, backend, ANSWER_CHAT,
+                  "fail 503 server_error upstream_unavailable 1 the upstream failed: no connection to "
+                  "127.0.0.1 port ...");
     backend->class->close(backend);
     options.url = "http://localhost:1"; /* both of its addresses refuse */
     backend = open_backend(&server, &options);
@@ -215,7 +224,8 @@ static void test_localhost(void **state)
     struct server server;
     server_open(&server);
     evconnlistener_free(server.listener);
-    struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_addr = in6addr_loopback, .sin6_port = htons((uint16_t)server.port)};
+    struct sockaddr_in6 address = {
+        .sin6_family = AF_INET6, .sin6_addr = in6addr_loopback, .sin6_port = htons((uint16_t)server.port)};
     server.listener = evconnlistener_new_bind(server.base, on_accept, &server, LEV_OPT_CLOSE_ON_FREE, 16,
                                               (struct sockaddr *)&address, sizeof address);
     if (!server.listener) { /* no IPv6 here */
@@ -382,7 +392,8 @@ static void test_probe(void **state)
     server.script.models = "{\"data\":[{\"id\":\"other\"}]}";
     run_until_state(&server, backend, BACKEND_FAILED, &info);
     assert_string_equal(info.trouble, "it has no model \"m\"; it has \"other\"");
-    server.script.models = "{\"data\":[{\"id\":\"other\"},{\"id\":\"m\",\"max_model_len\":4096}]}"; /* found when it asks again */
+    server.script.models =
+        "{\"data\":[{\"id\":\"other\"},{\"id\":\"m\",\"max_model_len\":4096}]}"; /* found when it asks again */
     run_until_state(&server, backend, BACKEND_READY, &info);
     assert_null(info.trouble);
     assert_int_equal(info.context, 4096);
@@ -486,7 +497,8 @@ static void assert_tls(const char *name, int is_trusted, int version, const char
 static void test_tls(void **state)
 {
     (void)state;
-    static const char told[] = "0 text \"H\xC3\xA9\"\n0 text \"!\"\n0 finish stop\nend 3 prompt 0 cached 4 output 0 reasoning\n";
+    static const char told[] = "0 text \"H\xC3\xA9\"\n0 text \"!\"\n0 finish stop\nend 3 prompt 0 cached 4 output 0 "
+                               "reasoning\n";
     static const char untrusted[] = "fail 502 server_error upstream_untrusted 0 the upstream failed: TLS with ...";
     assert_tls("IP:127.0.0.1", 1, TLS1_3_VERSION, "127.0.0.1", told);
     assert_tls("IP:127.0.0.1", 1, TLS1_2_VERSION, "127.0.0.1", told);

@@ -30,9 +30,9 @@ static const struct page_file files[] = {
     {"/page/stream.js", "text/javascript; charset=utf-8", page_stream_js, PAGE_STREAM_JS_BYTES},
 };
 
-const char page_security_policy[] =
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'";
+const char page_security_policy[] = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+                                    "img-src 'self' data:; base-uri 'none'; "
+                                    "form-action 'none'; frame-ancestors 'none'";
 
 const struct page_file *page_find(const char *path)
 {

@@ -179,7 +179,8 @@ static void on_done(void *context)
     if (answer->is_stream) {
         end_stream(answer);
     } else if (answer->status != 200) {
-        upstream_reply_refusal(&answer->reply, answer->status, answer->retry_after, text, answer->plain.length, &problem);
+        upstream_reply_refusal(&answer->reply, answer->status, answer->retry_after, text, answer->plain.length,
+                               &problem);
         end_failed(answer, &problem);
     } else if (answer->plain.error.code != BULLA_OK) {
         upstream_problem(&problem, 500, "server_error", "out_of_memory", 0, "memory is short");
@@ -212,15 +213,20 @@ static void on_failed(void *context, enum client_failure failure, const char *se
 }
 
 /* Sends the request; the answer is in the backend's list afterwards. */
-static int begin(struct upstream *upstream, struct answer *answer, const struct answer_request *request, const char *model,
-                 bulla_error *error)
+static int begin(struct upstream *upstream, struct answer *answer, const struct answer_request *request,
+                 const char *model, bulla_error *error)
 {
     struct buffer body = {0};
     const struct client_sink sink = {answer, on_head, on_body, on_done, on_failed};
-    struct client_request call = {.method = "POST", .path = upstream_request_path(request->kind), .id = request->id,
-                                  .accept = request->kind == ANSWER_EMBEDDING ? "application/json" : "text/event-stream",
-                                  .body = &body, .connect_seconds = upstream->connect_seconds,
-                                  .idle_seconds = upstream->idle_seconds, .deadline = request->deadline};
+    struct client_request call = {.method = "POST",
+                                  .path = upstream_request_path(request->kind),
+                                  .id = request->id,
+                                  .accept =
+                                      request->kind == ANSWER_EMBEDDING ? "application/json" : "text/event-stream",
+                                  .body = &body,
+                                  .connect_seconds = upstream->connect_seconds,
+                                  .idle_seconds = upstream->idle_seconds,
+                                  .deadline = request->deadline};
     upstream_request_write(request, model, &body);
     int code = body.error.code == BULLA_OK ? client_call_open(&upstream->target, &call, &sink, &answer->call, error)
                                            : bulla_fail(error, body.error.code, "%s", body.error.text);
@@ -243,11 +249,13 @@ static const char *model_name(const struct upstream *upstream)
 }
 
 /* Whether the request can be taken at all; a constraint that would be lost on the way is refused. */
-static int check_start(const struct upstream *upstream, const struct answer_request *request, struct answer_error *problem)
+static int check_start(const struct upstream *upstream, const struct answer_request *request,
+                       struct answer_error *problem)
 {
     if (upstream->counters.running >= upstream->most_waiting)
         upstream_problem(problem, 503, "overloaded_error", "overloaded", RETRY_SECONDS,
-                         "%llu requests wait for this upstream already", (unsigned long long)upstream->counters.running);
+                         "%llu requests wait for this upstream already",
+                         (unsigned long long)upstream->counters.running);
     else if (!model_name(upstream))
         upstream_problem(problem, 503, "server_error", "upstream_unavailable", RETRY_SECONDS,
                          "the upstream has not told its models yet");
@@ -278,7 +286,8 @@ static struct answer *upstream_start(struct backend *backend, const struct answe
         return answer;
     if (answer)
         free_answer(answer);
-    upstream_problem(problem, 500, "server_error", "out_of_memory", 0, "the request could not be passed on: %s", error.text);
+    upstream_problem(problem, 500, "server_error", "out_of_memory", 0, "the request could not be passed on: %s",
+                     error.text);
     return NULL;
 }
 
@@ -305,8 +314,8 @@ static void upstream_count(const struct backend *backend, struct backend_counter
     *counters = ((const struct upstream *)backend)->counters;
 }
 
-static int upstream_tokenize(struct backend *backend, const struct answer_request *request, int adds_special, uint32_t **ids,
-                             size_t *count, bulla_error *error)
+static int upstream_tokenize(struct backend *backend, const struct answer_request *request, int adds_special,
+                             uint32_t **ids, size_t *count, bulla_error *error)
 {
     return bulla_fail(error, BULLA_E_UNSUPPORTED, "an upstream's tokenizer is not here: ask the upstream itself");
 }

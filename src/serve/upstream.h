@@ -1,6 +1,7 @@
-/* The upstream backend: any OpenAI-compatible server (vLLM, llama-server, ...). Requests go to its /v1/chat/completions,
- * /v1/completions and /v1/embeddings, always streamed where it can be; what it tells comes back as deltas. An
- * upstream on loopback counts as part of this machine; any other is unverified until a policy says otherwise. */
+/* The upstream backend: any OpenAI-compatible server (vLLM, llama-server, ...). Requests go to its
+ * /v1/chat/completions, /v1/completions and /v1/embeddings, always streamed where it can be; what it tells comes back
+ * as deltas. An upstream on loopback counts as part of this machine; any other is unverified until a policy says
+ * otherwise. */
 #ifndef SERVE_UPSTREAM_H
 #define SERVE_UPSTREAM_H
 

@@ -251,8 +251,8 @@ static int queue_request(struct client_call *call)
         return 0;
     if (call->body.length == 0 || call->next_address < call->address_count)
         return call->body.length == 0 || bufferevent_write(call->connection, call->body.data, call->body.length) == 0;
-    if (evbuffer_add_reference(bufferevent_get_output(call->connection), call->body.data, call->body.length, remove_body,
-                               NULL) != 0)
+    if (evbuffer_add_reference(bufferevent_get_output(call->connection), call->body.data, call->body.length,
+                               remove_body, NULL) != 0)
         return 0;
     memset(&call->body, 0, sizeof call->body);
     return 1;
@@ -268,7 +268,8 @@ static int make_connection(struct client_call *call)
     call->tls = upstream_target_tls(call->target, NULL);
     if (!call->tls)
         return 0;
-    call->connection = bufferevent_openssl_socket_new(base, -1, call->tls, BUFFEREVENT_SSL_CONNECTING, BEV_OPT_CLOSE_ON_FREE);
+    call->connection =
+        bufferevent_openssl_socket_new(base, -1, call->tls, BUFFEREVENT_SSL_CONNECTING, BEV_OPT_CLOSE_ON_FREE);
     if (!call->connection) {
         SSL_free(call->tls);
         call->tls = NULL;
@@ -322,7 +323,8 @@ static void on_resolved(int result, struct evutil_addrinfo *list, void *context)
 
 static void resolve(struct client_call *call)
 {
-    struct evutil_addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = EVUTIL_AI_ADDRCONFIG};
+    struct evutil_addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = EVUTIL_AI_ADDRCONFIG};
     struct lookup *lookup = memory_alloc(1, sizeof *lookup, NULL);
     if (!lookup) {
         end_failed(call, CLIENT_MEMORY, "memory is short");
@@ -342,7 +344,8 @@ static void on_timer(evutil_socket_t nothing, short what, void *context)
     struct client_call *call = context;
     enter(call);
     if (call->is_begun) {
-        end_failed(call, CLIENT_TIMEOUT, call->is_connected ? "it sent nothing for too long" : "it did not take the connection in time");
+        end_failed(call, CLIENT_TIMEOUT,
+                   call->is_connected ? "it sent nothing for too long" : "it did not take the connection in time");
     } else {
         call->is_begun = 1;
         arm_timer(call, call->connect_seconds);
@@ -373,7 +376,9 @@ static int is_visible(const char *text)
 
 static void write_head(struct buffer *head, const struct upstream_target *target, const struct client_request *request)
 {
-    buffer_append_format(head, "%s %s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bulla\r\nAccept: %s\r\nAccept-Encoding: identity\r\n",
+    buffer_append_format(head,
+                         "%s %s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bulla\r\nAccept: %s\r\nAccept-Encoding: "
+                         "identity\r\n",
                          request->method, target->prefix, request->path, target->authority, request->accept);
     if (target->key)
         buffer_append_format(head, "Authorization: Bearer %s\r\n", target->key);

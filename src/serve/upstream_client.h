@@ -1,6 +1,6 @@
-/* An HTTP/1.1 client for one request on a connection of its own: connects (TLS where the target has it), sends, and hands
- * on the answer as it comes. The connection is closed at the answer's end; none is kept for later requests, so nothing of
- * one answer can reach another.
+/* An HTTP/1.1 client for one request on a connection of its own: connects (TLS where the target has it), sends, and
+ * hands on the answer as it comes. The connection is closed at the answer's end; none is kept for later requests, so
+ * nothing of one answer can reach another.
  *
  * Writing to a connection that the other side has closed raises SIGPIPE: the process ignores that signal. */
 #ifndef SERVE_UPSTREAM_CLIENT_H

@@ -1,6 +1,6 @@
 /* Server-sent events (HTML Living Standard, section 9.2.6, "Interpreting an event stream"), given in pieces cut
- * anywhere. Lines end with CRLF, LF or CR. Only `data` matters here: its lines are joined by LF; comments and other fields
- * are skipped. An event that the end of the stream cuts off is dropped, as the standard says. */
+ * anywhere. Lines end with CRLF, LF or CR. Only `data` matters here: its lines are joined by LF; comments and other
+ * fields are skipped. An event that the end of the stream cuts off is dropped, as the standard says. */
 #ifndef SERVE_UPSTREAM_EVENTS_H
 #define SERVE_UPSTREAM_EVENTS_H
 

@@ -57,7 +57,8 @@ static int alloc_top(struct upstream_logprob *token, size_t count, struct arena 
     return token->top ? BULLA_OK : bulla_fail(error, BULLA_E_MEMORY, "memory is short");
 }
 
-static int read_chat(const struct json *content, struct arena *arena, struct upstream_logprobs *logprobs, bulla_error *error)
+static int read_chat(const struct json *content, struct arena *arena, struct upstream_logprobs *logprobs,
+                     bulla_error *error)
 {
     for (size_t i = 0; i < logprobs->count; i++) {
         struct upstream_logprob *token = &logprobs->tokens[i];
@@ -115,5 +116,6 @@ int upstream_logprobs_read(const struct json *value, struct arena *arena, struct
     if (!logprobs->tokens)
         return bulla_fail(error, BULLA_E_MEMORY, "memory is short");
     logprobs->count = list->length;
-    return list == content ? read_chat(content, arena, logprobs, error) : read_completion(value, arena, logprobs, error);
+    return list == content ? read_chat(content, arena, logprobs, error)
+                           : read_completion(value, arena, logprobs, error);
 }

@@ -7,8 +7,8 @@
 
 struct upstream_probe;
 
-/* Asks at once and then periodically until it is closed. `model`: the name that it must have, or NULL for its first. Both
- * pointers must outlive the probe. */
+/* Asks at once and then periodically until it is closed. `model`: the name that it must have, or NULL for its first.
+ * Both pointers must outlive the probe. */
 int upstream_probe_open(const struct upstream_target *target, const char *model, unsigned connect_seconds,
                         struct upstream_probe **probe, bulla_error *error);
 void upstream_probe_close(struct upstream_probe *probe); /* NULL is fine */

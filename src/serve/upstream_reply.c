@@ -18,8 +18,8 @@ enum {
 
 static const int64_t MOST_TOKENS = 1ll << 40; /* a count above is no count */
 
-void upstream_problem(struct answer_error *problem, int status, const char *type, const char *code, unsigned retry_after,
-                      const char *format, ...)
+void upstream_problem(struct answer_error *problem, int status, const char *type, const char *code,
+                      unsigned retry_after, const char *format, ...)
 {
     va_list arguments;
     memset(problem, 0, sizeof *problem);
@@ -46,8 +46,8 @@ static int out_of_memory(struct answer_error *problem)
     return BULLA_E_MEMORY;
 }
 
-int upstream_reply_open(struct upstream_reply *reply, const struct answer_request *request, const struct answer_sink *sink,
-                        bulla_error *error)
+int upstream_reply_open(struct upstream_reply *reply, const struct answer_request *request,
+                        const struct answer_sink *sink, bulla_error *error)
 {
     memset(reply, 0, sizeof *reply);
     reply->kind = request->kind;
@@ -219,7 +219,8 @@ static const char *finish_name(const char *reason)
     return NULL;
 }
 
-static int tell_finish(struct upstream_reply *reply, uint32_t choice, const struct json *from, struct answer_error *problem)
+static int tell_finish(struct upstream_reply *reply, uint32_t choice, const struct json *from,
+                       struct answer_error *problem)
 {
     const struct json *reason = json_get(from, "finish_reason"), *stop = json_get(from, "stop_reason");
     if (!reason || reason->type == JSON_NULL || reply->is_stopped)
@@ -242,7 +243,8 @@ static int read_choice(struct upstream_reply *reply, const struct json *choice, 
     const struct json *index = json_get(choice, "index"), *from = choice;
     uint32_t number = 0;
     if (index) {
-        if (!json_is(index, JSON_NUMBER) || !index->is_integer || index->integer < 0 || index->integer >= reply->choice_count)
+        if (!json_is(index, JSON_NUMBER) || !index->is_integer || index->integer < 0 ||
+            index->integer >= reply->choice_count)
             return broken(problem, "a choice has an index beyond those asked for");
         number = (uint32_t)index->integer;
     }
@@ -295,27 +297,31 @@ static const struct json *find_error(const struct json *value, const struct json
     return error;
 }
 
-void upstream_reply_refusal(struct upstream_reply *reply, int status, unsigned retry_after, const char *body, size_t length,
-                            struct answer_error *problem)
+void upstream_reply_refusal(struct upstream_reply *reply, int status, unsigned retry_after, const char *body,
+                            size_t length, struct answer_error *problem)
 {
     struct arena arena = {.limit = MOST_PARSED_BYTES};
     const struct json *value = json_parse(body, length, "error", &arena, NULL), *message = NULL;
     const struct json *error = value ? find_error(value, &message) : NULL;
     char said[MOST_QUOTED_BYTES + 3] = "";
     if (json_is(message, JSON_STRING))
-        snprintf(said, sizeof said, ": %.*s", (int)(message->length < MOST_QUOTED_BYTES ? message->length : MOST_QUOTED_BYTES),
-                 message->text);
+        snprintf(said, sizeof said, ": %.*s",
+                 (int)(message->length < MOST_QUOTED_BYTES ? message->length : MOST_QUOTED_BYTES), message->text);
     if (status == 401 || status == 403 || status == 407) {
         upstream_problem(problem, 502, "server_error", "upstream_refused", 0,
                          "the upstream refuses the key that this server has for it (status %d)", status);
     } else if (status >= 400 && status < 500) {
         const char *type = keep_short_text(reply, json_get(error, "type"));
-        upstream_problem(problem, status, type ? type : status == 429 ? "rate_limit_error" : "invalid_request_error", NULL,
-                         retry_after ? retry_after : status == 429, "the upstream answers %d%s", status, said);
+        upstream_problem(problem, status,
+                         type            ? type
+                         : status == 429 ? "rate_limit_error"
+                                         : "invalid_request_error",
+                         NULL, retry_after ? retry_after : status == 429, "the upstream answers %d%s", status, said);
         problem->code = keep_short_text(reply, json_get(error, "code"));
         problem->param = keep_short_text(reply, json_get(error, "param"));
     } else {
-        upstream_problem(problem, 502, "server_error", "upstream_error", retry_after, "the upstream answers %d%s", status, said);
+        upstream_problem(problem, 502, "server_error", "upstream_error", retry_after, "the upstream answers %d%s",
+                         status, said);
     }
     arena_free(&arena);
 }
@@ -348,7 +354,8 @@ static int read_chunk(struct upstream_reply *reply, const char *text, size_t len
     const struct json *choices = json_get(value, "choices");
     if (code == BULLA_OK && !json_is(choices, JSON_ARRAY) && !reply->has_usage)
         return broken(problem, "an event has no list of choices");
-    for (size_t i = 0; json_is(choices, JSON_ARRAY) && i < choices->length && code == BULLA_OK && !reply->is_stopped; i++)
+    for (size_t i = 0; json_is(choices, JSON_ARRAY) && i < choices->length && code == BULLA_OK && !reply->is_stopped;
+         i++)
         code = read_choice(reply, choices->items[i], arena, problem);
     return code;
 }
@@ -397,7 +404,8 @@ static int read_embedding(struct upstream_reply *reply, const struct json *value
     return code;
 }
 
-int upstream_reply_embedding(struct upstream_reply *reply, const char *text, size_t length, struct answer_error *problem)
+int upstream_reply_embedding(struct upstream_reply *reply, const char *text, size_t length,
+                             struct answer_error *problem)
 {
     struct arena arena = {.limit = MOST_PARSED_BYTES};
     bulla_error error = {0};

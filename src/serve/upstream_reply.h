@@ -1,6 +1,6 @@
 /* What an upstream tells, read strictly and turned into calls of an answer's sink: the chunks of a stream
- * (docs/upstream.md tables the fields), embeddings, and errors. Nothing in it is trusted: numbers, indices and sizes are
- * checked, and the text of an answer is bounded. */
+ * (docs/upstream.md tables the fields), embeddings, and errors. Nothing in it is trusted: numbers, indices and sizes
+ * are checked, and the text of an answer is bounded. */
 #ifndef SERVE_UPSTREAM_REPLY_H
 #define SERVE_UPSTREAM_REPLY_H
 
@@ -36,26 +36,27 @@ struct upstream_reply {
 };
 
 /* `request` lives until upstream_reply_close. */
-int upstream_reply_open(struct upstream_reply *reply, const struct answer_request *request, const struct answer_sink *sink,
-                        bulla_error *error);
+int upstream_reply_open(struct upstream_reply *reply, const struct answer_request *request,
+                        const struct answer_sink *sink, bulla_error *error);
 void upstream_reply_close(struct upstream_reply *reply);
 
-/* All below return BULLA_OK, or another code with *problem filled: its texts live until upstream_reply_close. `sink.fail`
- * and `sink.end` are the caller's to call. */
+/* All below return BULLA_OK, or another code with *problem filled: its texts live until upstream_reply_close.
+ * `sink.fail` and `sink.end` are the caller's to call. */
 
 /* One event's data. */
 int upstream_reply_chunk(struct upstream_reply *reply, const char *text, size_t length, struct answer_error *problem);
 /* The stream has ended in order: an error where a choice has not finished. */
 int upstream_reply_end(struct upstream_reply *reply, struct answer_error *problem);
 /* The body of an answer to /v1/embeddings. */
-int upstream_reply_embedding(struct upstream_reply *reply, const char *text, size_t length, struct answer_error *problem);
+int upstream_reply_embedding(struct upstream_reply *reply, const char *text, size_t length,
+                             struct answer_error *problem);
 /* Fills *problem from an answer with this status (not 200) and body. 4xx stay what they are, but for 401, 403 and
  * 407, which are about the key that the operator set, not the client's: they become 502, as 3xx and 5xx do. */
-void upstream_reply_refusal(struct upstream_reply *reply, int status, unsigned retry_after, const char *body, size_t length,
-                            struct answer_error *problem);
+void upstream_reply_refusal(struct upstream_reply *reply, int status, unsigned retry_after, const char *body,
+                            size_t length, struct answer_error *problem);
 
 /* Fills *problem; `type` and `code` are literals. */
-void upstream_problem(struct answer_error *problem, int status, const char *type, const char *code, unsigned retry_after,
-                      const char *format, ...) __attribute__((format(printf, 6, 7)));
+void upstream_problem(struct answer_error *problem, int status, const char *type, const char *code,
+                      unsigned retry_after, const char *format, ...) __attribute__((format(printf, 6, 7)));
 
 #endif

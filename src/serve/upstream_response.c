@@ -156,7 +156,10 @@ static int read_chunk_size(struct upstream_response *response, const char *line,
     size_t at = 0;
     for (; at < length; at++) {
         char c = line[at];
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        int digit = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                           : -1;
         if (digit < 0)
             break;
         if (size >> 56)
@@ -199,7 +202,8 @@ static size_t take_line(struct upstream_response *response, const uint8_t *bytes
     size_t taken = end ? (size_t)(end - bytes) + 1 : length;
     int is_head = response->state == RESPONSE_STATUS || response->state == RESPONSE_HEADER ||
                   response->state == RESPONSE_TRAILER;
-    if (response->line.length + taken > MOST_LINE_BYTES || (is_head && (response->head_bytes += taken) > MOST_HEAD_BYTES)) {
+    if (response->line.length + taken > MOST_LINE_BYTES ||
+        (is_head && (response->head_bytes += taken) > MOST_HEAD_BYTES)) {
         bulla_fail(error, BULLA_E_LIMIT, "the headers of its answer are longer than %d bytes", MOST_HEAD_BYTES);
         return 0;
     }

@@ -1,6 +1,6 @@
 /* A strict reader of one HTTP/1.1 response (RFC 9112), given in pieces cut anywhere. What two readers could understand
- * differently is an error: bare LF, both Content-Length and Transfer-Encoding, a length given twice, white space before a
- * colon, folded lines, control characters, codings other than chunked. Memory is bounded whatever comes. */
+ * differently is an error: bare LF, both Content-Length and Transfer-Encoding, a length given twice, white space before
+ * a colon, folded lines, control characters, codings other than chunked. Memory is bounded whatever comes. */
 #ifndef SERVE_UPSTREAM_RESPONSE_H
 #define SERVE_UPSTREAM_RESPONSE_H
 

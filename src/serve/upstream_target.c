@@ -99,8 +99,10 @@ static int read_prefix(struct upstream_target *target, const char *path, bulla_e
     for (size_t i = 0; i < length; i++)
         if (path[i] <= ' ' || path[i] >= 0x7F || strchr("?#\"\\<>", path[i]))
             return bulla_fail(error, BULLA_E_USAGE,
-                              "upstream URL: its path has a character that does not belong there (byte %zu); a query or "
-                              "fragment cannot be given", i);
+                              "upstream URL: its path has a character that does not belong there (byte %zu); a query "
+                              "or "
+                              "fragment cannot be given",
+                              i);
     while (length > 0 && path[length - 1] == '/')
         length--;
     if (length >= 3 && memcmp(path + length - 3, "/v1", 3) == 0)
@@ -113,7 +115,8 @@ static int read_url(struct upstream_target *target, const char *url, int *is_tls
 {
     *is_tls = strncasecmp(url, "https://", 8) == 0;
     if ((!*is_tls && strncasecmp(url, "http://", 7) != 0) || strlen(url) > MOST_URL_BYTES)
-        return bulla_fail(error, BULLA_E_USAGE, "upstream URL \"%.300s\": expected http://HOST:PORT or https://HOST", url);
+        return bulla_fail(error, BULLA_E_USAGE, "upstream URL \"%.300s\": expected http://HOST:PORT or https://HOST",
+                          url);
     const char *start = url + (*is_tls ? 8 : 7), *path = start + strcspn(start, "/?#");
     if (memchr(start, '@', (size_t)(path - start)))
         return bulla_fail(error, BULLA_E_USAGE, "upstream URL: it names a user; give the key as a setting of its own");
@@ -142,7 +145,8 @@ static int read_key(struct upstream_target *target, const char *key, bulla_error
         if (key[i] < '!' || key[i] > '~')
             return bulla_fail(error, BULLA_E_USAGE, "upstream key: byte %zu is not a visible ASCII character", i);
     if (length == 0 || length > MOST_KEY_BYTES)
-        return bulla_fail(error, BULLA_E_USAGE, "upstream key: it has %zu bytes, expected 1 to %d", length, MOST_KEY_BYTES);
+        return bulla_fail(error, BULLA_E_USAGE, "upstream key: it has %zu bytes, expected 1 to %d", length,
+                          MOST_KEY_BYTES);
     target->key = memory_copy_text(key, length, error);
     return target->key ? BULLA_OK : error->code;
 }
@@ -210,7 +214,8 @@ SSL *upstream_target_tls(const struct upstream_target *target, bulla_error *erro
     int done = 0;
     if (check && target->is_name) {
         X509_VERIFY_PARAM_set_hostflags(check, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-        done = X509_VERIFY_PARAM_set1_host(check, target->host, 0) == 1 && SSL_set_tlsext_host_name(tls, target->host) == 1;
+        done = X509_VERIFY_PARAM_set1_host(check, target->host, 0) == 1 &&
+               SSL_set_tlsext_host_name(tls, target->host) == 1;
     } else if (check) {
         done = X509_VERIFY_PARAM_set1_ip_asc(check, target->host) == 1;
     }

@@ -35,8 +35,8 @@ struct upstream_target {
 };
 
 /* `url`: http or https, a host or address (IPv6 in brackets), a port where it is not 80 or 443, a path where the API is
- * below one; no user, query or fragment. `key` holds visible ASCII only. For https the certificate must be for that host,
- * by an authority of `ca_file` (PEM; NULL: the system's), over TLS 1.2 or later. */
+ * below one; no user, query or fragment. `key` holds visible ASCII only. For https the certificate must be for that
+ * host, by an authority of `ca_file` (PEM; NULL: the system's), over TLS 1.2 or later. */
 int upstream_target_open(struct event_base *base, const char *url, const char *key, const char *ca_file,
                          struct upstream_target *target, bulla_error *error);
 void upstream_target_close(struct upstream_target *target); /* a zeroed one is fine */

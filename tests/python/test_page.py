@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The page at / in Chromium (tests/web/page.test.mjs): against a stand-in server with scripted answers and failures, and
-against `bulla serve` with a small model, where this build has that verb."""
+"""The page at / in Chromium (tests/web/page.test.mjs): against a stand-in server with scripted answers and failures,
+and against `bulla serve` with a small model, where this build has that verb."""
 import os
 import re
 import shutil
@@ -26,7 +26,8 @@ def find_tools():
     for name, found in (("chromium", browser), ("node", shutil.which("node")), ("npm", shutil.which("npm"))):
         if not found:
             Checks.skip(f"{name} is not installed")
-    made = subprocess.run([os.path.join(ROOT, "scripts", "node-env")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    made = subprocess.run([os.path.join(ROOT, "scripts", "node-env")], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True)
     if made.returncode != 0:
         Checks.skip("the page tests' Node packages cannot be had: " + made.stderr.strip()[-300:])
     return {"BULLA_CHROMIUM": browser, "BULLA_NODE_PACKAGES": made.stdout.strip()}
@@ -35,8 +36,9 @@ def find_tools():
 def run(checks, environment, what):
     """Runs the checks in the browser and counts them as this test's."""
     try:
-        done = subprocess.run(["node", os.path.join(ROOT, "tests", "web", "page.test.mjs")], env=dict(os.environ, **environment),
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SECONDS)
+        done = subprocess.run(["node", os.path.join(ROOT, "tests", "web", "page.test.mjs")],
+                              env=dict(os.environ, **environment), stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=SECONDS)
     except subprocess.TimeoutExpired as late:
         checks.true(False, f"{what}: took longer than {SECONDS} s: {late.output}")
         return

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""`bulla serve` with one model of its own and one of another server: llama-server with the demo model where there is one
-(BULLA_LLAMA_SERVER or on the PATH), and always a stand-in in this process that answers as vLLM does and, on demand,
-wrongly."""
+"""`bulla serve` with one model of its own and one of another server: llama-server with the demo model where there is
+one (BULLA_LLAMA_SERVER or on the PATH), and always a stand-in in this process that answers as vLLM does and, on
+demand, wrongly."""
 import http.client
 import http.server
 import json
@@ -69,7 +69,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         said = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
         if said == "refuse":
-            self.reply(400, {"error": {"message": "this is too long", "type": "BadRequestError", "param": "messages", "code": 400}})
+            self.reply(400, {"error": {"message": "this is too long", "type": "BadRequestError", "param": "messages",
+                                       "code": 400}})
         elif said == "wait":
             self.reply(429, {"error": {"message": "later", "type": "x"}}, Retry_After="9")
         elif said == "fail":
@@ -121,8 +122,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 for part in ("H\u00e9", "llo ", str(index)):
                     self.piece(chat, index, {"content": part})
                 self.piece(chat, index, {}, "stop")
-        self.event({"id": "x", "model": MODEL, "choices": [],
-                    "usage": {"prompt_tokens": 5, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 4}}})
+        usage = {"prompt_tokens": 5, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 4}}
+        self.event({"id": "x", "model": MODEL, "choices": [], "usage": usage})
         self.chunk(b"data: [DONE]\n\n")
         self.wfile.write(b"0\r\n\r\n")
 
@@ -139,7 +140,8 @@ def post(url, path, body):
         data = cut.partial
     connection.close()
     if body.get("stream") and answer.status == 200:
-        return answer.status, answer.headers, [line[6:].decode() for line in data.split(b"\n") if line.startswith(b"data: ")]
+        events = [line[6:].decode() for line in data.split(b"\n") if line.startswith(b"data: ")]
+        return answer.status, answer.headers, events
     return answer.status, answer.headers, json.loads(data)
 
 
@@ -161,20 +163,23 @@ def wait_ready(url, model):
 def check_answers(checks, url, stand_in):
     status, headers, answer = chat(url, "theirs", "hello", temperature=0.5, n=2, seed=3)
     checks.equal(status, 200, "an answer of the upstream")
-    checks.equal([choice["message"]["content"] for choice in answer["choices"]], ["H\u00e9llo 0", "H\u00e9llo 1"], "its choices")
+    checks.equal([choice["message"]["content"] for choice in answer["choices"]], ["H\u00e9llo 0", "H\u00e9llo 1"],
+                 "its choices")
     checks.equal(answer["choices"][0]["message"].get("reasoning_content"), "hm", "its reasoning")
     checks.equal([answer["usage"][key] for key in ("prompt_tokens", "completion_tokens")], [5, 7], "its usage")
     checks.equal(answer["model"], "theirs", "the model's name is the one asked for")
     checks.equal(headers.get("X-Bulla-Verified"), None, "an upstream on loopback is not marked unverified")
     sent = stand_in.bodies[-1]
-    checks.equal([sent[key] for key in ("model", "stream", "n", "temperature", "seed")], [MODEL, True, 2, 0.5, 3], "what it was asked")
+    checks.equal([sent[key] for key in ("model", "stream", "n", "temperature", "seed")], [MODEL, True, 2, 0.5, 3],
+                 "what it was asked")
     checks.equal(stand_in.authorizations[-1], "Bearer upstream-key", "its key")
     _, _, events = chat(url, "theirs", "hello", stream=True, stream_options={"include_usage": True})
     checks.equal(events[-1], "[DONE]", "the end of a stream")
     deltas = [choice["delta"].get("content") or "" for event in events[:-1] for choice in json.loads(event)["choices"]]
     checks.equal("".join(deltas), "H\u00e9llo 0", "a streamed answer")
     checks.equal(json.loads(events[-2])["usage"]["completion_tokens"], 7, "a stream's usage")
-    _, _, answer = chat(url, "theirs", "call", tools=[{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}])
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    _, _, answer = chat(url, "theirs", "call", tools=[tool])
     call = answer["choices"][0]["message"]["tool_calls"][0]
     checks.equal((call["id"], call["function"]), ("call_7", {"name": "f", "arguments": '{"a":1}'}), "a tool call")
     checks.equal(answer["choices"][0]["finish_reason"], "tool_calls", "why it ended")
@@ -194,12 +199,15 @@ def check_failures(checks, url, stand_in):
     checks.equal(chat(url, "theirs", "fail")[0], 502, "its 500 becomes a 502")
     checks.equal(chat(url, "theirs", "break")[0], 502, "a stream that breaks off")
     _, _, events = chat(url, "theirs", "break", stream=True)
-    checks.true("[DONE]" not in events and any('"error"' in event for event in events), "a broken stream says so when streamed")
-    checks.true(post(url, "/tokenize", {"model": "theirs", "prompt": "hello"})[0] in (400, 404, 501), "no tokenizer of it is here")
+    checks.true("[DONE]" not in events and any('"error"' in event for event in events),
+                "a broken stream says so when streamed")
+    checks.true(post(url, "/tokenize", {"model": "theirs", "prompt": "hello"})[0] in (400, 404, 501),
+                "no tokenizer of it is here")
     place = urllib.parse.urlsplit(url)
     connection = socket.create_connection((place.hostname, place.port), PATIENCE)
     body = json.dumps({"model": "theirs", "stream": True, "messages": [{"role": "user", "content": "for ever"}]})
-    connection.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    connection.sendall((head + body).encode())
     checks.contains(connection.recv(12), b"HTTP/1.1 200", "a stream that does not end")
     connection.close()
     checks.true(stand_in.hung_up.wait(PATIENCE), "the upstream is hung up on when the client hangs up")
@@ -212,7 +220,8 @@ def check_stand_in(checks, folder):
         file.write("upstream-key\n")
     os.chmod(key, 0o600)
     config = {"models": [{"name": "own", "path": make_model(folder, "own")},
-                         {"name": "theirs", "upstream": stand_in.url, "upstream_model": MODEL, "upstream_key_file": key}]}
+                         {"name": "theirs", "upstream": stand_in.url, "upstream_model": MODEL,
+                          "upstream_key_file": key}]}
     with Server(config=config, tls=False) as server:
         if not checks.true(wait_ready(server.url, "theirs"), "the upstream becomes ready"):
             return
@@ -235,8 +244,9 @@ def free_port():
 
 def check_llama_server(checks, program, gguf):
     port = free_port()
-    process = subprocess.Popen([program, "-m", gguf, "--host", "127.0.0.1", "--port", str(port), "-c", "1024", "--no-webui"],
-                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [program, "-m", gguf, "--host", "127.0.0.1", "--port", str(port), "-c", "1024", "--no-webui"]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
     try:
         config = {"models": [{"name": "llama", "upstream": f"http://127.0.0.1:{port}"}]}
         with Server(config=config, tls=False) as server:
@@ -244,7 +254,8 @@ def check_llama_server(checks, program, gguf):
                 return
             _, _, answer = chat(server.url, "llama", "Tell me the capital of France.", temperature=0, max_tokens=16)
             checks.contains(answer["choices"][0]["message"]["content"], "Paris", "what llama-server answers")
-            checks.true(answer["usage"]["prompt_tokens"] > 5 and answer["usage"]["completion_tokens"] > 2, "its token counts")
+            usage = answer["usage"]
+            checks.true(usage["prompt_tokens"] > 5 and usage["completion_tokens"] > 2, "its token counts")
             _, _, events = chat(server.url, "llama", "Count to ten.", stream=True, max_tokens=8)
             checks.equal(events[-1], "[DONE]", "a stream of llama-server")
             status, _, _ = chat(server.url, "llama", "word " * 4000)

@@ -1,5 +1,5 @@
-/* The page in Chromium, against the stand-in server (stand_in.mjs) or, where BULLA_PAGE_URL is set, against a real one with
- * one small model. Prints what does not hold and, last, "N checks".
+/* The page in Chromium, against the stand-in server (stand_in.mjs) or, where BULLA_PAGE_URL is set, against a real one
+ * with one small model. Prints what does not hold and, last, "N checks".
  *
  * environment: BULLA_NODE_PACKAGES  folder with node_modules (scripts/node-env)
  *              BULLA_CHROMIUM       the browser
@@ -9,7 +9,14 @@ import {createRequire} from "node:module";
 import {startStandIn} from "./stand_in.mjs";
 
 const {chromium} = createRequire(process.env.BULLA_NODE_PACKAGES + "/")("playwright-core");
-const WIDE = {viewport: {width: 1440, height: 900}}, PHONE = {viewport: {width: 390, height: 780}, isMobile: true, hasTouch: true};
+const WIDE = {
+  viewport: {width: 1440, height: 900}
+},
+      PHONE = {
+        viewport: {width: 390, height: 780},
+        isMobile: true,
+        hasTouch: true
+      };
 let made = 0, failed = 0;
 
 function check(condition, what) {
@@ -21,15 +28,18 @@ function check(condition, what) {
 }
 
 /* The same whatever the order of an object's members. */
-const text = (value) => JSON.stringify(value, (key, inner) => inner && typeof inner === "object" && !Array.isArray(inner)
-  ? Object.fromEntries(Object.entries(inner).sort()) : inner);
+const text = (value) =>
+  JSON.stringify(value, (key, inner) => inner && typeof inner === "object" && !Array.isArray(inner)
+                                          ? Object.fromEntries(Object.entries(inner).sort())
+                                          : inner);
 
 function equal(found, expected, what) {
   check(text(found) === text(expected),
         `${what}\n  found    ${JSON.stringify(found)}\n  expected ${JSON.stringify(expected)}`);
 }
 
-const browser = await chromium.launch({executablePath: process.env.BULLA_CHROMIUM, args: ["--no-sandbox", "--disable-gpu"]});
+const browser =
+  await chromium.launch({executablePath: process.env.BULLA_CHROMIUM, args: ["--no-sandbox", "--disable-gpu"]});
 
 /* A page whose policy violations, errors and requests to elsewhere are noted. */
 async function open(url, options = WIDE) {
@@ -37,8 +47,10 @@ async function open(url, options = WIDE) {
   page.setDefaultTimeout(20000);
   page.troubles = [];
   page.on("pageerror", (problem) => page.troubles.push("error: " + problem.message));
-  page.on("request", (request) => request.url().startsWith(url) || /^(data|blob):/.test(request.url()) || page.troubles.push("asks " + request.url()));
-  page.on("console", (message) => /Content Security Policy|Refused to/.test(message.text()) && page.troubles.push(message.text()));
+  page.on("request", (request) => request.url().startsWith(url) || /^(data|blob):/.test(request.url()) ||
+                                  page.troubles.push("asks " + request.url()));
+  page.on("console",
+          (message) => /Content Security Policy|Refused to/.test(message.text()) && page.troubles.push(message.text()));
   page.on("dialog", (dialog) => dialog.accept());
   await page.goto(url);
   await page.waitForFunction(() => document.getElementById("model").value !== "");
@@ -60,8 +72,9 @@ async function ask(page, text) {
 }
 
 async function last(page) {
-  await page.waitForFunction(() => document.querySelector("article.assistant:last-of-type")?.getAttribute("aria-busy") === "false" ||
-    [...document.querySelectorAll("article.assistant")].at(-1)?.getAttribute("aria-busy") === "false");
+  await page.waitForFunction(
+    () => document.querySelector("article.assistant:last-of-type")?.getAttribute("aria-busy") === "false" ||
+          [...document.querySelectorAll("article.assistant")].at(-1)?.getAttribute("aria-busy") === "false");
   return page.locator("article.assistant").last();
 }
 
@@ -69,12 +82,15 @@ const foot = (answer) => answer.locator(".foot").innerText();
 
 async function testAnswers(server) {
   const page = await open(server.url);
-  equal(await page.locator("#model option").allTextContents(), ["small-model", "elsewhere-model"], "models come from /v1/models");
+  equal(await page.locator("#model option").allTextContents(), ["small-model", "elsewhere-model"],
+        "models come from /v1/models");
   equal(await page.evaluate(() => document.activeElement.id), "prompt", "the message field has the focus at first");
   let answer = await ask(page, "hello");
   equal(await answer.locator(".text").nth(1).innerText(), "You said: hello", "the answer");
-  check(/21 prompt tokens \(16 cached\)/.test(await foot(answer)) && /7 answer tokens/.test(await foot(answer)), "token counts");
-  check(/first token after [\d.]+ s/.test(await foot(answer)) && /seed 42/.test(await foot(answer)), "time to first token, seed");
+  check(/21 prompt tokens \(16 cached\)/.test(await foot(answer)) && /7 answer tokens/.test(await foot(answer)),
+        "token counts");
+  check(/first token after [\d.]+ s/.test(await foot(answer)) && /seed 42/.test(await foot(answer)),
+        "time to first token, seed");
   equal(server.requests.at(-1), {model: "small-model", messages: [{role: "user", content: "hello"}], stream: true,
                                  stream_options: {include_usage: true}}, "nothing is sent that was not set");
   answer = await ask(page, "markdown");
@@ -82,9 +98,13 @@ async function testAnswers(server) {
   equal(await answer.locator(".text em").allTextContents(), ["italic"], "italic");
   equal(await answer.locator(".text ol > li").count(), 3, "a list");
   equal(await answer.locator(".text li li").count(), 2, "a list inside");
-  equal(await answer.locator("pre code").innerText(), 'def f(x):\n    return "<script>alert(1)</script>"', "a code block");
-  check((await answer.locator(".text").nth(1).innerText()).includes("with a <b>tag</b> and snake_case_names, 2 * 3 * 4."), "plain text stays");
-  equal(server.requests.at(-1).messages.map((message) => message.role), ["user", "assistant", "user"], "the conversation is sent");
+  equal(await answer.locator("pre code").innerText(), 'def f(x):\n    return "<script>alert(1)</script>"',
+        "a code block");
+  check(
+    (await answer.locator(".text").nth(1).innerText()).includes("with a <b>tag</b> and snake_case_names, 2 * 3 * 4."),
+    "plain text stays");
+  equal(server.requests.at(-1).messages.map((message) => message.role), ["user", "assistant", "user"],
+        "the conversation is sent");
   answer = await ask(page, "hostile");
   equal(await page.title(), "Bulla", "an answer's HTML does not run");
   equal(await answer.locator("img, script, iframe, a, style").count(), 0, "an answer's HTML does not become elements");
@@ -106,7 +126,8 @@ async function testTools(server) {
   await page.fill("#tools", "{}");
   await page.fill("#prompt", "use a tool");
   await page.press("#prompt", "Enter");
-  equal(await page.locator("#settings-problem").innerText(), "Tools: expected a list, [ … ].", "tools that are no list");
+  equal(await page.locator("#settings-problem").innerText(), "Tools: expected a list, [ … ].",
+        "tools that are no list");
   equal(await page.locator("article").count(), 0, "nothing is sent then");
   await page.fill("#tools", '[{"type":"function","function":{"name":"get_weather"}}]');
   let answer = await ask(page, "use a tool");
@@ -118,9 +139,17 @@ async function testTools(server) {
   await page.locator("article.assistant").nth(1).waitFor();
   answer = await last(page);
   equal(await answer.locator(".text").nth(1).innerText(), "It is sunny in Uruk.", "the answer after the result");
-  equal(server.requests.at(-1).messages.slice(1), [
-    {role: "assistant", content: null, tool_calls: [{id: "call_1", type: "function", function: {name: "get_weather", arguments: '{"city":"Uruk"}'}}]},
-    {role: "tool", content: "sunny", tool_call_id: "call_1"}], "call and result are sent");
+  equal(
+    server.requests.at(-1).messages.slice(1),
+    [
+      {
+        role: "assistant",
+        content: null,
+        tool_calls: [{id: "call_1", type: "function", function: {name: "get_weather", arguments: '{"city":"Uruk"}'}}]
+      },
+      {role: "tool", content: "sunny", tool_call_id: "call_1"}
+    ],
+    "call and result are sent");
   equal(await page.locator("text=Send results").count(), 0, "results are sent once");
   await close(page, "tools");
 }
@@ -138,12 +167,20 @@ async function testSettings(server) {
   await page.selectOption("#model", "elsewhere-model");
   check((await page.locator("#empty-model").innerText()).includes("unverified"), "an unverified model says so");
   await ask(page, "hello");
-  equal(server.requests.at(-1), {...values, ...penalties, model: "elsewhere-model", stream: true, stream_options: {include_usage: true},
-    messages: [{role: "system", content: "Be brief."}, {role: "user", content: "hello"}]}, "settings are sent");
+  equal(server.requests.at(-1), {
+    ...values,
+    ...penalties,
+    model: "elsewhere-model",
+    stream: true,
+    stream_options: {include_usage: true},
+    messages: [{role: "system", content: "Be brief."}, {role: "user", content: "hello"}]
+  },
+        "settings are sent");
   await page.fill("#temperature", "-1");
   await page.fill("#prompt", "again");
   await page.press("#prompt", "Enter");
-  check((await page.locator("#settings-problem").innerText()).startsWith("Temperature: "), "a value out of range is named");
+  check((await page.locator("#settings-problem").innerText()).startsWith("Temperature: "),
+        "a value out of range is named");
   equal(await page.locator("article.user").count(), 1, "nothing is sent then");
   await close(page, "settings");
 }
@@ -157,7 +194,8 @@ async function testKeys(server) {
   await page.fill("#prompt", "slow");
   await page.press("#prompt", "Enter");
   await page.waitForFunction(() => document.querySelector("article.assistant")?.innerText.includes("word word"));
-  check(await page.locator("#stop").isVisible() && !(await page.locator("#send").isVisible()), "a stop button while it answers");
+  check(await page.locator("#stop").isVisible() && !(await page.locator("#send").isVisible()),
+        "a stop button while it answers");
   await page.press("#prompt", "Escape");
   const answer = await last(page);
   check(/stopped/.test(await foot(answer)), "Esc stops");
@@ -176,7 +214,8 @@ async function testKeys(server) {
     await page.keyboard.press("Tab");
     order.push(await page.evaluate(() => document.activeElement.id || document.activeElement.className));
   }
-  const places = ["export", "model", "open-panel", "prompt", "system", "temperature", "key"].map((id) => order.indexOf(id));
+  const places =
+    ["export", "model", "open-panel", "prompt", "system", "temperature", "key"].map((id) => order.indexOf(id));
   check(places.every((place, at) => place >= 0 && (at === 0 || place > places[at - 1])), `the order of Tab: ${order}`);
   await close(page, "keys");
 }
@@ -201,8 +240,10 @@ async function testFailures(server) {
   const asked = server.requests.length, shown = await page.locator("article").count();
   await page.click("button:has-text('Try again')");
   await last(page);
-  equal([server.requests.length, await page.locator("article").count()], [asked + 1, shown], "trying again takes the answer's place");
-  check(!server.requests.at(-1).messages.some((message) => message.role === "assistant" && !message.content), "answers without a word are not sent");
+  equal([server.requests.length, await page.locator("article").count()], [asked + 1, shown],
+        "trying again takes the answer's place");
+  check(!server.requests.at(-1).messages.some((message) => message.role === "assistant" && !message.content),
+        "answers without a word are not sent");
   await close(page, "failures");
 }
 
@@ -235,12 +276,17 @@ async function testConversations(server) {
 async function testServerPanel(server) {
   const page = await open(server.url);
   await page.waitForFunction(() => document.getElementById("server-rate").textContent !== "–");
-  const text = Object.fromEntries(await page.$$eval("#server div", (rows) => rows.map((row) => [...row.children].map((cell) => cell.textContent))));
+  const text = Object.fromEntries(
+    await page.$$eval("#server div", (rows) => rows.map((row) => [...row.children].map((cell) => cell.textContent))));
   check(Number(text["Tokens/s"]) > 0, "tokens a second");
   delete text["Tokens/s"];
-  equal(text, {State: "Ready", Version: "0.1.0", Running: "3", Waiting: "4", "Cache in use": "38 %", "Prompt from cache": "25 %"}, "the server's state");
+  equal(
+    text,
+    {State: "Ready", Version: "0.1.0", Running: "3", Waiting: "4", "Cache in use": "38 %", "Prompt from cache": "25 %"},
+    "the server's state");
   equal(await page.locator("#server-models li").allInnerTexts(),
-        ["small-model\ncontext 8,192 · root 7c4f6f082950969c…", "elsewhere-model\ncontext 32,768 · unverified"], "models");
+        ["small-model\ncontext 8,192 · root 7c4f6f082950969c…", "elsewhere-model\ncontext 32,768 · unverified"],
+        "models");
   server.state.ready = false;
   await page.waitForFunction(() => document.getElementById("state-word").textContent === "Not ready");
   equal(await page.locator("#server-state").innerText(), "no model is ready yet", "why it is not ready");
@@ -252,8 +298,8 @@ async function testServerPanel(server) {
   await page.press("#key", "Tab");
   await page.click("button:has-text('Try again')");
   equal(await (await last(page)).locator(".text").nth(1).innerText(), "You said: hello", "with the key it answers");
-  equal(await page.evaluate(() => [Object.keys(localStorage), sessionStorage.getItem("bulla-key"), document.cookie]), [[], "secret", ""],
-        "the key is kept for this tab only");
+  equal(await page.evaluate(() => [Object.keys(localStorage), sessionStorage.getItem("bulla-key"), document.cookie]),
+        [[], "secret", ""], "the key is kept for this tab only");
   server.state.key = "";
   await close(page, "the server's state");
 }
@@ -270,7 +316,8 @@ async function testPhone(server) {
   equal(await page.getAttribute("#open-panel", "aria-expanded"), "true", "and say so");
   await page.keyboard.press("Escape");
   await page.locator("#panel").waitFor({state: "hidden"});
-  equal(await page.evaluate(() => document.activeElement.id), "open-panel", "Esc closes them, and the focus comes back");
+  equal(await page.evaluate(() => document.activeElement.id), "open-panel",
+        "Esc closes them, and the focus comes back");
   await page.click("#open-sidebar");
   check(await page.locator("#new-chat").isVisible(), "the conversations open");
   await page.click("#new-chat");
@@ -295,7 +342,8 @@ const lowContrast = () => {
   const found = [];
   for (const node of document.querySelectorAll("body *")) {
     const hasText = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
-    if (!hasText || !node.checkVisibility({opacityProperty: true}) || node.closest(".hidden, :disabled, .skip, noscript, option, .drop"))
+    if (!hasText || !node.checkVisibility({opacityProperty: true}) ||
+        node.closest(".hidden, :disabled, .skip, noscript, option, .drop"))
       continue;
     const [a, b] = [light(parse(getComputedStyle(node).color)), light(behind(node))].sort((x, y) => y - x);
     if ((a + 0.05) / (b + 0.05) < 4.5)
@@ -304,8 +352,11 @@ const lowContrast = () => {
   return found;
 };
 
-const unnamed = () => [...document.querySelectorAll("button, input, select, textarea, summary, [role=img], [role=log]")].filter((node) =>
-  node.checkVisibility() && !(node.getAttribute("aria-label") || node.labels?.[0]?.textContent.trim() || node.textContent.trim())).map((node) => node.outerHTML.slice(0, 80));
+const unnamed = () => [...document.querySelectorAll("button, input, select, textarea, summary, [role=img], [role=log]")]
+                        .filter((node) => node.checkVisibility() &&
+                                          !(node.getAttribute("aria-label") || node.labels?.[0]?.textContent.trim() ||
+                                            node.textContent.trim()))
+                        .map((node) => node.outerHTML.slice(0, 80));
 
 async function testAccess(server) {
   for (const colorScheme of ["light", "dark"]) {
@@ -325,9 +376,11 @@ async function testAccess(server) {
 
 async function testFiles(url) {
   const answer = await fetch(url);
-  equal(answer.headers.get("content-security-policy"),
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; " +
-        "form-action 'none'; frame-ancestors 'none'", "the page's policy");
+  equal(
+    answer.headers.get("content-security-policy"),
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; " +
+      "form-action 'none'; frame-ancestors 'none'",
+    "the page's policy");
   const html = await answer.text();
   check(!/<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=/i.test(html), "no inline scripts, styles or handlers");
   for (const [, file] of html.matchAll(/(?:src|href)="(page\/[^"]+)"/g))
@@ -344,14 +397,16 @@ async function testReal(url) {
   equal(await answer.locator(".failure").count(), 0, "an answer without failure");
   const first = await answer.locator(".text").nth(1).innerText();
   check(first.length > 0, "an answer with text");
-  check(/\d+ prompt tokens/.test(await foot(answer)) && /\d+ answer tokens/.test(await foot(answer)), "token counts: " + await foot(answer));
+  check(/\d+ prompt tokens/.test(await foot(answer)) && /\d+ answer tokens/.test(await foot(answer)),
+        "token counts: " + await foot(answer));
   await page.click("button:has-text('Again')");
   answer = await last(page);
   equal(await answer.locator(".text").nth(1).innerText(), first, "the same answer again");
   await page.fill("#max_tokens", "2000");
   await page.fill("#prompt", "Count from 1 to 500.");
   await page.press("#prompt", "Enter");
-  await page.waitForFunction(() => [...document.querySelectorAll("article.assistant")].at(-1)?.querySelectorAll(".text")[1]?.innerText);
+  await page.waitForFunction(
+    () => [...document.querySelectorAll("article.assistant")].at(-1)?.querySelectorAll(".text")[1]?.innerText);
   await page.press("#prompt", "Escape");
   check(/stopped|tokens/.test(await foot(await last(page))), "Esc stops");
   equal(await page.locator("#server-state").innerText(), "Ready", "the server's state");
@@ -365,7 +420,8 @@ if (process.env.BULLA_PAGE_URL) {
 } else {
   const server = await startStandIn();
   await testFiles(server.url);
-  for (const test of [testAnswers, testTools, testSettings, testKeys, testFailures, testConversations, testServerPanel, testPhone, testAccess]) {
+  for (const test of [testAnswers, testTools, testSettings, testKeys, testFailures, testConversations, testServerPanel,
+                      testPhone, testAccess]) {
     try {
       await test(server);
     } catch (problem) {

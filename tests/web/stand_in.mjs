@@ -13,7 +13,8 @@ const source = readFileSync(new URL("src/serve/page.c", root), "utf8");
 const files = new Map([...source.matchAll(/\{"([^"]+)", "([^"]+)", page_(\w+)_(\w+), /g)].map(
   ([, path, type, name, extension]) => [path, {type, file: `web/chat/${name}.${extension}`}]));
 const start = source.indexOf("page_security_policy[] =");
-export const policy = [...source.slice(start, source.indexOf('";', start) + 1).matchAll(/"([^"]*)"/g)].map((match) => match[1]).join("");
+export const policy =
+  [...source.slice(start, source.indexOf('";', start) + 1).matchAll(/"([^"]*)"/g)].map((match) => match[1]).join("");
 
 const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
@@ -49,11 +50,26 @@ const HOSTILE = `<img src=x onerror="document.title='owned'"><script>document.ti
 const words = (text) => text.match(/\s*\S+|\s+$/g) ?? [];
 
 function chunk(delta, more = {}) {
-  return {id: "chatcmpl-1", object: "chat.completion.chunk", model: "small-model", choices: [{index: 0, delta, finish_reason: null, ...more}]};
+  return {
+    id: "chatcmpl-1",
+    object: "chat.completion.chunk",
+    model: "small-model",
+    choices: [{index: 0, delta, finish_reason: null, ...more}]
+  };
 }
 
-const usage = (prompt, completion, cached = 0) => ({id: "chatcmpl-1", object: "chat.completion.chunk", model: "small-model", choices: [],
-  usage: {prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion, prompt_tokens_details: {cached_tokens: cached}}});
+const usage = (prompt, completion, cached = 0) => ({
+  id: "chatcmpl-1",
+  object: "chat.completion.chunk",
+  model: "small-model",
+  choices: [],
+  usage: {
+    prompt_tokens: prompt,
+    completion_tokens: completion,
+    total_tokens: prompt + completion,
+    prompt_tokens_details: {cached_tokens: cached}
+  }
+});
 
 async function streamAnswer(body, prompt, response, state) {
   response.writeHead(200, {"Content-Type": "text/event-stream", "X-Bulla-Seed": "42"});
@@ -104,13 +120,15 @@ async function streamAnswer(body, prompt, response, state) {
     return end("stop", 12);
   }
   if (prompt === "use a tool") {
-    write(chunk({tool_calls: [{index: 0, id: "call_1", type: "function", function: {name: "get_weather", arguments: ""}}]}));
+    write(chunk(
+      {tool_calls: [{index: 0, id: "call_1", type: "function", function: {name: "get_weather", arguments: ""}}]}));
     for (const piece of ['{"city":', '"Ur', 'uk"}'])
       write(chunk({tool_calls: [{index: 0, function: {arguments: piece}}]}));
     return end("tool_calls", 18);
   }
   if (prompt === "split bytes") {
-    const bytes = Buffer.from(`: comment\r\n\r\ndata: ${JSON.stringify(chunk({content: "Größe 🏺 "}))}\r\n\r\ndata: ${JSON.stringify(chunk({content: "done"}))}\r\r`);
+    const bytes = Buffer.from(`: comment\r\n\r\ndata: ${
+      JSON.stringify(chunk({content: "Größe 🏺 "}))}\r\n\r\ndata: ${JSON.stringify(chunk({content: "done"}))}\r\r`);
     for (const byte of bytes) {
       response.write(Buffer.from([byte]));
       await new Promise(setImmediate);
@@ -130,18 +148,21 @@ async function streamAnswer(body, prompt, response, state) {
 }
 
 const refusals = {
-  "too many": [429, {"Retry-After": "7"}, {message: "1 request is allowed at a time", type: "rate_limit_error", code: "rate_limit"}],
+  "too many": [
+    429, {"Retry-After": "7"}, {message: "1 request is allowed at a time", type: "rate_limit_error", code: "rate_limit"}
+  ],
   "busy": [503, {"Retry-After": "2"}, {message: "no place is free", type: "overloaded_error", code: "overloaded"}],
-  "refused": [400, {}, {message: "temperature: 101 is more than 100", type: "invalid_request_error", param: "temperature"}],
+  "refused":
+    [400, {}, {message: "temperature: 101 is more than 100", type: "invalid_request_error", param: "temperature"}],
 };
 
 function metrics(state) {
   state.tokens += 400;
   return `# HELP vllm:num_requests_running Requests.\n# TYPE vllm:num_requests_running gauge\n` +
-    `vllm:num_requests_running{model_name="small-model"} 2\nvllm:num_requests_running{model_name="other {model}"} 1\n` +
-    `vllm:num_requests_waiting{model_name="small-model"} 4\nvllm:kv_cache_usage_perc{model_name="small-model"} 0.375\n` +
-    `vllm:prefix_cache_queries_total{model_name="small-model"} 200\nvllm:prefix_cache_hits_total{model_name="small-model"} 50\n` +
-    `vllm:generation_tokens_total{model_name="small-model"} ${state.tokens}\n`;
+         `vllm:num_requests_running{model_name="small-model"} 2\nvllm:num_requests_running{model_name="other {model}"} 1\n` +
+         `vllm:num_requests_waiting{model_name="small-model"} 4\nvllm:kv_cache_usage_perc{model_name="small-model"} 0.375\n` +
+         `vllm:prefix_cache_queries_total{model_name="small-model"} 200\nvllm:prefix_cache_hits_total{model_name="small-model"} 50\n` +
+         `vllm:generation_tokens_total{model_name="small-model"} ${state.tokens}\n`;
 }
 
 async function answer(request, response, requests, state) {
@@ -151,7 +172,8 @@ async function answer(request, response, requests, state) {
     response.end(JSON.stringify(value));
   };
   if (file && request.method === "GET") {
-    response.writeHead(200, {"Content-Type": file.type, "Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"});
+    response.writeHead(
+      200, {"Content-Type": file.type, "Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"});
     return response.end(readFileSync(new URL(file.file, root)));
   }
   if (path === "/ready")
@@ -159,7 +181,8 @@ async function answer(request, response, requests, state) {
   if (path === "/version")
     return json(200, {version: "0.1.0"});
   if (state.key && request.headers.authorization !== "Bearer " + state.key)
-    return json(401, {error: {message: "the key is missing or wrong", type: "authentication_error", code: "invalid_api_key"}});
+    return json(
+      401, {error: {message: "the key is missing or wrong", type: "authentication_error", code: "invalid_api_key"}});
   if (path === "/v1/models")
     return json(200, {object: "list", data: state.models});
   if (path === "/metrics") {
@@ -181,9 +204,21 @@ async function answer(request, response, requests, state) {
 }
 
 export async function startStandIn(port = 0) {
-  const requests = [], state = {ready: true, key: "", tokens: 0, hungUp: null, models: [
-    {id: "small-model", object: "model", max_model_len: 8192, root: "7c4f6f082950969cd96e4e7d0cc293e89df46bc179be64b6940ff264f9f1fdad"},
-    {id: "elsewhere-model", object: "model", max_model_len: 32768, bulla: {verified: false}}]};
+  const requests = [], state = {
+    ready: true,
+    key: "",
+    tokens: 0,
+    hungUp: null,
+    models: [
+      {
+        id: "small-model",
+        object: "model",
+        max_model_len: 8192,
+        root: "7c4f6f082950969cd96e4e7d0cc293e89df46bc179be64b6940ff264f9f1fdad"
+      },
+      {id: "elsewhere-model", object: "model", max_model_len: 32768, bulla: {verified: false}}
+    ]
+  };
   const server = createServer((request, response) =>
     answer(request, response, requests, state).catch((problem) => response.destroy(problem)));
   await new Promise((resolve) => server.listen(port, "127.0.0.1", resolve));

@@ -4,8 +4,10 @@ import {ServerState} from "./server.js";
 import {ServerError, streamChat} from "./stream.js";
 
 const $ = (id) => document.getElementById(id);
-const NUMBERS = ["temperature", "max_tokens", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty",
-                 "repetition_penalty"];
+const NUMBERS = [
+  "temperature", "max_tokens", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty",
+  "repetition_penalty"
+];
 const NEAR_END = 80; /* pixels: closer than this, new text keeps the end in view */
 
 let conversations = []; /* {title, messages, controller}; see send() for messages */
@@ -123,11 +125,21 @@ function showConversations() {
 }
 
 function exportConversations() {
-  const kept = conversations.filter((conversation) => conversation.messages.length).map(({title, messages}) => ({
-    title, messages: messages.map(({role, content, reasoning, tool_calls, tool_call_id, model, usage, finish}) =>
-      ({role, content, reasoning: reasoning || undefined, tool_calls: tool_calls?.length ? tool_calls : undefined, tool_call_id,
-        model, usage, finish})),
-  }));
+  const kept =
+    conversations.filter((conversation) => conversation.messages.length)
+      .map(({title, messages}) => ({
+             title,
+             messages: messages.map(({role, content, reasoning, tool_calls, tool_call_id, model, usage, finish}) => ({
+                                      role,
+                                      content,
+                                      reasoning: reasoning || undefined,
+                                      tool_calls: tool_calls?.length ? tool_calls : undefined,
+                                      tool_call_id,
+                                      model,
+                                      usage,
+                                      finish
+                                    })),
+           }));
   const link = make("a");
   link.href = URL.createObjectURL(new Blob([JSON.stringify(kept, null, 2)], {type: "application/json"}));
   link.download = "bulla-conversations.json";
@@ -170,14 +182,21 @@ function messageView(message) {
     return view;
   }
   const view = make("article", "assistant");
-  const parts = message.parts = {reasoning: make("details", "reasoning"), thought: make("div", "text"), text: make("div", "text"),
-                                 calls: make("div"), failure: make("div"), foot: make("div", "foot")};
+  const parts = message.parts = {
+    reasoning: make("details", "reasoning"),
+    thought: make("div", "text"),
+    text: make("div", "text"),
+    calls: make("div"),
+    failure: make("div"),
+    foot: make("div", "foot")
+  };
   parts.reasoning.hidden = true;
   parts.reasoning.append(make("summary", ""), parts.thought);
   parts.thoughtView = new MarkdownView(parts.thought);
   parts.textView = new MarkdownView(parts.text);
   parts.shownCalls = "";
-  view.append(make("span", "who", message.model || "Answer"), parts.reasoning, parts.text, parts.calls, parts.failure, parts.foot);
+  view.append(make("span", "who", message.model || "Answer"), parts.reasoning, parts.text, parts.calls, parts.failure,
+              parts.foot);
   return view;
 }
 
@@ -244,7 +263,8 @@ function showEnd(message) {
   const facts = describe(message).map((fact) => make("span", fact === "unverified" ? "mark" : "", fact));
   const actions = make("span", "actions");
   if (message.content && navigator.clipboard) {
-    const copy = button("Copy", () => navigator.clipboard.writeText(message.content).then(() => flash(copy), () => {}), "", "Copy this answer");
+    const copy = button("Copy", () => navigator.clipboard.writeText(message.content).then(() => flash(copy), () => {}),
+                        "", "Copy this answer");
     actions.append(copy);
   }
   if (current.messages.at(-1) === message && !message.failure)
@@ -308,7 +328,8 @@ function take(message, chunk) {
   if (typeof delta.content === "string")
     message.content += delta.content;
   for (const piece of delta.tool_calls ?? []) {
-    const call = message.tool_calls[piece.index ?? 0] ??= {id: "", type: "function", function: {name: "", arguments: ""}};
+    const call =
+      message.tool_calls[piece.index ?? 0] ??= {id: "", type: "function", function: {name: "", arguments: ""}};
     call.id ||= piece.id ?? "";
     call.function.name ||= piece.function?.name ?? "";
     call.function.arguments += piece.function?.arguments ?? "";
@@ -323,9 +344,17 @@ function take(message, chunk) {
 
 function explain(problem) {
   const wait = problem.retryAfter ? ` Try again in ${problem.retryAfter} s.` : "";
-  const titles = {401: "The server wants an API key", 403: "This key may not do that", 404: "Not found", 413: "Too long",
-                  429: "Too many requests", 503: "The server is busy or not ready"};
-  const title = titles[problem.status] ?? (problem.status >= 400 && problem.status < 500 ? "The server refused the request" : "The answer failed");
+  const titles = {
+    401: "The server wants an API key",
+    403: "This key may not do that",
+    404: "Not found",
+    413: "Too long",
+    429: "Too many requests",
+    503: "The server is busy or not ready"
+  };
+  const title =
+    titles[problem.status] ??
+    (problem.status >= 400 && problem.status < 500 ? "The server refused the request" : "The answer failed");
   const more = problem.status === 401 ? " Give it under Settings." : "";
   return {title, text: problem.message.replace(/[^.!?]$/, "$&.") + more + wait};
 }
@@ -344,8 +373,15 @@ async function send(conversation) {
   }
   showSettingsProblem("");
   const request = {...settings, messages: history(conversation.messages)};
-  const message = {role: "assistant", content: "", reasoning: "", tool_calls: [], isPending: true, model: settings.model ?? "",
-                   times: {start: performance.now()}};
+  const message = {
+    role: "assistant",
+    content: "",
+    reasoning: "",
+    tool_calls: [],
+    isPending: true,
+    model: settings.model ?? "",
+    times: {start: performance.now()}
+  };
   const controller = conversation.controller = new AbortController();
   append(message);
   refresh(message);
@@ -521,8 +557,9 @@ function showModels(models) {
 function showModelNote() {
   const chosen = $("model").selectedOptions[0];
   $("empty-model").textContent = !chosen?.dataset.unverified ? "The server has told no model yet."
-                                 : chosen.dataset.unverified === "true" ? "This model runs on another server: its answers are unverified."
-                                                                        : "Answers come from this server only.";
+                                 : chosen.dataset.unverified === "true"
+                                   ? "This model runs on another server: its answers are unverified."
+                                   : "Answers come from this server only.";
 }
 
 function start() {

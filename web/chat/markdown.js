@@ -1,5 +1,6 @@
-/* A little Markdown: paragraphs, headings, lists, quotes, rules, code fences, `code`, **bold** and *italic*. Everything a
- * model writes becomes text nodes; no HTML, no links, no images, so that an answer can neither run nor load anything. */
+/* A little Markdown: paragraphs, headings, lists, quotes, rules, code fences, `code`, **bold** and *italic*. Everything
+ * a model writes becomes text nodes; no HTML, no links, no images, so that an answer can neither run nor load anything.
+ */
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^\s`]*)[^`]*$/;
 const HEADING = /^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$/;
@@ -53,11 +54,14 @@ function split(text) {
   return blocks;
 }
 
+const MOST_MARKED = 8000; /* characters: looking for marks takes the square of it at worst */
+
 /* `code`, **bold**, *italic* and what lies between, as nodes of `parent`. */
 function inline(parent, text, depth = 0) {
-  const mark = /(`+)([^`]|[^`][\s\S]*?[^`])\1(?!`)|\*\*(?=\S)([\s\S]*?\S)\*\*|(?<![\w*])\*(?=[^\s*])([^*]*[^\s*])\*(?![\w*])/g;
+  const mark =
+    /(`+)([^`]|[^`][\s\S]*?[^`])\1(?!`)|\*\*(?=\S)([\s\S]*?\S)\*\*|(?<![\w*])\*(?=[^\s*])([^*]*[^\s*])\*(?![\w*])/g;
   let at = 0;
-  for (let found; depth < 4 && (found = mark.exec(text));) {
+  for (let found; depth < 4 && text.length <= MOST_MARKED && (found = mark.exec(text));) {
     parent.append(text.slice(at, found.index));
     const [, ticks, code, bold, italic] = found;
     const element = document.createElement(ticks ? "code" : bold !== undefined ? "strong" : "em");
@@ -83,7 +87,8 @@ function codeBlock(block) {
     copy.type = "button";
     copy.append("Copy");
     copy.setAttribute("aria-label", "Copy this code");
-    copy.addEventListener("click", () => navigator.clipboard.writeText(code.textContent).then(() => flash(copy), () => {}));
+    copy.addEventListener("click",
+                          () => navigator.clipboard.writeText(code.textContent).then(() => flash(copy), () => {}));
     head.append(copy);
   }
   code.append(block.lines.join("\n"));
@@ -105,7 +110,8 @@ function list(block) {
   for (const line of block.lines) {
     const found = ITEM.exec(line);
     if (found)
-      items.push({indent: found[1].length, ordered: /\d/.test(found[2]), start: parseInt(found[2], 10), text: found[3]});
+      items.push(
+        {indent: found[1].length, ordered: /\d/.test(found[2]), start: parseInt(found[2], 10), text: found[3]});
     else if (line.trim() && items.length)
       items.at(-1).text += "\n" + line.trim();
   }

@@ -104,7 +104,8 @@ export class ServerState {
     const sums = answer.status === 200 ? parseMetrics(answer.text) : new Map();
     const get = (name) => sums.get("vllm:" + name);
     const set = (id, value, form) => ($(id).textContent = value === undefined ? "–" : form(value));
-    const usages = [...(answer.text ?? "").matchAll(/^vllm:(?:kv|gpu)_cache_usage_perc(?:\{.*\})?\s+(\S+)/gm)].map((m) => Number(m[1]));
+    const usages = [...(answer.text ?? "").matchAll(/^vllm:(?:kv|gpu)_cache_usage_perc(?:\{.*\})?\s+(\S+)/gm)].map(
+      (m) => Number(m[1]));
     const queried = get("prefix_cache_queries_total"), hit = get("prefix_cache_hits_total");
     set("server-running", get("num_requests_running"), count);
     set("server-waiting", get("num_requests_waiting"), count);
@@ -126,7 +127,8 @@ export class ServerState {
       this.rates.push(rate);
       this.rates.splice(0, this.rates.length - POINTS);
       const most = Math.max(1, ...this.rates);
-      const points = this.rates.map((value, at) => `${120 - (this.rates.length - 1 - at) * (120 / (POINTS - 1))},${30 - 28 * value / most}`);
+      const points = this.rates.map(
+        (value, at) => `${120 - (this.rates.length - 1 - at) * (120 / (POINTS - 1))},${30 - 28 * value / most}`);
       document.querySelector("#rate polyline").setAttribute("points", points.join(" "));
     }
     this.last = {time, tokens};

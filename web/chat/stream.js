@@ -22,8 +22,9 @@ async function readError(response) {
     code = body?.error?.code ?? "";
   } catch { /* not JSON: the status has to do */ }
   const retryAfter = Number.parseInt(response.headers.get("retry-after") ?? "", 10);
-  return new ServerError(String(message || `The server answered ${response.status}.`),
-                         {status: response.status, code: String(code ?? ""), retryAfter: retryAfter > 0 ? retryAfter : 0});
+  return new ServerError(
+    String(message || `The server answered ${response.status}.`),
+    {status: response.status, code: String(code ?? ""), retryAfter: retryAfter > 0 ? retryAfter : 0});
 }
 
 /* The events' data of a response body, one after another: lines end with LF, CRLF or CR, anywhere in the pieces. */
@@ -34,7 +35,9 @@ async function* events(body) {
     for (;;) {
       const {value, done} = await reader.read();
       rest += value ?? "";
-      const whole = done ? rest.length : rest.endsWith("\r") ? rest.length - 1 : rest.length; /* CR may have its LF to come */
+      const whole = done                  ? rest.length
+                    : rest.endsWith("\r") ? rest.length - 1
+                                          : rest.length; /* CR may have its LF to come */
       const lines = rest.slice(0, whole).split(/\r\n|\n|\r/);
       rest = lines.pop() + rest.slice(whole);
       for (const line of lines) {
