@@ -81,14 +81,41 @@ static inline int grammar_sample_is_allowed(const uint64_t *allowed, uint32_t id
     return (int)(allowed[id / 64] >> (id & 63) & 1);
 }
 
-/* One of the allowed ids; the more steps there were, the likelier one that closes something. */
-static inline uint32_t grammar_sample_draw(const uint64_t *allowed, uint64_t *seed, size_t step)
+/* What an answer is drawn with: chance, and a text (the specification) whose parts are likely to lead to an end. */
+struct grammar_sample_draws {
+    uint64_t seed;
+    const char *hint;
+    size_t hint_length, hint_at;
+};
+
+/* The next byte of the hint where it is allowed, else somewhere else in it; GRAMMAR_SAMPLE_IDS for none. */
+static inline uint32_t grammar_sample_hint(const uint64_t *allowed, struct grammar_sample_draws *draws)
 {
-    static const char closing[] = "\"]}0a1";
-    uint32_t ids[GRAMMAR_SAMPLE_IDS + 64], count = 0;
+    if (draws->hint_length == 0)
+        return GRAMMAR_SAMPLE_IDS;
+    for (int tries = 0; tries < 20; tries++) {
+        uint8_t byte = (uint8_t)draws->hint[draws->hint_at];
+        draws->hint_at = (draws->hint_at + 1) % draws->hint_length;
+        if (grammar_sample_is_allowed(allowed, byte))
+            return byte;
+        draws->hint_at = grammar_sample_random(&draws->seed) % draws->hint_length;
+    }
+    return GRAMMAR_SAMPLE_IDS;
+}
+
+/* One of the allowed ids; the more steps there were, the likelier one that closes something. */
+static inline uint32_t grammar_sample_draw(const uint64_t *allowed, struct grammar_sample_draws *draws, size_t step)
+{
+    static const char closing[] = "]}\"01";
+    uint32_t ids[GRAMMAR_SAMPLE_IDS + 64], count = 0, hint = GRAMMAR_SAMPLE_IDS;
+    uint64_t *seed = &draws->seed;
     if (grammar_sample_is_allowed(allowed, GRAMMAR_SAMPLE_END) && (step > 60 || grammar_sample_random(seed) % 3 == 0))
         return GRAMMAR_SAMPLE_END;
-    if (step > 60 ? grammar_sample_random(seed) % 8 != 0 : grammar_sample_random(seed) % 4 == 0)
+    if (grammar_sample_random(seed) % 16 < (step > 60 ? 14u : 3u))
+        hint = grammar_sample_hint(allowed, draws);
+    if (hint != GRAMMAR_SAMPLE_IDS)
+        return hint;
+    if (grammar_sample_random(seed) % 4 < (step > 60 ? 3u : 1u))
         for (size_t i = 0; i < sizeof closing - 1; i++)
             if (grammar_sample_is_allowed(allowed, (uint8_t)closing[i]))
                 return (uint8_t)closing[i];
@@ -100,8 +127,10 @@ static inline uint32_t grammar_sample_draw(const uint64_t *allowed, uint64_t *se
 
 /* Appends an answer's text as it is streamed. BULLA_E_LIMIT when it does not end within `most` tokens. */
 static inline int grammar_sample_answer(const struct grammar_sample *sample, const struct grammar *grammar, uint64_t seed,
-                                        size_t most, struct buffer *text, bulla_error *error)
+                                        const char *hint, size_t hint_length, size_t most, struct buffer *text,
+                                        bulla_error *error)
 {
+    struct grammar_sample_draws draws = {.seed = seed, .hint = hint, .hint_length = hint_length};
     struct grammar_state *state;
     bulla_text_stream stream = {0};
     char out[64];
@@ -112,7 +141,7 @@ static inline int grammar_sample_answer(const struct grammar_sample *sample, con
         code = grammar_state_allowed(state, &allowed, error);
         if (code)
             break;
-        uint32_t id = grammar_sample_draw(allowed, &seed, step);
+        uint32_t id = grammar_sample_draw(allowed, &draws, step);
         code = grammar_state_accept(state, id, error);
         if (id == GRAMMAR_SAMPLE_END)
             break;

@@ -60,7 +60,7 @@ static void check_whole(const struct http_exchange *exchange, const char *prefix
         {"output[1].content[0].annotations", "[]"}, {"output[1].content[0].logprobs[0].token", "A"},
         {"output[2].type", "function_call"}, {"output[2].call_id", "call_a"}, {"output[2].name", "f"},
         {"output[2].arguments", "{\"x\":1}"}, {"output[3].call_id", "call_b"}, {"output[4]", "-"},
-        {"usage", "{\"input_tokens\":4,\"input_tokens_details\":{\"cached_tokens\":2},\"output_tokens\":7,"
+        {"usage", "{\"input_tokens\":4,\"input_tokens_details\":{\"cached_tokens\":2,\"cache_write_tokens\":0},\"output_tokens\":7,"
                   "\"output_tokens_details\":{\"reasoning_tokens\":1},\"total_tokens\":11}"},
     };
     char way[200];

@@ -46,7 +46,7 @@ int json_is_bool(const struct json *value);
 
 /* Writing: appends to a buffer (its error handling). json_write_string writes
  * quotes and escapes as RFC 8785 section 3.2.2.2; `text` must be valid UTF-8
- * (invalid bytes become U+FFFD). */
+ * (invalid bytes become U+FFFD), and may be NULL where `length` is 0. */
 void json_write_string(struct buffer *out, const char *text, size_t length);
 /* Writes a parsed value in RFC 8785 canonical form: members sorted by UTF-16
  * units, numbers as ECMAScript writes them. */

@@ -39,7 +39,8 @@ void json_write_string(struct buffer *out, const char *text, size_t length)
             write_escaped(out, c);
         start = ++at;
     }
-    buffer_append(out, text + start, length - start);
+    if (start < length)
+        buffer_append(out, text + start, length - start);
     buffer_append_byte(out, '"');
 }
 

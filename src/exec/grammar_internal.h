@@ -110,6 +110,8 @@ static inline uint32_t text_language_completions(const struct text_language *lan
             return AUTOMATON_MANY;
         return length == language->maximum;
     }
+    if (language->maximum != GRAMMAR_ENDLESS && length > language->maximum)
+        return 0;
     uint32_t level = length < language->levels ? length : language->levels - 1;
     return language->completions[(size_t)level * language->automaton->states + state];
 }

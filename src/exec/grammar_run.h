@@ -69,6 +69,7 @@ struct run {
     bulla_error error;
 };
 
+/* To be closed whether it succeeds or not. */
 int run_open(struct run *run, const struct grammar *grammar, bulla_error *error);
 void run_close(struct run *run);
 /* Where nodes and pairs are now; going back forgets those made since. */

@@ -94,11 +94,8 @@ static int grow_pairs(struct run *run)
 int run_open(struct run *run, const struct grammar *grammar, bulla_error *error)
 {
     *run = (struct run){.grammar = grammar};
-    if (grow_nodes(run) || grow_pairs(run)) {
-        int code = bulla_fail(error, run->error.code, "%s", run->error.text);
-        run_close(run);
-        return code;
-    }
+    if (grow_nodes(run) || grow_pairs(run))
+        return bulla_fail(error, run->error.code, "%s", run->error.text);
     memset(run->pairs, 0, (RUN_ROOT_BYTES + 1) * sizeof *run->pairs);
     run->pair_count = RUN_ROOT_BYTES + 1;
     return BULLA_OK;

@@ -37,7 +37,7 @@ struct object_builder {
     LIST(struct text) names;                     /* keys that the schema names */
     LIST(const struct automaton *) limits;       /* of every key */
     LIST(struct key_pattern) patterns;           /* each once */
-    const struct automaton *parts[AUTOMATON_MAX_COMPONENTS];
+    const struct automaton *parts[AUTOMATON_MAX_COMPONENTS]; /* names, limits, both readings of each pattern */
     size_t part_count, first_limit, first_pattern;
 };
 
@@ -78,6 +78,8 @@ static void collect(struct object_builder *builder)
     for (size_t i = 0; i < object->names.count; i++)
         if (object->names.items[i] != EXPRESSION_TRUE)
             LIST_ADD(builder->compiler, builder->limits, expression_texts(builder->compiler, object->names.items[i]));
+    builder->first_limit = 1;
+    builder->first_pattern = 1 + builder->limits.count;
 }
 
 static int is_allowed_name(struct object_builder *builder, const struct text *name)
@@ -126,35 +128,23 @@ static int other_is_wanted(const void *context, uint64_t outputs)
     return other_expression(context, outputs) != EXPRESSION_FALSE;
 }
 
-static int add_part(struct object_builder *builder, const struct automaton *part)
-{
-    if (!part || builder->part_count == AUTOMATON_MAX_COMPONENTS) {
-        bulla_fail(builder->compiler->error, BULLA_E_LIMIT, "schema: more than %d \"patternProperties\" and "
-                   "\"propertyNames\" apply to one object", AUTOMATON_MAX_COMPONENTS / 2);
-        return 0;
-    }
-    builder->parts[builder->part_count++] = part;
-    return 1;
-}
-
 static int collect_parts(struct object_builder *builder)
 {
     struct compiler *compiler = builder->compiler;
     struct code_points *words = compiler_alloc(compiler, builder->names.count, sizeof *words);
     for (size_t i = 0; words && i < builder->names.count; i++)
         words[i] = text_code_points(compiler, &builder->names.items[i]);
-    if (!words || compiler->error->code ||
-        !add_part(builder, automaton_from_words(&compiler->scratch, words, builder->names.count, compiler->error)))
-        return 0;
-    builder->first_limit = builder->part_count;
+    if (compiler->error->code)
+        return compiler->error->code;
+    builder->parts[builder->part_count++] =
+        automaton_from_words(&compiler->scratch, words, builder->names.count, compiler->error);
     for (size_t i = 0; i < builder->limits.count; i++)
-        if (!add_part(builder, builder->limits.items[i]))
-            return 0;
-    builder->first_pattern = builder->part_count;
-    for (size_t i = 0; i < builder->patterns.count; i++)
-        if (!add_part(builder, builder->patterns.items[i].lower) || !add_part(builder, builder->patterns.items[i].upper))
-            return 0;
-    return 1;
+        builder->parts[builder->part_count++] = builder->limits.items[i];
+    for (size_t i = 0; i < builder->patterns.count; i++) {
+        builder->parts[builder->part_count++] = builder->patterns.items[i].lower;
+        builder->parts[builder->part_count++] = builder->patterns.items[i].upper;
+    }
+    return compiler->error->code;
 }
 
 static void write_others(struct object_builder *builder, struct members *members)
@@ -162,10 +152,15 @@ static void write_others(struct object_builder *builder, struct members *members
     struct compiler *compiler = builder->compiler;
     struct arena *arena = &compiler->grammar->arena;
     bulla_error detail = {0};
+    if (builder->first_pattern + 2 * builder->patterns.count > AUTOMATON_MAX_COMPONENTS) {
+        bulla_fail(compiler->error, BULLA_E_LIMIT, "schema: more than %d \"patternProperties\" and \"propertyNames\" apply "
+                   "to one object", AUTOMATON_MAX_COMPONENTS / 2 - 1);
+        return;
+    }
     /* Nothing else allowed, the common case: no automaton. */
     if (builder->patterns.count == 0 && other_expression(builder, ~UINT64_C(1)) == EXPRESSION_FALSE)
         return;
-    if (!collect_parts(builder))
+    if (collect_parts(builder))
         return;
     struct automaton *automaton = automaton_product(arena, builder->parts, builder->part_count,
                                                     (struct automaton_condition){0}, MOST_KEY_STATES, &detail);

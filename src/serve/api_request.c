@@ -318,6 +318,7 @@ int api_request_read_detokenize(const char *body, size_t length, struct api_requ
     struct field_reader reader = {&request->arena, problem};
     const struct json *list = NULL;
     int code = request_open(body, length, request, &reader);
+    request->answer.kind = ANSWER_COMPLETION;
     if (code == BULLA_OK)
         code = field_needed(&reader, request->body, NULL, "tokens", JSON_ARRAY, &list);
     if (code == BULLA_OK)

@@ -145,7 +145,7 @@ static void write_usage(struct buffer *out, const struct answer_usage *usage)
     api_write_number(out, usage->prompt_tokens);
     buffer_append_text(out, ",\"input_tokens_details\":{\"cached_tokens\":");
     api_write_number(out, usage->cached_tokens);
-    buffer_append_text(out, "},\"output_tokens\":");
+    buffer_append_text(out, ",\"cache_write_tokens\":0},\"output_tokens\":");
     api_write_number(out, usage->output_tokens);
     buffer_append_text(out, ",\"output_tokens_details\":{\"reasoning_tokens\":");
     api_write_number(out, usage->reasoning_tokens);

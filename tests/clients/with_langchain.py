@@ -26,7 +26,7 @@ def check_all(checks, target):
     tools(checks, target)
     schemas(checks, target)
     embeddings(checks, target)
-    error = raised(openai.BadRequestError, lambda: open_model(target, temperature=9).invoke("Hello."))
+    error = raised(openai.BadRequestError, lambda: open_model(target, temperature=-1).invoke("Hello."))
     checks.true(error and error.param == "temperature", "LangChain: an error with its field")
 
 

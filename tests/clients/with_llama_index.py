@@ -16,7 +16,7 @@ def get_weather(place: str) -> str:
 
 
 def open_model(target, **options):
-    settings = {"max_tokens": 24, "temperature": 0, "max_retries": 0, "is_chat_model": True, "context_window": 4096,
+    settings = {"max_tokens": 24, "temperature": 0, "max_retries": 0, "timeout": 300, "is_chat_model": True, "context_window": 4096,
                 "is_function_calling_model": True, **options}
     return OpenAILike(model=target.model, api_base=target.base, api_key=target.key, http_client=target.http(),
                       async_http_client=target.async_http(), **settings)

@@ -17,7 +17,14 @@ def open_client(target, **options):
 def check_all(checks, target, running):
     """`running` gives the number of requests that the server computes now."""
     client = open_client(target)
-    for part in (chat, stream, choices_and_stops, logprobs, completions, tools, schemas, embeddings, responses, models, errors):
+    for part in (chat, choices_and_stops, logprobs, completions, schemas, responses, errors):
+        part(checks, client, target.model)
+    check_some(checks, target, running)
+
+
+def check_some(checks, target, running):
+    client = open_client(target)
+    for part in (models, stream, tools, embeddings):
         part(checks, client, target.model)
     asyncio.run(asynchronous(checks, target))
     aborts(checks, client, target.model, running)
@@ -32,8 +39,8 @@ def chat(checks, client, model):
     checks.true(0 < answer.usage.completion_tokens <= 12 and answer.usage.prompt_tokens > 5, "usage")
     checks.equal(answer.usage.total_tokens, answer.usage.prompt_tokens + answer.usage.completion_tokens, "usage adds up")
     parts = [{"role": "developer", "content": "Be brief."},
-             {"role": "user", "content": [{"type": "text", "text": "Say "}, {"type": "text", "text": "hello."}]}]
-    whole = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say hello."}]
+             {"role": "user", "content": [{"type": "text", "text": "Say"}, {"type": "text", "text": "hello."}]}]
+    whole = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say\nhello."}]
     texts = [client.chat.completions.create(model=model, messages=messages, max_completion_tokens=8, temperature=0)
              .choices[0].message.content for messages in (parts, whole)]
     checks.equal(texts[0], texts[1], "content in parts and role developer")
@@ -56,9 +63,11 @@ def stream(checks, client, model):
     reasons = [choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.finish_reason]
     checks.equal(reasons, [whole.choices[0].finish_reason], "one finish reason")
     checks.true(chunks[-1].choices == [] and chunks[-1].usage == whole.usage, "usage in the last chunk")
-    with client.chat.completions.stream(model=model, messages=QUESTION, max_tokens=16, temperature=0) as helper:
+    stop = text[len(text) // 2:][:3]  # the helper raises an exception for an answer that its length cut
+    with client.chat.completions.stream(model=model, messages=QUESTION, max_tokens=16, temperature=0, stop=stop) as helper:
         kinds = {event.type for event in helper}
-        checks.equal(helper.get_final_completion().choices[0].message.content, text, "the stream helper's text")
+        checks.equal(helper.get_final_completion().choices[0].message.content, text[:text.index(stop)],
+                     "the stream helper's text")
     checks.true({"chunk", "content.delta"} <= kinds, "the stream helper's events")
 
 
@@ -204,16 +213,14 @@ def errors(checks, client, model):
 
     error = raised(openai.NotFoundError, chat_with(model="nothing"))
     checks.true(error and error.code == "model_not_found", "a model that is not served")
-    for field, value in (("temperature", "hot"), ("max_tokens", -1), ("top_p", 2), ("n", 0), ("stop", 5),
+    for field, value in (("temperature", "hot"), ("max_tokens", "many"), ("top_p", 2), ("n", 0), ("stop", 5),
                          ("messages", []), ("messages", [{"role": "nobody", "content": "x"}])):
         error = raised(openai.BadRequestError, chat_with(**{field: value}))
         checks.true(error and (error.param or "").startswith(field), f"{field} {value}: {error} of {error and error.param}")
         checks.true(error and error.type == "invalid_request_error" and error.request_id, f"{field}: its frame")
-    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "string", "format": "no such format"}}}
-    unsupported = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"not": {"type": "string"}}}}
+    unsupported = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "elsewhere.json"}}}
     error = raised(openai.BadRequestError, chat_with(response_format=unsupported))
-    checks.true(error and "not" in str(error), "a keyword that is not enforced is named")
-    raised(openai.BadRequestError, chat_with(response_format=schema))
+    checks.true(error and "$ref" in str(error), "a keyword that is not enforced is named")
     checks.true(chat_with(extra_body={"no_such_field": 1})(), "unknown fields are ignored")
     error = raised(openai.BadRequestError, chat_with(messages=[{"role": "user", "content": "long " * 20000}]))
     checks.true(error and error.status_code == 400, "a prompt longer than the context")

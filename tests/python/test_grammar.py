@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+"""Grammars of JSON schemas against PyPI jsonschema, with the schemas of JSON-Schema-Test-Suite (draft 2020-12).
+
+Each schema is refused, naming a keyword, or enforced: then answers drawn at random must satisfy it, and none of the
+suite's invalid instances may be an answer. How many of the valid instances are answers, as Python writes them, is
+printed. `tests/tool_grammar.c` is the C side.
+"""
+import collections
+import decimal
+import glob
+import json
+import os
+import re
+import struct
+import subprocess
+
+import jsonschema
+
+from checks import Checks
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("BULLA_BUILD", os.path.join(ROOT, "build", "release"))
+SUITE = os.path.join(os.environ.get("BULLA_SHARED", "/nowhere"), "data", "json-schema-suite", "draft2020-12")
+TOOL = os.path.join(BUILD, "tests", "tool_grammar")
+ANSWERS = 200 if os.environ.get("BULLA_TEST_COUNTS") == "full" else 20
+LEAST_ENFORCED = 250
+NOTHING = "no value satisfies it"  # a refusal that no one keyword is to blame for
+
+
+class Tool:
+    def __init__(self, answers):
+        self.answers = answers
+        self.process = subprocess.Popen([TOOL, str(answers)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def _tell(self, record):
+        self.process.stdin.write(struct.pack("<I", len(record)) + record)
+        self.process.stdin.flush()
+
+    def _ask(self, record):
+        self._tell(record)
+        return self.process.stdout.readline().decode().rstrip("\n")
+
+    def compile(self, schema, instances):
+        """(None, answers) where it is enforced, else (why not, []). Answers have much of the instances."""
+        hint = json.dumps({"schema": schema}) + "".join(json.dumps(instance, ensure_ascii=False) for instance in instances)
+        self._tell(b"H" + hint.encode())
+        line = self._ask(b"S" + json.dumps({"schema": schema}).encode())
+        if line != "enforced":
+            return line, []
+        return None, [self.process.stdout.readline().decode().rstrip("\n") for _ in range(self.answers)]
+
+    def accepts(self, text):
+        return self._ask(b"T" + text.encode()) == "accepted"
+
+    def close(self):
+        self.process.stdin.close()
+        return self.process.wait()
+
+
+def spellings(instance):
+    """The usual ways to write a value as JSON."""
+    yield json.dumps(instance, ensure_ascii=False)
+    yield json.dumps(instance)
+    yield json.dumps(instance, separators=(",", ":"), ensure_ascii=False)
+
+
+def read(text):
+    """Numbers as decimals: multipleOf is about values, and binary floating point divides them otherwise."""
+    return json.loads(text, parse_float=decimal.Decimal)
+
+
+def keywords_of(schema, found=None):
+    found = set() if found is None else found
+    if isinstance(schema, dict):
+        for key, value in schema.items():
+            found.add(key)
+            keywords_of(value, found)
+    elif isinstance(schema, list):
+        for value in schema:
+            keywords_of(value, found)
+    return found
+
+
+def check_refusal(checks, why, schema, name):
+    code = why.split()[1] if why.startswith("refused ") else ""
+    checks.true(code in ("unsupported", "limit"), f"{name}: {why}")
+    if NOTHING not in why:
+        named = re.findall(r'"([^"]*)"', why)
+        checks.true(named and named[0] in keywords_of(schema), f"{name}: the refusal names no keyword of it: {why}")
+
+
+def check_answers(checks, answers, schema, name, uses_decimals):
+    schema = read(json.dumps(schema)) if uses_decimals else schema
+    checker = jsonschema.FormatChecker(set(jsonschema.FormatChecker.checkers) - {"time"})  # which knows no time zones
+    validator = jsonschema.Draft202012Validator(schema, format_checker=checker)
+    texts = set()
+    for answer in answers:
+        if not checks.true(not answer.startswith("error"), f"{name}: {answer}"):
+            continue
+        text = bytes.fromhex(answer).decode()
+        texts.add(text)
+        value = read(text) if uses_decimals else json.loads(text, object_pairs_hook=without_duplicates)
+        error = jsonschema.exceptions.best_match(validator.iter_errors(value))
+        checks.true(error is None, f"{name}: {text!r} does not satisfy {json.dumps(schema, default=str)}: "
+                                   f"{error.message if error else ''}")
+    return len(texts)
+
+
+def without_duplicates(pairs):
+    keys = [key for key, _ in pairs]
+    assert len(set(keys)) == len(keys), f"a key is there twice: {keys}"
+    return dict(pairs)
+
+
+def check_group(checks, tool, group, name, counts):
+    schema = group["schema"]
+    why, answers = tool.compile(schema, [test["data"] for test in group["tests"]])
+    if why:
+        counts["refused"] += 1
+        counts["refused", re.findall(r'"([^"]*)"', why)[0] if NOTHING not in why else NOTHING] += 1
+        check_refusal(checks, why, schema, name)
+        return
+    counts["enforced"] += 1
+    factors = "multipleOf" in keywords_of(schema)
+    counts["different answers"] += check_answers(checks, answers, schema, name, factors)
+    for test in group["tests"]:
+        accepted = [text for text in spellings(test["data"]) if tool.accepts(text)]
+        if test["valid"]:
+            counts["valid"] += 1
+            counts["valid and answers"] += bool(accepted)
+            if not accepted and os.environ.get("BULLA_GRAMMAR_SHOW"):
+                print(f"no answer: {name}: {test['description']}: {json.dumps(test['data'])[:200]}")
+        else:
+            counts["invalid"] += 1
+            checks.true(not accepted, f"{name}: {test['description']}: {accepted} is an answer")
+
+
+def main():
+    checks = Checks()
+    files = sorted(glob.glob(os.path.join(SUITE, "**", "*.json"), recursive=True))
+    if not files:
+        checks.skip("BULLA_SHARED has no data/json-schema-suite")
+    tool = Tool(ANSWERS)
+    counts = collections.Counter()
+    for path in files:
+        with open(path, encoding="utf-8") as file:
+            groups = json.load(file)
+        for group in groups:
+            check_group(checks, tool, group, f"{os.path.relpath(path, SUITE)}: {group['description']}", counts)
+    checks.equal(tool.close(), 0, "tool_grammar's status")
+    checks.true(counts["enforced"] >= LEAST_ENFORCED, f"{counts['enforced']} schemas are enforced")
+    print(f"{counts['enforced']} schemas enforced, {counts['refused']} refused; "
+          f"{counts['different answers']} different answers; {counts['valid and answers']} of {counts['valid']} valid "
+          f"instances are answers, none of {counts['invalid']} invalid ones may be")
+    print("refused for:", ", ".join(f"{key[1]} {count}" for key, count in sorted(
+        ((key, count) for key, count in counts.items() if isinstance(key, tuple)), key=lambda item: -item[1])))
+    checks.finish()
+
+
+if __name__ == "__main__":
+    main()
