@@ -186,8 +186,10 @@ static enum http_parse take_version(struct http_parser *parser, const char *text
 enum http_parse http_head_take_request_line(struct http_parser *parser)
 {
     size_t length = parser->head.length;
+    if (length == 0)
+        return http_parser_refuse(parser, 400, "An empty line stands where a request begins.");
     char *line = (char *)parser->head.data, *end = line + length;
-    char *first = length ? memchr(line, ' ', length) : NULL;
+    char *first = memchr(line, ' ', length);
     char *second = first ? memchr(first + 1, ' ', (size_t)(end - first - 1)) : NULL;
     if (!first || !is_token(line, (size_t)(first - line)))
         return http_parser_refuse(parser, 400, "The request line is malformed.");
