@@ -6,8 +6,8 @@
  *
  *   /echo             the request as JSON
  *   /slow?ms=N        "slow", after a while
- *   /stream?n=N       N server-sent events, some in each turn of the event loop and no faster than they are sent; without
- *                     n for ever, as fast as it goes
+ *   /stream?n=N       N server-sent events, some in each turn of the event loop and no faster than they are sent;
+ *                     without n for ever, as fast as it goes
  *   /hang             never answers
  *   /drain            drains the server, "drains"
  *   /connections      their number */
@@ -200,8 +200,8 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++)
         take_option(argv[i], &limits, &tls, &error);
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 4096) != 0 ||
-        getsockname(listener, (struct sockaddr *)&address, &length) != 0)
+    if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) != 0 ||
+        listen(listener, 4096) != 0 || getsockname(listener, (struct sockaddr *)&address, &length) != 0)
         bulla_fail(&error, BULLA_E_IO, "no socket to listen on");
     const struct http_handler handler = {&tool, handle};
     if (error.code != BULLA_OK ||
