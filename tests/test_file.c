@@ -92,6 +92,21 @@ static void test_write_and_read_back(void **state)
     remove(path);
 }
 
+static void test_private(void **state)
+{
+    (void)state;
+    bulla_error error = {0};
+    struct stat status;
+    const char *path = in_folder("secret");
+    assert_ok(file_write(path, "open", 4, &error), error);
+    assert_int_equal(chmod(path, 0644), 0);
+    assert_ok(file_write_private(path, "secret", 6, &error), error);
+    assert_content(path, "secret", 6);
+    assert_int_equal(stat(path, &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0600);
+    remove(path);
+}
+
 /* A large file in odd pieces with a hole filled in later, moved in short transfers. */
 static void write_large(const char *path, size_t transfer)
 {
@@ -305,7 +320,7 @@ static void test_what_is_no_regular_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_write_and_read_back),
+        cmocka_unit_test(test_write_and_read_back), cmocka_unit_test(test_private),
         cmocka_unit_test(test_large_files_and_short_transfers),
         cmocka_unit_test(test_outside_the_written_part),
         cmocka_unit_test(test_an_unfinished_file_cannot_pass_for_whole),

@@ -5,10 +5,11 @@
 #include "base/memory.h"
 #include "serve/http_parser.h"
 
-static const struct http_parser_limits usual = {.most_header_bytes = 600, .most_header_lines = 8, .most_body_bytes = 64};
+static const struct http_parser_limits usual = {
+    .most_header_bytes = 600, .most_header_lines = 8, .most_body_bytes = 64};
 
-/* What became of some bytes, as text: "more", "400", or "GET /path?query 1.1 keeps [body] name=value...". Bytes that were
- * not used are counted at the end. */
+/* What became of some bytes, as text: "more", "400", or "GET /path?query 1.1 keeps [body] name=value...". Bytes
+ * that were not used are counted at the end. */
 static void describe(const struct http_parser *parser, enum http_parse result, size_t rest, struct buffer *out)
 {
     if (result == HTTP_PARSE_REFUSED) {
@@ -40,8 +41,8 @@ static void describe(const struct http_parser *parser, enum http_parse result, s
     assert_int_equal(out->error.code, BULLA_OK);
 }
 
-/* Pushes pieces that end at `cuts`, each in memory of its own so that a sanitizer sees its end. HEADER is told once, and
- * only where a body follows. */
+/* Pushes pieces that end at `cuts`, each in memory of its own so that a sanitizer sees its end. HEADER is told once,
+ * and only where a body follows. */
 static void push_pieces(const char *text, size_t length, const size_t *cuts, size_t cut_count,
                         const struct http_parser_limits *limits, struct buffer *out)
 {
@@ -129,7 +130,8 @@ static void test_request_lines(void **state)
     expect("G(T / HTTP/1.1\r\n" HOST "\r\n", "400");
     expect("get /a HTTP/1.1\r\n" HOST "\r\n", "get /a 1.1 keeps []");
     expect("M-SEARCH /a HTTP/1.1\r\n" HOST "\r\n", "M-SEARCH /a 1.1 keeps []");
-    expect("ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEF / HTTP/1.1\r\n" HOST "\r\n", "ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEF / 1.1 keeps []");
+    expect("ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEF / HTTP/1.1\r\n" HOST "\r\n",
+           "ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEF / 1.1 keeps []");
     expect("ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG / HTTP/1.1\r\n" HOST "\r\n", "501");
     expect("GET / HTTP/1.0\r\n\r\n", "GET / 1.0 []");
     expect("GET / HTTP/1.2\r\n" HOST "\r\n", "505");
@@ -220,7 +222,8 @@ static void test_fields(void **state)
     (void)state;
     expect("GET / HTTP/1.1\r\n" HOST "A: 1\r\nb:2\r\nC:\t 3 \t\r\nd:\r\ne: \r\n\r\n",
            "GET / 1.1 keeps [] a=1 b=2 c=3 d= e=");
-    expect("GET / HTTP/1.1\r\n" HOST "A: 1\r\nB: x\r\na: 2\r\nA: \r\na: 3\r\n\r\n", "GET / 1.1 keeps [] a=1, 2, , 3 b=x");
+    expect("GET / HTTP/1.1\r\n" HOST "A: 1\r\nB: x\r\na: 2\r\nA: \r\na: 3\r\n\r\n",
+           "GET / 1.1 keeps [] a=1, 2, , 3 b=x");
     expect("GET / HTTP/1.1\r\n" HOST "A: b\tc  d \xff\r\n\r\n", "GET / 1.1 keeps [] a=b\tc  d \xff");
     expect("GET / HTTP/1.1\r\n" HOST "A : 1\r\n\r\n", "400");
     expect("GET / HTTP/1.1\r\n" HOST "A\t: 1\r\n\r\n", "400");
@@ -260,7 +263,8 @@ static void test_lengths(void **state)
     expect(POST "\r\nhello", "POST / 1.1 keeps [] +5");
     expect("POST / HTTP/1.0\r\nContent-Length: 2\r\n\r\nhi", "POST / 1.0 [hi] content-length=2");
     static const char *const broken[] = {"",   "+5", "-5",  "5 5", "5, 5",    "5,5", "0x5", "05", "00", "5.0", "5a",
-                                         "a5", " ",  "1e1", "5;",  "\xb2", "99999999999999999999", "18446744073709551621"};
+                                         "a5", " ",  "1e1", "5;",  "\xb2", "99999999999999999999",
+                                         "18446744073709551621"};
     char text[200];
     for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {
         snprintf(text, sizeof text, POST "Content-Length: %s\r\n\r\nhello", broken[i]);
@@ -308,18 +312,20 @@ static void test_chunks(void **state)
     expect(CHUNKED "5\r\nhello\r\n0\r\n", "more");
     expect(CHUNKED "5\r\nhello\r\n0\r\nA: b\r\n", "more");
     static const char *const broken[] = {
-        "\r\n", " 5\r\nhello\r\n", "5 \r\nhello\r\n", "5\t\r\nhello\r\n", "5\nhello\r\n0\r\n\r\n", "5\rhello", "+5\r\nhello",
-        "-5\r\nhello", "0x5\r\nhello", "g\r\n", ";a\r\n", "5 ;a\r\nhello", "5;a\nhello", "5;a\rb\r\nhello", "5;a\x01\r\n",
-        "5\r\nhello0\r\n\r\n", "5\r\nhello!\r\n0\r\n\r\n", "5\r\nhello\n0\r\n\r\n", "5\r\nhello\r0\r\n\r\n",
-        "00000000000000005\r\nhello", "0\r\n\n", "0\r\n\rx", "0\r\nA\r\n\r\n", "0\r\nA : b\r\n\r\n", "0\r\n A: b\r\n\r\n",
-        "0\r\nA: b\n\r\n", "0\r\nA: \x02\r\n\r\n", "0\r\n: b\r\n\r\n", "0\r\nA: b\r\n c\r\n\r\n", "0\n\n", "0\r\nA: b\rC: d\r\n"};
+        "\r\n", " 5\r\nhello\r\n", "5 \r\nhello\r\n", "5\t\r\nhello\r\n", "5\nhello\r\n0\r\n\r\n", "5\rhello",
+        "+5\r\nhello",         "-5\r\nhello", "0x5\r\nhello", "g\r\n", ";a\r\n", "5 ;a\r\nhello", "5;a\nhello", "5;a\rb\r\nhello",
+        "5;a\x01\r\n",         "5\r\nhello0\r\n\r\n", "5\r\nhello!\r\n0\r\n\r\n", "5\r\nhello\n0\r\n\r\n", "5\r\nhello\r0\r\n\r\n",
+        "5\r\nhello\n\n0\r\n\r\n", "5\r\nhello\n\r0\r\n\r\n", "5\r\nhello\r\r0\r\n\r\n",
+        "00000000000000005\r\nhello", "0\r\n\n", "0\r\n\rx", "0\r\nA\r\n\r\n", "0\r\nA : b\r\n\r\n",
+        "0\r\n A: b\r\n\r\n",         "0\r\nA: b\n\r\n", "0\r\nA: \x02\r\n\r\n", "0\r\n: b\r\n\r\n", "0\r\nA: b\r\n c\r\n\r\n", "0\n\n",
+        "0\r\nA: b\rC: d\r\n"};
     char text[300];
     for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {
         snprintf(text, sizeof text, CHUNKED "%s", broken[i]);
         expect(text, "400");
     }
-    static const char *const large[] = {"41\r\n", "ffffffffffffffff\r\n", "8000000000000000\r\n", "10000000000000005\r\nhello",
-                                        "5\r\nhello\r\n3c\r\n", "40000000000000001"};
+    static const char *const large[] = {"41\r\n", "ffffffffffffffff\r\n", "8000000000000000\r\n",
+                                        "10000000000000005\r\nhello",                                         "5\r\nhello\r\n3c\r\n", "40000000000000001"};
     for (size_t i = 0; i < sizeof large / sizeof large[0]; i++) {
         snprintf(text, sizeof text, CHUNKED "%s", large[i]);
         expect(text, "413");

@@ -6,7 +6,8 @@
  *
  *   /echo             the request as JSON
  *   /slow?ms=N        "slow", after a while
- *   /stream?n=N       N server-sent events, some in each turn of the event loop; without n for ever
+ *   /stream?n=N       N server-sent events, some in each turn of the event loop and no faster than they are sent;
+ *                     without n for ever, as fast as it goes
  *   /hang             never answers
  *   /drain            drains the server, "drains"
  *   /connections      their number */
@@ -26,7 +27,7 @@
 #include "serve/http.h"
 #include "serve/tls.h"
 
-enum { EVENTS_A_TURN = 64 };
+enum { EVENTS_A_TURN = 64, MOST_WAITING = 256 << 10 };
 
 struct tool {
     struct event_base *base;
@@ -38,7 +39,7 @@ struct answer {
     struct http_exchange *exchange;
     struct event *timer;
     unsigned long left; /* events of a stream */
-    int is_stream;
+    int is_stream, is_endless;
     char path[64];
 };
 
@@ -59,13 +60,14 @@ static void closed(void *context)
 static void step(evutil_socket_t descriptor, short what, void *context)
 {
     struct answer *answer = context;
-    const struct timeval soon = {0};
+    struct timeval soon = {0};
     if (!answer->is_stream) {
         http_reply(answer->exchange, 200, "text/plain", "slow", 4);
         answer_free(answer);
         return;
     }
-    for (int i = 0; i < EVENTS_A_TURN && answer->left > 0; i++, answer->left--) {
+    int is_full = !answer->is_endless && http_reply_unsent(answer->exchange) > MOST_WAITING;
+    for (int i = 0; !is_full && i < EVENTS_A_TURN && answer->left > 0; i++, answer->left--) {
         char text[64];
         int length = snprintf(text, sizeof text, "data: {\"left\":%lu}\n\n", answer->left);
         http_reply_write(answer->exchange, text, (size_t)length);
@@ -75,6 +77,7 @@ static void step(evutil_socket_t descriptor, short what, void *context)
         http_reply_end(answer->exchange);
         answer_free(answer);
     } else {
+        soon.tv_usec = is_full ? 1000 : 0;
         event_add(answer->timer, &soon);
     }
 }
@@ -139,6 +142,7 @@ static void handle(void *context, struct http_exchange *exchange)
         struct answer *answer = begin(tool, exchange);
         answer->left = query_number(exchange, "n=", (unsigned long)-1);
         answer->is_stream = 1;
+        answer->is_endless = answer->left == (unsigned long)-1;
         http_reply_begin(exchange, 200, "text/event-stream");
         step(-1, 0, answer);
     } else if (strcmp(path, "/hang") == 0) {
@@ -196,8 +200,8 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++)
         take_option(argv[i], &limits, &tls, &error);
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 4096) != 0 ||
-        getsockname(listener, (struct sockaddr *)&address, &length) != 0)
+    if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) != 0 ||
+        listen(listener, 4096) != 0 || getsockname(listener, (struct sockaddr *)&address, &length) != 0)
         bulla_fail(&error, BULLA_E_IO, "no socket to listen on");
     const struct http_handler handler = {&tool, handle};
     if (error.code != BULLA_OK ||

@@ -1,8 +1,8 @@
 /* One connection. Traps of libevent 2.1's bufferevents that shape it:
  *
  * - A hang-up is only seen while the socket is read. So it is read while an answer is under way too, up to
- *   HTTP_MOST_PIPELINED bytes; then it is polled for POLLRDHUP four times a second. (An event for EV_CLOSED would not do:
- *   libevent reports an RST, EPOLLERR, as readable and writable only, so that the event would never run and epoll
+ *   HTTP_MOST_PIPELINED bytes; then it is polled for POLLRDHUP four times a second. (An event for EV_CLOSED would not
+ *   do: libevent reports an RST, EPOLLERR, as readable and writable only, so that the event would never run and epoll
  *   return at once again and again.)
  * - A TLS bufferevent stops writing when the client ends its side; that has to be switched on again.
  * - SSL_write of a large piece tells of no progress until all is sent, unless partial writes are allowed.

@@ -186,8 +186,10 @@ static enum http_parse take_version(struct http_parser *parser, const char *text
 enum http_parse http_head_take_request_line(struct http_parser *parser)
 {
     size_t length = parser->head.length;
+    if (length == 0)
+        return http_parser_refuse(parser, 400, "An empty line stands where a request begins.");
     char *line = (char *)parser->head.data, *end = line + length;
-    char *first = length ? memchr(line, ' ', length) : NULL;
+    char *first = memchr(line, ' ', length);
     char *second = first ? memchr(first + 1, ' ', (size_t)(end - first - 1)) : NULL;
     if (!first || !is_token(line, (size_t)(first - line)))
         return http_parser_refuse(parser, 400, "The request line is malformed.");
@@ -233,7 +235,7 @@ enum http_parse http_head_take_field(struct http_parser *parser)
         return http_parser_refuse(parser, 400, "A header line begins with white space: folded lines are not taken.");
     char *colon = memchr(line, ':', length);
     if (!colon || !is_token(line, (size_t)(colon - line)))
-        return http_parser_refuse(parser, 400, "A header line is not NAME: VALUE, without white space before the colon.");
+        return http_parser_refuse(parser, 400, "A header line is not NAME: VALUE without white space before the colon.");
     for (char *c = line; c < colon; c++)
         if (*c >= 'A' && *c <= 'Z')
             *c = (char)(*c | 0x20);

@@ -126,14 +126,15 @@ static void accept_connections(evutil_socket_t listener, short what, void *conte
     accept_some(context);
 }
 
-static int check_arguments(int listener, const struct http_limits *limits, const struct http_handler *handler, bulla_error *error)
+static int check_arguments(int listener, const struct http_limits *limits, const struct http_handler *handler,
+                           bulla_error *error)
 {
     if (!handler || !handler->request)
         return bulla_fail(error, BULLA_E_USAGE, "the HTTP server was given no handler");
     if (limits->most_header_bytes > 16 << 20 || limits->most_body_bytes > SIZE_MAX / 4)
         return bulla_fail(error, BULLA_E_USAGE,
-                          "the HTTP server's limits of %zu bytes for headers and %zu for bodies are more than 16 MiB and "
-                          "%zu", limits->most_header_bytes, limits->most_body_bytes, SIZE_MAX / 4);
+                          "the HTTP server's limits of %zu bytes for headers and %zu for bodies are more than 16 MiB "
+                          "and %zu", limits->most_header_bytes, limits->most_body_bytes, SIZE_MAX / 4);
     struct sigaction broken_pipe;
     if (sigaction(SIGPIPE, NULL, &broken_pipe) != 0 || broken_pipe.sa_handler == SIG_DFL)
         return bulla_fail(error, BULLA_E_USAGE,
@@ -144,8 +145,9 @@ static int check_arguments(int listener, const struct http_limits *limits, const
     return BULLA_OK;
 }
 
-int http_server_open(struct event_base *base, int listener, const struct http_tls *tls, const struct http_limits *limits,
-                     const struct http_handler *handler, struct http_server **opened, bulla_error *error)
+int http_server_open(struct event_base *base, int listener, const struct http_tls *tls,
+                     const struct http_limits *limits, const struct http_handler *handler,
+                     struct http_server **opened, bulla_error *error)
 {
     struct http_limits taken;
     *opened = NULL;

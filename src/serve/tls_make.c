@@ -74,11 +74,12 @@ static int set_serial(X509 *certificate)
  * differ. */
 static int fill(X509 *certificate, EVP_PKEY *key, const char *name)
 {
+    const unsigned char *common_name = (const unsigned char *)"Bulla server";
     X509_NAME *subject = X509_get_subject_name(certificate);
     return X509_set_version(certificate, X509_VERSION_3) == 1 && set_serial(certificate) &&
            X509_gmtime_adj(X509_getm_notBefore(certificate), -24 * 60 * 60) != NULL &&
            X509_time_adj_ex(X509_getm_notAfter(certificate), YEARS_DAYS, 0, NULL) != NULL &&
-           X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)"Bulla server", -1, -1, 0) == 1 &&
+           X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, common_name, -1, -1, 0) == 1 &&
            X509_set_issuer_name(certificate, subject) == 1 && X509_set_pubkey(certificate, key) == 1 &&
            add_extension(certificate, NID_basic_constraints, "critical,CA:FALSE") &&
            add_extension(certificate, NID_key_usage, "critical,digitalSignature") &&

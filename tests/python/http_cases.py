@@ -10,13 +10,14 @@ section on smuggling (11.2) and what llhttp, h2spec and the published attacks lo
 """
 import collections
 
-Case = collections.namedtuple("Case", "name bytes expected closes")
+Case = collections.namedtuple("Case", "group name bytes expected closes")
 PROBE = b"GET /probe HTTP/1.1\r\nHost: a\r\n\r\n"
 CASES = []
+group = ""
 
 
 def case(name, data, expected, closes=False):
-    CASES.append(Case(name, data if isinstance(data, bytes) else data.encode("latin-1"), expected, closes))
+    CASES.append(Case(group, name, data if isinstance(data, bytes) else data.encode("latin-1"), expected, closes))
 
 
 GET = "GET / HTTP/1.1\r\nHost: a\r\n"
@@ -26,22 +27,23 @@ EMPTY = [("GET", "/", "", "")]
 HELLO = [("POST", "/", "", "hello")]
 CHUNKED = POST + "Transfer-Encoding: chunked\r\n\r\n"
 
-# Content-Length beside Transfer-Encoding
+group = "Both lengths"
 case("CL.TE", POST + "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG", 400)
 case("TE.CL", POST + "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n8\r\nSMUGGLED\r\n0\r\n\r\n", 400)
-case("CL.TE with a request in the body", POST + f"Content-Length: {len(HIDDEN) + 5}\r\nTransfer-Encoding: chunked\r\n\r\n"
-     "0\r\n\r\n" + HIDDEN, 400)
+case("CL.TE with a request in the body", 
+     POST + f"Content-Length: {len(HIDDEN) + 5}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN, 400)
 case("TE.CL, CL 0", POST + "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400)
-case("CL and TE of HTTP/1.0", "POST / HTTP/1.0\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400)
+case("CL and TE of HTTP/1.0",
+     "POST / HTTP/1.0\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400)
 case("TE of HTTP/1.0", "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400)
 
-# Content-Length
+group = "Content-Length"
 case("a body", POST + "Content-Length: 5\r\n\r\nhello", HELLO)
 case("CL twice, different", POST + "Content-Length: 5\r\nContent-Length: 0\r\n\r\nhello", 400)
 case("CL twice, the same", POST + "Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 400)
 case("CL twice, in other letters", POST + "Content-Length: 0\r\ncontent-LENGTH: 5\r\n\r\nhello", 400)
-for text in ["+5", "-5", "5, 5", "5,6", "5 5", "0x5", "05", "5.0", "5e0", "5a", "a5", "", "5;", "\"5\"", "\xb25", "\x0b5", "5\x00",
-             "18446744073709551621", "4294967301000000000000000000"]:
+for text in ["+5", "-5", "5, 5", "5,6", "5 5", "0x5", "05", "5.0", "5e0", "5a", "a5", "", "5;", "\"5\"", "\xb25", "\x0b5",
+             "5\x00", "18446744073709551621", "4294967301000000000000000000"]:
     case(f"CL {text!a}", POST + f"Content-Length: {text}\r\n\r\nhello", 400)
 case("CL with white space around", POST + "Content-Length: \t 5 \t\r\n\r\nhello", HELLO)
 case("CL past the limit", POST + "Content-Length: 9223372036854775807\r\n\r\nhello", 413)
@@ -56,21 +58,23 @@ case("CL with a space before", POST + " Content-Length: 5\r\n\r\nhello", 400)
 case("GET with a body", GET + f"Content-Length: {len(HIDDEN)}\r\n\r\n" + HIDDEN, [("GET", "/", "", HIDDEN)])
 case("CL, body cut off", POST + "Content-Length: 5000\r\n\r\nhello", None)
 
-# Transfer-Encoding
+group = "Transfer-Encoding"
 case("chunked", CHUNKED + "5\r\nhello\r\n0\r\n\r\n", HELLO)
 case("Chunked, in other letters", POST + "transfer-ENCODING: cHuNkEd\r\n\r\n5\r\nhello\r\n0\r\n\r\n", HELLO)
-for text in ["xchunked", "chunkedx", "chunked, identity", "identity", "identity, chunked, identity", "chunked, chunked", "gzip",
-             "", "\"chunked\"", "'chunked'", "chunked;q=1", "\x0bchunked", "chunked\x00", "chunked,", "chunked\x0c", "\xa0chunked"]:
+for text in ["xchunked", "chunkedx", "chunked, identity", "identity", "identity, chunked, identity", "chunked, chunked",
+             "gzip", "", "\"chunked\"", "'chunked'", "chunked;q=1", "\x0bchunked", "chunked\x00", "chunked,", "chunked\x0c",
+             "\xa0chunked"]:
     case(f"TE {text!a}", POST + f"Transfer-Encoding: {text}\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400)
 case("TE gzip, chunked", POST + "Transfer-Encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 501)
 case("TE twice", POST + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400)
-case("TE twice, different", POST + "Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400)
+case("TE twice, different",
+     POST + "Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400)
 case("TE with white space before the colon", POST + "Transfer-Encoding : chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400)
 case("TE folded", POST + "Transfer-Encoding:\r\n chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400)
 case("TE behind a bare LF", POST + "X: y\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400)
 case("TE behind CL and a bare CR", POST + "Content-Length: 5\rTransfer-Encoding: chunked\r\n\r\nhello", 400)
 
-# Chunks
+group = "Chunks"
 case("chunk sizes in both letters, leading zeros", CHUNKED + "00a\r\n0123456789\r\nB\r\nhello world\r\n000\r\n\r\n",
      [("POST", "/", "", "0123456789hello world")])
 case("chunk extensions", CHUNKED + "5;a=b;c=\"d;e\"\r\nhello\r\n0;x\r\n\r\n", HELLO)
@@ -82,6 +86,8 @@ case("chunk size overflows 32 bits", CHUNKED + "100000005\r\nhello\r\n0\r\n\r\n"
 case("chunk size with bare LF", CHUNKED + "5\nhello\r\n0\r\n\r\n", 400)
 case("chunk size with bare CR", CHUNKED + "5\rhello\r\n0\r\n\r\n", 400)
 case("chunk with bare LF behind", CHUNKED + "5\r\nhello\n0\r\n\r\n", 400)
+case("chunk with two LFs behind", CHUNKED + "5\r\nhello\n\n0\r\n\r\n", 400)
+case("chunk with LF CR behind", CHUNKED + "5\r\nhello\n\r0\r\n\r\n", 400)
 case("chunk longer than said", CHUNKED + "5\r\nhello!\r\n0\r\n\r\n", 400)
 case("chunk without CR LF behind", CHUNKED + "5\r\nhello0\r\n\r\n", 400)
 case("extension with bare LF", CHUNKED + "5;a\nhello\r\n0\r\n\r\n", 400)
@@ -95,7 +101,7 @@ case("trailer folded", CHUNKED + "5\r\nhello\r\n0\r\nX: y\r\n z\r\n\r\n", 400)
 case("trailer with bare LF", CHUNKED + "5\r\nhello\r\n0\r\nX: y\nZ: 1\r\n\r\n", 400)
 case("chunk cut off", CHUNKED + "5000\r\nhello", None)
 
-# Header lines
+group = "Header lines"
 case("header line folded", GET + "X: y\r\n z\r\n\r\n", 400)
 case("header line folded by a tab", GET + "X: y\r\n\tz\r\n\r\n", 400)
 case("first header line with a space before", "GET / HTTP/1.1\r\n Host: a\r\n\r\n", 400)
@@ -118,7 +124,7 @@ case("header ends with CR CR LF", GET + "\r\r\n", 400)
 case("header value past ASCII", GET + "X: \xe4\xff\r\n\r\n", EMPTY)
 case("header value empty", GET + "X:\r\n\r\n", EMPTY)
 
-# Request lines
+group = "Request lines and targets"
 case("empty line before", "\r\n" + GET + "\r\n", EMPTY)
 case("two empty lines before", "\r\n\r\n" + GET + "\r\n", 400)
 case("bare LF before", "\n" + GET + "\r\n", 400)
@@ -159,7 +165,7 @@ case("path with encoded ..", "GET /a/%2e%2e/b HTTP/1.1\r\nHost: a\r\n\r\n", 400)
 case("fragment", "GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", 400)
 case("encoded path and query", "GET /a%20%C3%A4?b=%20&c HTTP/1.1\r\nHost: a\r\n\r\n", [("GET", "/a ä", "b=%20&c", "")])
 
-# Hosts
+group = "Hosts"
 case("no Host", "GET / HTTP/1.1\r\n\r\n", 400)
 case("Host twice", GET + "Host: a\r\n\r\n", 400)
 case("Host twice, different", GET + "Host: b\r\n\r\n", 400)
@@ -174,7 +180,7 @@ case("absolute form, other host", "GET http://b/x HTTP/1.1\r\nHost: a\r\n\r\n", 
 case("absolute form with a user", "GET http://a@b/x HTTP/1.1\r\nHost: b\r\n\r\n", 400)
 case("absolute form, other scheme", "GET ftp://a/x HTTP/1.1\r\nHost: a\r\n\r\n", 400)
 
-# Others
+group = "Others"
 case("Expect of something else", GET + "Expect: x\r\n\r\n", 417)
 case("a TLS hello", b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03" + bytes(40), 400)
 case("three pipelined", GET + "\r\n" + POST + "Content-Length: 5\r\n\r\nhello" + CHUNKED + "5\r\nhello\r\n0\r\n\r\n",
