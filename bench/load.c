@@ -300,8 +300,9 @@ static void print_samples(const char *name, struct samples *samples)
         qsort(samples->values, samples->count, sizeof *samples->values, compare);
     for (size_t i = 0; i < samples->count; i++)
         sum += samples->values[i];
-    printf(" \"%s\": {\"count\": %zu, \"mean\": %.6f, \"p50\": %.6f, \"p90\": %.6f, \"p99\": %.6f, \"most\": %.6f},\n", name,
-           samples->count, samples->count ? (double)sum * 1e-9 / (double)samples->count : 0, percentile(samples, 50),
+    printf(" \"%s\": {\"count\": %zu, \"mean\": %.6f, \"p50\": %.6f, \"p90\": %.6f, \"p99\": %.6f, "
+           "\"most\": %.6f},\n", name, samples->count,
+           samples->count ? (double)sum * 1e-9 / (double)samples->count : 0, percentile(samples, 50),
            percentile(samples, 90), percentile(samples, 99), percentile(samples, 100));
 }
 
@@ -326,9 +327,10 @@ static void print_report(struct load *load, size_t clients, double cpu)
     printf("{\"clients\": %zu, \"requests\": %llu, \"failed\": %llu, \"failures\": {%s}, \"seconds\": %.6f,\n", clients,
            (unsigned long long)load->finished, (unsigned long long)load->failed, kinds.length ? (char *)kinds.data : "",
            seconds);
-    printf(" \"prompt_tokens\": %llu, \"output_tokens\": %llu, \"text_events\": %llu, \"output_tokens_per_second\": %.3f,\n",
-           (unsigned long long)load->prompt_tokens, (unsigned long long)load->output_tokens,
-           (unsigned long long)load->texts, seconds > 0 ? (double)load->output_tokens / seconds : 0);
+    printf(" \"prompt_tokens\": %llu, \"output_tokens\": %llu, \"text_events\": %llu, "
+           "\"output_tokens_per_second\": %.3f,\n", (unsigned long long)load->prompt_tokens,
+           (unsigned long long)load->output_tokens, (unsigned long long)load->texts,
+           seconds > 0 ? (double)load->output_tokens / seconds : 0);
     print_samples("first_token_seconds", &load->first);
     print_samples("between_texts_seconds", &load->between);
     print_samples("answer_seconds", &load->whole);

@@ -30,7 +30,7 @@ static enum load_step broken(struct load_stream *stream, const char *why, const 
 
 /* --- events --- */
 
-/* The first byte of a member's value, or NULL. Quotes inside JSON's strings are escaped, so that this finds keys only. */
+/* The first byte of a member's value, or NULL. Quotes inside JSON's strings are escaped: this finds keys only. */
 static const char *value_of(const char *line, size_t length, const char *key)
 {
     size_t size = strlen(key);

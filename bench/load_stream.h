@@ -1,5 +1,5 @@
-/* One HTTP answer with server-sent events, read as its bytes come, at little cost: only what the load generator counts is
- * looked at. Bodies by length, chunked (RFC 9112 section 7.1), or as far as the connection goes. */
+/* One HTTP answer with server-sent events, read as its bytes come, at little cost: only what the load generator counts
+ * is looked at. Bodies by length, chunked (RFC 9112 section 7.1), or as far as the connection goes. */
 #ifndef BENCH_LOAD_STREAM_H
 #define BENCH_LOAD_STREAM_H
 

@@ -13,13 +13,13 @@ usage: bench/serve.py [options]         needs python3 alone; `make bench-serve` 
   --side NAME       only "Bulla" or only "llama-server"
   --json FILE       where the figures go; FILE with .md instead of .json gets the table
 
-The load: /v1/completions, streamed, prompts of 16, 64, 256 and 1,024 tokens and answers of 32, 64 and 128 in every pairing
-(ids of tokens, drawn with a fixed seed; no two requests share a prefix; end tokens are ignored, so that both sides answer
-with as many tokens). Each client sends its next request when the last is answered. bench/load measures, and says what CPU
-time it took itself. The peer runs its Q8_0 of the same model; for each level its slots, flash attention, batch and unified
-cache are the best of those tried in the same run, by tokens per second; the best time to the first token that any of its
-settings gave is kept too. The front's own share is its process's CPU time by the time of the run: the engine is another
-process.
+The load: /v1/completions, streamed, prompts of 16, 64, 256 and 1,024 tokens and answers of 32, 64 and 128 in every
+pairing (ids of tokens, drawn with a fixed seed; no two requests share a prefix; end tokens are ignored, so that both
+sides answer with as many tokens). Each client sends its next request when the last is answered. bench/load measures,
+and says what CPU time it took itself. The peer runs its Q8_0 of the same model; for each level its slots, flash
+attention, batch and unified cache are the best of those tried in the same run, by tokens per second; the best time to
+the first token that any of its settings gave is kept too. The front's own share is its process's CPU time by the time
+of the run: the engine is another process.
 """
 import argparse
 import dataclasses
@@ -72,8 +72,8 @@ class Load:
         count = max(clients, int(REQUESTS.get(clients, 3 * clients) * self.scale * share))
         path = os.path.join(self.folder, "load.jsonl")
         write_load(path, count, self.runs)
-        done = subprocess.run([self.program, url + "/v1/completions", path, "--clients", str(clients), "--seconds", "600"],
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+        command = [self.program, url + "/v1/completions", path, "--clients", str(clients), "--seconds", "600"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
         if not done.stdout:
             sys.exit("bench/load: " + done.stderr)
         found = json.loads(done.stdout)
@@ -124,7 +124,8 @@ class LlamaServer:
         self.tried[clients] = []
         if self.searches:
             speed = self.attempt(load, clients, best)
-            steps = [{"slots": slots} for slots in sorted({max(1, clients // 2), max(1, clients // 4)}) if slots != clients]
+            fewer = sorted({max(1, clients // 2), max(1, clients // 4)})
+            steps = [{"slots": slots} for slots in fewer if slots != clients]
             steps += [{"flash_attention": "off"}, {"ubatch": 2048}, {"ubatch": 128}, {"unified": True}]
             for step in steps:
                 candidate = dataclasses.replace(best, **step)
@@ -140,9 +141,9 @@ class LlamaServer:
         self.tried[clients].append({**dataclasses.asdict(settings), "tokens/s": found["output_tokens_per_second"],
                                     "first token p99": first})
         self.best_first_token[clients] = min(first, self.best_first_token.get(clients, first))
-        print("    tried %s: %.1f tokens/s, first token p99 %.3f s" % (settings, found["output_tokens_per_second"], first),
-              flush=True)
-        return found["output_tokens_per_second"]
+        speed = found["output_tokens_per_second"]
+        print("    tried %s: %.1f tokens/s, first token p99 %.3f s" % (settings, speed, first), flush=True)
+        return speed
 
     def measure(self, load, clients, share=1.0):
         return self.serve(load, clients, self.chosen[clients], share)
@@ -233,10 +234,10 @@ def measure_level(sides, load, clients, rounds):
         for side in sides if number % 2 == 0 else sides[::-1]:
             found = side.measure(load, clients)
             level["runs"][side.name].append(found)
-            print("  %3d clients  %-12s %8.1f tokens/s  first token p50 %.3f p99 %.3f s  between p50 %.4f p99 %.4f s" % (
-                clients, side.name, found["output_tokens_per_second"], found["first_token_seconds"]["p50"],
-                found["first_token_seconds"]["p99"], found["between_texts_seconds"]["p50"],
-                found["between_texts_seconds"]["p99"]), flush=True)
+            first, between = found["first_token_seconds"], found["between_texts_seconds"]
+            print("  %3d clients  %-12s %8.1f tokens/s  first token p50 %.3f p99 %.3f s  between p50 %.4f p99 %.4f s" %
+                  (clients, side.name, found["output_tokens_per_second"], first["p50"], first["p99"], between["p50"],
+                   between["p99"]), flush=True)
     for side in sides:
         if isinstance(side, LlamaServer):
             firsts = [found["first_token_seconds"]["p99"] for found in level["runs"][side.name]]

@@ -1,5 +1,5 @@
-/* An answer's text taken apart, any bytes of it: however it is cut, the same comes out, pieces of a call follow its first,
- * and without a form all of it is text. The first byte chooses the form, the second the cuts. */
+/* An answer's text taken apart, any bytes of it: however it is cut, the same comes out, pieces of a call follow its
+ * first, and without a form all of it is text. The first byte chooses the form, the second the cuts. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
-/* An answer's text taken apart byte by byte: thinking, text, tool calls. The state depends on the bytes so far only, so it
- * does not matter how the text is cut. What may still turn out to be part of a form is held; all else goes out when a push
- * ends or what kind of thing comes changes. */
+/* An answer's text taken apart byte by byte: thinking, text, tool calls. The state depends on the bytes so far only, so
+ * it does not matter how the text is cut. What may still turn out to be part of a form is held; all else goes out when
+ * a push ends or what kind of thing comes changes. */
 #include <string.h>
 
 #include "base/hash.h"

@@ -26,7 +26,7 @@ enum json_scan_step {
 enum json_scan_step json_scan_byte(struct json_scan *scan, char byte);
 
 enum tool_call_form {
-    TOOL_CALL_OBJECT, /* {"name": "f", "arguments": {...}}; "parameters" is the same; "type", "id" and others are passed over */
+    TOOL_CALL_OBJECT, /* {"name": "f", "arguments": {...}}; "parameters" is the same; other members are passed over */
     TOOL_CALL_ARGS    /* f[ARGS]{...} */
 };
 

@@ -72,8 +72,8 @@ struct spelling {
     int has_many;
 };
 
-/* Without [TOOL_CALLS] before the array: it is a control token, which a grammar never allows. Llama's templates raise an
- * exception for several calls. */
+/* Without [TOOL_CALLS] before the array: it is a control token, which a grammar never allows. Llama's templates raise
+ * an exception for several calls. */
 static const struct spelling spellings[] = {
     [TOOL_FORMAT_HERMES] = {"", "", "\n", "<tool_call>\n{\"name\": ", ", \"arguments\": ", 1, "}\n</tool_call>", 1},
     [TOOL_FORMAT_LLAMA3] = {"", "", "", "{\"name\": ", ", \"parameters\": ", 1, "}", 0},
@@ -107,7 +107,8 @@ static void write_name(const struct spelling *spelling, const struct json *name,
 /* The arguments' schema with "type": "object" where it leaves that open. A function without parameters takes {}. */
 static int write_arguments(const struct json *parameters, const char *name, struct buffer *out, bulla_error *error)
 {
-    if (!parameters || json_is(parameters, JSON_NULL) || (json_is(parameters, JSON_OBJECT) && parameters->length == 0)) {
+    int is_empty = json_is(parameters, JSON_OBJECT) && parameters->length == 0;
+    if (!parameters || json_is(parameters, JSON_NULL) || is_empty) {
         write_literal(out, "{}", 2);
         return BULLA_OK;
     }
@@ -115,8 +116,8 @@ static int write_arguments(const struct json *parameters, const char *name, stru
     int is_open = json_is(parameters, JSON_OBJECT) && !type;
     int is_object = json_is(type, JSON_STRING) && strcmp(type->text, "object") == 0;
     if (!is_open && !is_object)
-        return bulla_fail(error, BULLA_E_USAGE, "the parameters of tool \"%s\" are no JSON schema of type \"object\": a "
-                          "call's arguments are an object", name);
+        return bulla_fail(error, BULLA_E_USAGE, "the parameters of tool \"%s\" are no JSON schema of type \"object\": "
+                          "a call's arguments are an object", name);
     buffer_append_text(out, "{\"schema\":");
     if (is_open) {
         buffer_append_text(out, "{\"type\":\"object\",");
@@ -134,7 +135,8 @@ static int write_arguments(const struct json *parameters, const char *name, stru
     return BULLA_OK;
 }
 
-static int write_tool(const struct spelling *spelling, const struct json *function, struct buffer *out, bulla_error *error)
+static int write_tool(const struct spelling *spelling, const struct json *function, struct buffer *out,
+                      bulla_error *error)
 {
     const struct json *name = json_get(function, "name");
     buffer_append_text(out, "{\"sequence\":[");
@@ -173,9 +175,10 @@ static int write_call(const struct spelling *spelling, const struct json *tools,
     buffer_append_text(out, "]}");
     if (found)
         return BULLA_OK;
-    return named ? bulla_fail(error, BULLA_E_USAGE, "tool_choice names the function \"%s\", which is not among the tools",
-                              named)
-                 : bulla_fail(error, BULLA_E_USAGE, "a tool has to be called, but tools is empty");
+    if (!named)
+        return bulla_fail(error, BULLA_E_USAGE, "a tool has to be called, but tools is empty");
+    return bulla_fail(error, BULLA_E_USAGE, "tool_choice names the function \"%s\", which is not among the tools",
+                      named);
 }
 
 static void write_part(struct buffer *out, const char *literal)
@@ -209,8 +212,8 @@ int tool_format_grammar(const struct tool_format *format, const struct json *too
 {
     struct buffer call = {0};
     if (format->calls == TOOL_FORMAT_NONE)
-        return bulla_fail(error, BULLA_E_UNSUPPORTED, "the model's chat template has no form of tool calls that is known "
-                          "here, so none can be forced (docs/tools.md lists the forms)");
+        return bulla_fail(error, BULLA_E_UNSUPPORTED, "the model's chat template has no form of tool calls that is "
+                          "known here, so none can be forced (docs/tools.md lists the forms)");
     if (!json_is(tools, JSON_ARRAY))
         return bulla_fail(error, BULLA_E_USAGE, "tools is no array");
     const struct spelling *spelling = &spellings[format->calls];

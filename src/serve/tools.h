@@ -1,6 +1,7 @@
-/* How models call tools and think aloud, which their chat templates show (docs/tools.md tables the forms): Hermes and Qwen
- * (<tool_call>{"name","arguments"}</tool_call>), Llama 3 ({"name","parameters"}, <|python_tag|>), Mistral
- * ([TOOL_CALLS][{"name","arguments"}] and the later [TOOL_CALLS]name[ARGS]{...}); thinking between <think> and </think>.
+/* How models call tools and think aloud, which their chat templates show (docs/tools.md tables the forms): Hermes and
+ * Qwen (<tool_call>{"name","arguments"}</tool_call>), Llama 3 ({"name","parameters"}, <|python_tag|>), Mistral
+ * ([TOOL_CALLS][{"name","arguments"}] and the later [TOOL_CALLS]name[ARGS]{...}); thinking between <think> and
+ * </think>.
  * Two sides: the grammar that forces a call, and the parser that takes an answer's text apart as it streams. */
 #ifndef SERVE_TOOLS_H
 #define SERVE_TOOLS_H
@@ -16,7 +17,13 @@ enum {
 };
 
 struct tool_format {
-    enum { TOOL_FORMAT_NONE, TOOL_FORMAT_HERMES, TOOL_FORMAT_LLAMA3, TOOL_FORMAT_MISTRAL, TOOL_FORMAT_MISTRAL_ARGS } calls;
+    enum {
+        TOOL_FORMAT_NONE,
+        TOOL_FORMAT_HERMES,
+        TOOL_FORMAT_LLAMA3,
+        TOOL_FORMAT_MISTRAL,
+        TOOL_FORMAT_MISTRAL_ARGS
+    } calls;
     int thinks; /* text between <think> and </think> is reasoning */
 };
 
@@ -32,8 +39,9 @@ int tool_format_is_mark(const struct tool_format *format, const char *spelling, 
  * answer_request. BULLA_E_UNSUPPORTED where the format has no calls, BULLA_E_USAGE where no tool has the name. */
 int tool_format_grammar(const struct tool_format *format, const struct json *tools, const char *named, int parallel,
                         struct buffer *specification, bulla_error *error);
-/* The specification of an answer that thinks before what `inner`, another specification, demands: as far as </think> where
- * the prompt ended inside of it (`is_thinking`), else, where the format thinks, with a block of thinking or without. */
+/* The specification of an answer that thinks before what `inner`, another specification, demands: as far as </think>
+ * where the prompt ended inside of it (`is_thinking`), else, where the format thinks, with a block of thinking or
+ * without. */
 int tool_format_grammar_thinking(const struct tool_format *format, int is_thinking, const char *inner, size_t length,
                                  struct buffer *specification, bulla_error *error);
 
@@ -41,8 +49,8 @@ int tool_format_grammar_thinking(const struct tool_format *format, int is_thinki
 struct output_parser;
 struct output_parser_sink {
     void *context;
-    /* delta: text, reasoning or a tool's piece is set; choice, tokens and logprobs are the caller's. A call's first piece
-     * has id and name and no arguments. */
+    /* delta: text, reasoning or a tool's piece is set; choice, tokens and logprobs are the caller's. A call's first
+     * piece has id and name and no arguments. */
     void (*piece)(void *context, const struct answer_delta *delta);
 };
 /* `takes_tools`: whether calls are looked for. `is_thinking`: the prompt ended inside <think>. `seed`: what call
@@ -54,7 +62,8 @@ int output_parser_open(const struct tool_format *format, int takes_tools, int is
  * text. However the text is cut into pushes, all pieces of a kind together are the same. */
 int output_parser_push(struct output_parser *parser, const char *text, size_t length, bulla_error *error);
 int output_parser_end(struct output_parser *parser, bulla_error *error);
-size_t output_parser_calls(const struct output_parser *parser); /* tool calls so far: finish reason "tool_calls" where > 0 */
+/* Tool calls so far: finish reason "tool_calls" where > 0. */
+size_t output_parser_calls(const struct output_parser *parser);
 void output_parser_close(struct output_parser *parser); /* NULL is fine */
 
 #endif

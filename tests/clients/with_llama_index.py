@@ -16,8 +16,8 @@ def get_weather(place: str) -> str:
 
 
 def open_model(target, **options):
-    settings = {"max_tokens": 24, "temperature": 0, "max_retries": 0, "timeout": 300, "is_chat_model": True, "context_window": 4096,
-                "is_function_calling_model": True, **options}
+    settings = {"max_tokens": 24, "temperature": 0, "max_retries": 0, "timeout": 300, "context_window": 4096,
+                "is_chat_model": True, "is_function_calling_model": True, **options}
     return OpenAILike(model=target.model, api_base=target.base, api_key=target.key, http_client=target.http(),
                       async_http_client=target.async_http(), **settings)
 
@@ -26,7 +26,8 @@ def check_all(checks, target):
     chat(checks, target)
     tools(checks, target)
     embeddings(checks, target)
-    error = raised(openai.BadRequestError, lambda: open_model(target, additional_kwargs={"top_p": 7}).complete("Hello."))
+    odd = open_model(target, additional_kwargs={"top_p": 7})
+    error = raised(openai.BadRequestError, lambda: odd.complete("Hello."))
     checks.true(error and error.param == "top_p", "LlamaIndex: an error with its field")
 
 
@@ -62,6 +63,7 @@ def tools(checks, target):
 
 
 def embeddings(checks, target):
-    model = OpenAILikeEmbedding(model_name=target.model, api_base=target.base, api_key=target.key, http_client=target.http())
+    model = OpenAILikeEmbedding(model_name=target.model, api_base=target.base, api_key=target.key,
+                                http_client=target.http())
     vectors = model.get_text_embedding_batch(["red", "a long road"])
     checks.true(len(vectors) == 2 and len(vectors[0]) == len(vectors[1]) > 100, "LlamaIndex: embeddings")

@@ -1,4 +1,4 @@
-// The official openai package for Node. Prints a line of JSON for each check: {"what": ..., "holds": ..., "found": ...}.
+// The official openai package for Node. Prints a line of JSON for each check: {"what", "holds", "found"}.
 // In the environment: BASE_URL, MODEL, API_KEY; NODE_EXTRA_CA_CERTS for TLS.
 "use strict";
 const OpenAI = require("openai").OpenAI;
@@ -18,7 +18,8 @@ const weather = {
 };
 
 function check(what, holds, found) {
-  console.log(JSON.stringify({ what: "Node: " + what, holds: Boolean(holds), found: found === undefined ? null : found }));
+  const line = { what: "Node: " + what, holds: Boolean(holds), found: found === undefined ? null : found };
+  console.log(JSON.stringify(line));
 }
 
 async function raised(kind, call) {
@@ -43,7 +44,8 @@ async function chat() {
   }
   check("streamed", text === answer.choices[0].message.content, text);
   check("usage of a stream", usage && usage.completion_tokens === answer.usage.completion_tokens, usage);
-  const several = await client.chat.completions.create({ ...options, n: 2, stop: ["."], logprobs: true, top_logprobs: 2 });
+  const several = await client.chat.completions.create({ ...options, n: 2, stop: ["."], logprobs: true,
+                                                         top_logprobs: 2 });
   check("n", several.choices.length === 2, several.choices.length);
   check("stop", several.choices.every((choice) => !choice.message.content.includes(".")), several);
   check("logprobs", several.choices[0].logprobs.content[0].top_logprobs.length === 2, several);
@@ -52,14 +54,16 @@ async function chat() {
 }
 
 async function tools() {
-  const options = { model, messages, tools: [weather], tool_choice: "required", parallel_tool_calls: false, max_tokens: 100 };
+  const options = { model, messages, tools: [weather], tool_choice: "required", parallel_tool_calls: false,
+                    max_tokens: 100 };
   const answer = await client.chat.completions.create({ ...options, temperature: 0 });
   const call = (answer.choices[0].message.tool_calls || [])[0];
   check("a call", call && call.function.name === "get_weather", answer);
   check("its arguments", ["Paris", "Rome"].includes(JSON.parse(call.function.arguments).place), call);
   const stream = client.chat.completions.stream({ ...options, temperature: 0 });
   const final = await stream.finalChatCompletion();
-  check("a streamed call", final.choices[0].message.tool_calls[0].function.arguments === call.function.arguments, final);
+  const streamed = final.choices[0].message.tool_calls[0];
+  check("a streamed call", streamed.function.arguments === call.function.arguments, final);
 }
 
 async function schemas() {
@@ -68,7 +72,8 @@ async function schemas() {
     properties: { legs: { type: "integer", enum: [2, 4] }, tame: { type: "boolean" } },
   };
   const answer = await client.chat.completions.create({
-    model, messages, max_tokens: 60, response_format: { type: "json_schema", json_schema: { name: "animal", strict: true, schema } },
+    model, messages, max_tokens: 60,
+    response_format: { type: "json_schema", json_schema: { name: "animal", strict: true, schema } },
   });
   const found = JSON.parse(answer.choices[0].message.content);
   check("a schema", [2, 4].includes(found.legs) && typeof found.tame === "boolean", found);
@@ -78,11 +83,11 @@ async function others() {
   const vectors = await client.embeddings.create({ model, input: ["red", "a long road"] });
   const length = Math.hypot(...vectors.data[0].embedding);
   check("embeddings", vectors.data.length === 2 && Math.abs(length - 1) < 1e-3, length);
-  const response = await client.responses.create({ model, input: "Say hello.", max_output_tokens: 12, temperature: 0 });
+  const options = { model, input: "Say hello.", max_output_tokens: 12, temperature: 0 };
+  const response = await client.responses.create(options);
   check("a response", response.output_text.length > 0, response);
   let text = "";
-  for await (const event of await client.responses.create({ model, input: "Say hello.", max_output_tokens: 12, temperature: 0,
-                                                            stream: true }))
+  for await (const event of await client.responses.create({ ...options, stream: true }))
     if (event.type === "response.output_text.delta") text += event.delta;
   check("a streamed response", text === response.output_text, text);
   const listed = [];
@@ -91,15 +96,17 @@ async function others() {
 }
 
 async function errors() {
-  const missing = await raised(OpenAI.NotFoundError, () => client.chat.completions.create({ model: "nothing", messages }));
+  const missing = await raised(OpenAI.NotFoundError,
+                               () => client.chat.completions.create({ model: "nothing", messages }));
   check("a model that is not served", missing && missing.code === "model_not_found", missing);
   const wrong = await raised(OpenAI.BadRequestError,
                              () => client.chat.completions.create({ model, messages, temperature: "hot" }));
   check("a wrong type", wrong && wrong.param === "temperature" && wrong.type === "invalid_request_error", wrong);
-  const late = await raised(OpenAI.APIConnectionTimeoutError, () => client.chat.completions.create(
-    { model, messages, max_tokens: 5000, ignore_eos: true }, { timeout: 500 }));
+  const endless = { model, messages, max_tokens: 5000, ignore_eos: true };
+  const late = await raised(OpenAI.APIConnectionTimeoutError,
+                            () => client.chat.completions.create(endless, { timeout: 500 }));
   check("a time-out", late, late);
-  const stream = await client.chat.completions.create({ model, messages, max_tokens: 5000, ignore_eos: true, stream: true });
+  const stream = await client.chat.completions.create({ ...endless, stream: true });
   for await (const chunk of stream) {
     if (chunk.choices[0].delta.content) break; // the client aborts the request
   }

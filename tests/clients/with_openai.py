@@ -11,7 +11,8 @@ from common import FOREVER, PLACES, QUESTION, UNITS, WEATHER, Animal, becomes, r
 
 
 def open_client(target, **options):
-    return openai.OpenAI(base_url=target.base, api_key=target.key, http_client=target.http(), **{"max_retries": 0, **options})
+    settings = {"max_retries": 0, **options}
+    return openai.OpenAI(base_url=target.base, api_key=target.key, http_client=target.http(), **settings)
 
 
 def check_all(checks, target, running):
@@ -37,7 +38,8 @@ def chat(checks, client, model):
     checks.true(choice.message.role == "assistant" and choice.message.content, "an answer has content")
     checks.true(choice.finish_reason in ("stop", "length"), "its finish reason")
     checks.true(0 < answer.usage.completion_tokens <= 12 and answer.usage.prompt_tokens > 5, "usage")
-    checks.equal(answer.usage.total_tokens, answer.usage.prompt_tokens + answer.usage.completion_tokens, "usage adds up")
+    usage = answer.usage
+    checks.equal(usage.total_tokens, usage.prompt_tokens + usage.completion_tokens, "usage adds up")
     parts = [{"role": "developer", "content": "Be brief."},
              {"role": "user", "content": [{"type": "text", "text": "Say"}, {"type": "text", "text": "hello."}]}]
     whole = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say\nhello."}]
@@ -64,7 +66,7 @@ def stream(checks, client, model):
     checks.equal(reasons, [whole.choices[0].finish_reason], "one finish reason")
     checks.true(chunks[-1].choices == [] and chunks[-1].usage == whole.usage, "usage in the last chunk")
     stop = text[len(text) // 2:][:3]  # the helper raises an exception for an answer that its length cut
-    with client.chat.completions.stream(model=model, messages=QUESTION, max_tokens=16, temperature=0, stop=stop) as helper:
+    with client.chat.completions.stream(**options, stop=stop) as helper:
         kinds = {event.type for event in helper}
         checks.equal(helper.get_final_completion().choices[0].message.content, text[:text.index(stop)],
                      "the stream helper's text")
@@ -72,18 +74,19 @@ def stream(checks, client, model):
 
 
 def choices_and_stops(checks, client, model):
-    answer = client.chat.completions.create(model=model, messages=QUESTION, max_tokens=8, n=3, seed=3, temperature=1.2)
+    options = {"model": model, "messages": QUESTION, "max_tokens": 8, "n": 3, "seed": 3, "temperature": 1.2}
+    answer = client.chat.completions.create(**options)
     checks.equal([choice.index for choice in answer.choices], [0, 1, 2], "n choices")
     texts = {0: "", 1: "", 2: ""}
-    for chunk in client.chat.completions.create(model=model, messages=QUESTION, max_tokens=8, n=3, seed=3, temperature=1.2,
-                                                stream=True):
+    for chunk in client.chat.completions.create(**options, stream=True):
         for choice in chunk.choices:
             texts[choice.index] += choice.delta.content or ""
     checks.equal(list(texts.values()), [choice.message.content for choice in answer.choices], "n choices streamed")
-    text = client.completions.create(model=model, prompt="One, two, three,", max_tokens=24, temperature=0).choices[0].text
+    options = {"model": model, "prompt": "One, two, three,", "max_tokens": 24, "temperature": 0}
+    text = client.completions.create(**options).choices[0].text
     middle = text[len(text) // 2:][:3]
     for stop in (middle, ["never to be seen", middle]):
-        answer = client.completions.create(model=model, prompt="One, two, three,", max_tokens=24, temperature=0, stop=stop)
+        answer = client.completions.create(**options, stop=stop)
         checks.equal(answer.choices[0].text, text[:text.index(middle)], "the text ends before the stop")
         checks.equal(answer.choices[0].finish_reason, "stop", "finish reason of a stop")
 
@@ -96,7 +99,8 @@ def logprobs(checks, client, model):
     for token in tokens:
         checks.true(token.logprob <= 0 and len(token.top_logprobs) == 3, "logprobs")
         checks.equal(token.top_logprobs[0].token, token.token, "greedy takes the likeliest")
-        checks.true(all(a.logprob >= b.logprob for a, b in zip(token.top_logprobs, token.top_logprobs[1:])), "likeliest first")
+        found = [top.logprob for top in token.top_logprobs]
+        checks.equal(found, sorted(found, reverse=True), "likeliest first")
     answer = client.completions.create(model=model, prompt="One, two,", max_tokens=4, temperature=0, logprobs=2)
     found = answer.choices[0].logprobs
     checks.equal("".join(found.tokens), answer.choices[0].text, "the tokens are the text")
@@ -118,20 +122,22 @@ def completions(checks, client, model):
 def check_call(checks, call, what):
     arguments = json.loads(call.function.arguments)
     checks.equal(call.function.name, "get_weather", what)
-    checks.true(arguments["place"] in PLACES and arguments["unit"] in UNITS and len(arguments) == 2, f"{what}: {arguments}")
+    holds = arguments["place"] in PLACES and arguments["unit"] in UNITS and len(arguments) == 2
+    checks.true(holds, f"{what}: {arguments}")
 
 
 def tools(checks, client, model):
     options = {"model": model, "messages": [{"role": "user", "content": "How warm is Rome?"}], "tools": [WEATHER],
                "max_tokens": 100, "temperature": 0}
+    forced = {**options, "tool_choice": "required", "parallel_tool_calls": False}
     for choice in ("required", {"type": "function", "function": {"name": "get_weather"}}):
-        answer = client.chat.completions.create(**options, tool_choice=choice, parallel_tool_calls=False)
+        answer = client.chat.completions.create(**{**forced, "tool_choice": choice})
         checks.equal(answer.choices[0].finish_reason, "tool_calls", "finish reason of a call")
         checks.equal(len(answer.choices[0].message.tool_calls or []), 1, "one call")
         check_call(checks, answer.choices[0].message.tool_calls[0], "a forced call")
         checks.true(not answer.choices[0].message.content, "no text beside a forced call")
     pieces = {"id": "", "name": "", "arguments": ""}
-    for chunk in client.chat.completions.create(**options, tool_choice="required", parallel_tool_calls=False, stream=True):
+    for chunk in client.chat.completions.create(**forced, stream=True):
         for call in (chunk.choices[0].delta.tool_calls or []) if chunk.choices else []:
             checks.equal(call.index, 0, "the only call")
             pieces["id"] += call.id or ""
@@ -143,26 +149,25 @@ def tools(checks, client, model):
     checks.true(pieces["id"].startswith("call_"), "a streamed id")
     history = [*options["messages"], message.model_dump(exclude_none=True),
                {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "31"}]
-    answer = client.chat.completions.create(**{**options, "messages": history}, tool_choice="none")
-    checks.true(answer.choices[0].message.content and not answer.choices[0].message.tool_calls, "an answer after a call")
+    found = client.chat.completions.create(**{**options, "messages": history}, tool_choice="none").choices[0].message
+    checks.true(found.content and not found.tool_calls, "an answer after a call")
     answer = client.chat.completions.create(**options)
     checks.true(answer.choices[0].finish_reason in ("stop", "length", "tool_calls"), "tool_choice auto")
-    parsed = client.chat.completions.parse(**options, tool_choice="required", parallel_tool_calls=False)
-    checks.true(parsed.choices[0].message.tool_calls[0].function.parsed_arguments["place"] in PLACES, "parsed arguments")
+    call = client.chat.completions.parse(**forced).choices[0].message.tool_calls[0]
+    checks.true(call.function.parsed_arguments["place"] in PLACES, "parsed arguments")
 
 
 def schemas(checks, client, model):
-    messages = [{"role": "user", "content": "Describe an animal in JSON."}]
+    options = {"model": model, "messages": [{"role": "user", "content": "Describe an animal in JSON."}]}
     for seed in range(4):
-        answer = client.chat.completions.parse(model=model, messages=messages, response_format=Animal, seed=seed, max_tokens=60)
+        answer = client.chat.completions.parse(**options, response_format=Animal, seed=seed, max_tokens=60)
         checks.true(isinstance(answer.choices[0].message.parsed, Animal), "a parsed answer")
         Animal.model_validate_json(answer.choices[0].message.content)
-    with client.chat.completions.stream(model=model, messages=messages, response_format=Animal, max_tokens=60) as helper:
+    with client.chat.completions.stream(**options, response_format=Animal, max_tokens=60) as helper:
         for _ in helper:
             pass
         checks.true(isinstance(helper.get_final_completion().choices[0].message.parsed, Animal), "a parsed stream")
-    answer = client.chat.completions.create(model=model, messages=messages, response_format={"type": "json_object"}, seed=1,
-                                            max_tokens=200)
+    answer = client.chat.completions.create(**options, response_format={"type": "json_object"}, seed=1, max_tokens=200)
     if answer.choices[0].finish_reason == "stop":
         checks.true(isinstance(json.loads(answer.choices[0].message.content), dict), "json_object")
 
@@ -180,10 +185,11 @@ def embeddings(checks, client, model):
 
 
 def responses(checks, client, model):
-    answer = client.responses.create(model=model, input="Say hello.", max_output_tokens=12, temperature=0)
+    options = {"model": model, "input": "Say hello.", "max_output_tokens": 12, "temperature": 0}
+    answer = client.responses.create(**options)
     checks.true(answer.output_text and answer.status in ("completed", "incomplete"), "a response")
     checks.true(answer.usage.output_tokens > 0, "its usage")
-    events = list(client.responses.create(model=model, input="Say hello.", max_output_tokens=12, temperature=0, stream=True))
+    events = list(client.responses.create(**options, stream=True))
     text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
     checks.equal(text, answer.output_text, "a streamed response")
     checks.equal(events[0].type, "response.created", "its first event")
@@ -209,14 +215,16 @@ def models(checks, client, model):
 
 def errors(checks, client, model):
     def chat_with(**options):
-        return lambda: client.chat.completions.create(**{"model": model, "messages": QUESTION, "max_tokens": 4, **options})
+        whole = {"model": model, "messages": QUESTION, "max_tokens": 4, **options}
+        return lambda: client.chat.completions.create(**whole)
 
     error = raised(openai.NotFoundError, chat_with(model="nothing"))
     checks.true(error and error.code == "model_not_found", "a model that is not served")
     for field, value in (("temperature", "hot"), ("max_tokens", "many"), ("top_p", 2), ("n", 0), ("stop", 5),
                          ("messages", []), ("messages", [{"role": "nobody", "content": "x"}])):
         error = raised(openai.BadRequestError, chat_with(**{field: value}))
-        checks.true(error and (error.param or "").startswith(field), f"{field} {value}: {error} of {error and error.param}")
+        holds = error and (error.param or "").startswith(field)
+        checks.true(holds, f"{field} {value}: {error} of {error and error.param}")
         checks.true(error and error.type == "invalid_request_error" and error.request_id, f"{field}: its frame")
     unsupported = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "elsewhere.json"}}}
     error = raised(openai.BadRequestError, chat_with(response_format=unsupported))
@@ -228,16 +236,16 @@ def errors(checks, client, model):
 
 async def asynchronous(checks, target):
     async with openai.AsyncOpenAI(base_url=target.base, api_key=target.key, http_client=target.async_http()) as client:
-        def ask(seed):
-            return client.chat.completions.create(model=target.model, messages=QUESTION, max_tokens=10, seed=seed)
+        def ask(seed, **more):
+            create = client.chat.completions.create
+            return create(model=target.model, messages=QUESTION, max_tokens=10, seed=seed, **more)
 
         together = await asyncio.gather(*[ask(seed) for seed in range(8)])
         alone = [await ask(seed) for seed in range(8)]
         checks.equal([answer.choices[0].message.content for answer in together],
                      [answer.choices[0].message.content for answer in alone], "together and alone")
         text = ""
-        async for chunk in await client.chat.completions.create(model=target.model, messages=QUESTION, max_tokens=10, seed=0,
-                                                                stream=True):
+        async for chunk in await ask(0, stream=True):
             text += chunk.choices[0].delta.content or "" if chunk.choices else ""
         checks.equal(text, alone[0].choices[0].message.content, "an asynchronous stream")
 
@@ -272,7 +280,8 @@ def check_busy(checks, target):
         for error in refused:
             checks.equal(error.status_code, 503, "status of a refusal")
             checks.true(int(error.response.headers["retry-after"]) > 0, "Retry-After")
-        checks.equal([str(error) for error in pool.map(lambda _: ask(20, 20), range(6)) if error], [], "those who retry")
+        late = [str(error) for error in pool.map(lambda _: ask(20, 20), range(6)) if error]
+        checks.equal(late, [], "those who retry")
 
 
 def check_keys(checks, target):

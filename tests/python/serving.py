@@ -111,8 +111,8 @@ class Server:
         self.status = None
         self.url = None
         with open(os.path.join(self.folder, "errors"), "ab") as errors:
-            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
-                                            env=environment)
+            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                            stderr=errors, env=environment)
 
     def wait_ready(self, seconds=START_SECONDS):
         output, deadline = b"", time.monotonic() + seconds

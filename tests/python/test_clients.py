@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The clients that people use against a `bulla serve` started here, over TLS and in the clear: the official openai packages
-for Python and for Node, LangChain's ChatOpenAI, LlamaIndex's OpenAILike (tests/clients/). Their packages are pinned
-(tests/clients/requirements.txt, package-lock.json) and live in environments of their own in the cache, made here where they
-are not there.
+"""The clients that people use against a `bulla serve` started here, over TLS and in the clear: the official openai
+packages for Python and for Node, LangChain's ChatOpenAI, LlamaIndex's OpenAILike (tests/clients/). Their packages are
+pinned (tests/clients/requirements.txt, package-lock.json) and live in environments of their own in the cache, made here
+where they are not there.
 """
 import json
 import os
@@ -29,21 +29,25 @@ def output_of(checks, *command):
 
 def become_client_python(checks):
     """Runs this script again with the interpreter that has the clients."""
-    python = output_of(checks, os.path.join(ROOT, "scripts", "python-env"), os.path.join(CLIENTS, "requirements.txt"))[0]
+    script = os.path.join(ROOT, "scripts", "python-env")
+    python = output_of(checks, script, os.path.join(CLIENTS, "requirements.txt"))[0]
     if os.path.realpath(sys.prefix) != os.path.realpath(os.path.dirname(os.path.dirname(python))):
         os.execv(python, [python, *sys.argv])
 
 
 def check_node(checks, target, node, modules):
-    environment = {**os.environ, "NODE_PATH": modules, "BASE_URL": target.base, "MODEL": target.model, "API_KEY": target.key}
+    environment = {**os.environ, "NODE_PATH": modules, "BASE_URL": target.base, "MODEL": target.model,
+                   "API_KEY": target.key}
     if target.certificate:
         environment["NODE_EXTRA_CA_CERTS"] = target.certificate
-    done = subprocess.run([node, os.path.join(CLIENTS, "with_node.cjs")], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, env=environment, timeout=300, check=False)
+    done = subprocess.run([node, os.path.join(CLIENTS, "with_node.cjs")], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, timeout=300,
+                          check=False)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     for line in lines:
         checks.true(line["holds"], f"{line['what']}: {line['found']}")
-    checks.true(done.returncode == 0 and lines and lines[-1]["what"].endswith("end"), f"Node's script: {done.stderr[-1000:]}")
+    is_whole = done.returncode == 0 and lines and lines[-1]["what"].endswith("end")
+    checks.true(is_whole, f"Node's script: {done.stderr[-1000:]}")
 
 
 def configuration(model, **more):
@@ -88,8 +92,8 @@ def check_keys(checks, model):
     server = Server(config=configuration(model), start=False)
     with server:
         store = os.path.join(server.folder, "keys")
-        made = subprocess.run([PROGRAM, "keys", "add", "--store", store], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.DEVNULL, text=True, check=True)
+        made = subprocess.run([PROGRAM, "keys", "add", "--store", store], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
         server.arguments += ["--keys", store]
         server.start()
         with_openai.check_keys(checks, common.Target(server.url, NAME, made.stdout.strip(), server.certificate))
