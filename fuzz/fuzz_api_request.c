@@ -40,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (readers[data[0] % 6]((const char *)data + 1, size - 1, &request, &problem) == BULLA_OK) {
         check(&request);
         if (request.answer.messages)
-            json_write_value(&written, request.answer.messages);
+            json_write(&written, request.answer.messages);
     } else if (problem.status < 400 || !problem.type || !*problem.message) {
         abort();
     }

@@ -210,7 +210,7 @@ static const char *text_at(const char *text, size_t length, const char *way)
         fail_msg("%s: %.*s", error.text, (int)length, text);
     const struct json *value = walk(whole, way);
     if (value && value->type != JSON_STRING)
-        json_write_value(&out, value);
+        json_write(&out, value);
     else if (value)
         buffer_append(&out, value->text, value->length);
     snprintf(result, sizeof kept[0], "%s", value ? out.data ? (char *)out.data : "" : "-");

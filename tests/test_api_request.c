@@ -424,7 +424,7 @@ static void test_response_items(void **state)
     if (read_body(RESPONSE, body, &request, &problem) != BULLA_OK)
         fail_msg("%s", problem.message);
     struct buffer text = {0};
-    json_write_value(&text, request.answer.messages);
+    json_write(&text, request.answer.messages);
     assert_string_equal((char *)text.data,
         "[{\"role\":\"system\",\"content\":\"be\"},{\"role\":\"user\",\"content\":\"hi\"},"
         "{\"role\":\"assistant\",\"content\":\"ok\",\"reasoning_content\":\"hm\",\"tool_calls\":["
@@ -434,7 +434,7 @@ static void test_response_items(void **state)
         "{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"c3\",\"type\":\"function\",\"function\":{\"name\":\"f\","
         "\"arguments\":{}}}]},{\"role\":\"tool\",\"content\":\"2\",\"tool_call_id\":\"c3\"}]");
     buffer_clear(&text);
-    json_write_value(&text, request.answer.tools);
+    json_write(&text, request.answer.tools);
     assert_string_equal((char *)text.data, "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{},"
                                            "\"strict\":true}}]");
     buffer_free(&text);
