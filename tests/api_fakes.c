@@ -440,7 +440,7 @@ static int authorise(void *context, enum rules_scope scope, const char *authoriz
     int is_admin = authorization && strcmp(authorization, "Bearer admin") == 0;
     int is_user = is_admin || (authorization && strcmp(authorization, "Bearer user") == 0);
     *identity = server->identity;
-    if (scope == SCOPE_OPEN || (scope == SCOPE_USE && is_user) || is_admin)
+    if (scope == SCOPE_OPEN || ((scope == SCOPE_USE || scope == SCOPE_METRICS) && is_user) || is_admin)
         return BULLA_OK;
     *problem = (struct answer_error){.status = is_user ? 403 : 401, .type = "authentication_error",
                                      .code = "invalid_api_key", .message = "the key is not good for this"};

@@ -479,7 +479,7 @@ static int run_all(const char *specification)
     if (code == BULLA_OK)
         code = grammar_compile(specification, strlen(specification), &grammar, &error);
     if (code == BULLA_OK)
-        code = grammar_sample_answer(&sample, grammar, 3, "", 0, 300, &text, &error);
+        code = grammar_sample_answer(&sample, grammar, 3, specification, strlen(specification), 3000, &text, &error);
     if (code == BULLA_OK && text.error.code)
         code = text.error.code;
     buffer_free(&text);

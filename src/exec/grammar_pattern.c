@@ -734,7 +734,8 @@ static struct automaton *determinize(struct pattern *pattern, struct arena *aren
         return NULL;
     /* State 0 is the start and nothing else, because it alone sees ^ hold at the text's end. */
     subsets.found[0] = start;
-    subset_add(&subsets, close_over(&subsets, 1, 1, 0));
+    if (subset_add(&subsets, close_over(&subsets, 1, 1, 0)) == AUTOMATON_DEAD)
+        return NULL;
     subsets.hashes[0]++;
     for (uint32_t state = 0; state < subsets.count; state++) {
         next[state] = arena_alloc(scratch, boundary_count, sizeof **next, error);
@@ -755,7 +756,7 @@ struct automaton *automaton_from_pattern(struct arena *arena, const char *text, 
     int start = parse_search(&pattern);
     struct automaton *automaton = own.code ? NULL : determinize(&pattern, arena, start);
     arena_free(&pattern.scratch);
-    if (!automaton)
+    if (own.code)
         bulla_fail(error, own.code, "%s", own.text);
-    return automaton;
+    return own.code ? NULL : automaton;
 }

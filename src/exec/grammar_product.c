@@ -155,7 +155,7 @@ static int explore(struct product *product, uint64_t needed, uint32_t most_state
                               most_states);
         if (row_room(product, error))
             return error->code;
-        for (uint32_t class = 0; class < product->classes.count; class++) {
+        for (uint32_t class = 0; class < product->classes.count && !error->code; class++) {
             uint32_t target = step_tuple(product, state, class, needed, tuple)
                                   ? tuples_add(&product->states, tuple, error) : AUTOMATON_DEAD;
             product->next[(size_t)state * product->classes.count + class] = target;

@@ -272,6 +272,8 @@ static int objects_are_possible(struct compiler *compiler, const struct object_p
 
 int cell_is_possible(struct compiler *compiler, struct cell *cell, int depth)
 {
+    if (compiler->error->code)
+        return 0;
     if (cell->types & TYPE_NUMBER && !numbers_are_possible(&cell->number))
         cell->types &= ~(unsigned)TYPE_NUMBER;
     if (cell->types & TYPE_STRING &&

@@ -293,9 +293,9 @@ const struct cells *node_cells(struct compiler *compiler, uint32_t literal)
     static const struct cells none;
     uint32_t number = literal / 2;
     int negated = literal & 1;
-    struct node *node = &compiler->nodes.items[number];
     if (compiler->error->code || compiler->probe_failed)
         return &none;
+    struct node *node = &compiler->nodes.items[number];
     if (node->cells[negated])
         return node->cells[negated];
     if (json_is_bool(node->json))

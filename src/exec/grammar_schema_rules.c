@@ -3,9 +3,9 @@
 
 uint32_t rule_of(struct compiler *compiler, uint32_t expression, int tracked)
 {
-    struct expression *of = &compiler->expressions.items[expression];
     if (compiler->error->code)
         return 0;
+    struct expression *of = &compiler->expressions.items[expression];
     if (of->rule[tracked] == GRAMMAR_ENDLESS) {
         of->rule[tracked] = grammar_add_rule(
             compiler, (struct rule){.kind = RULE_VALUE, .depth = GRAMMAR_NO_DEPTH, .tracked = (uint8_t)tracked});

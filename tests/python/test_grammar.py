@@ -3,19 +3,21 @@
 
 Each schema is refused, naming a keyword, or enforced: then answers drawn at random must satisfy it, and none of the
 suite's invalid instances may be an answer. How many of the valid instances are answers, as Python writes them, is
-printed. `tests/tool_grammar.c` is the C side.
+printed. Random schemas follow, with random instances. `tests/tool_grammar.c` is the C side.
 """
 import collections
 import decimal
 import glob
 import json
 import os
+import random
 import re
 import struct
 import subprocess
 
 import jsonschema
 
+import random_schemas
 from checks import Checks
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -23,6 +25,7 @@ BUILD = os.environ.get("BULLA_BUILD", os.path.join(ROOT, "build", "release"))
 SUITE = os.path.join(os.environ.get("BULLA_SHARED", "/nowhere"), "data", "json-schema-suite", "draft2020-12")
 TOOL = os.path.join(BUILD, "tests", "tool_grammar")
 ANSWERS = 200 if os.environ.get("BULLA_TEST_COUNTS") == "full" else 20
+RANDOM_SCHEMAS = 20000 if os.environ.get("BULLA_TEST_COUNTS") == "full" else 400
 LEAST_ENFORCED = 250
 NOTHING = "no value satisfies it"  # a refusal that no one keyword is to blame for
 
@@ -135,6 +138,40 @@ def check_group(checks, tool, group, name, counts):
             checks.true(not accepted, f"{name}: {test['description']}: {accepted} is an answer")
 
 
+def check_random(checks, tool, number, counts):
+    source = random.Random(number)
+    schema = random_schemas.document(source)
+    instances = [random_schemas.instance(source) for _ in range(40)]
+    why, answers = tool.compile(schema, instances)
+    if why:
+        counts["refused"] += 1
+        if NOTHING not in why:
+            check_refusal(checks, why, schema, f"random schema {number}")
+        return
+    counts["enforced"] += 1
+    exact = read(json.dumps(schema))
+    check_answers(checks, answers, schema, f"random schema {number}", True)
+    validator = jsonschema.Draft202012Validator(exact)
+    for instance in instances:
+        accepted = [text for text in spellings(instance) if tool.accepts(text)]
+        if validator.is_valid(read(json.dumps(instance))):
+            counts["valid"] += 1
+            counts["valid and answers"] += bool(accepted)
+        else:
+            checks.true(not accepted, f"random schema {number}, {json.dumps(schema)}: {accepted} is an answer")
+
+
+def check_all_random(checks):
+    tool = Tool(5)
+    counts = collections.Counter()
+    for number in range(RANDOM_SCHEMAS):
+        check_random(checks, tool, number, counts)
+    checks.equal(tool.close(), 0, "tool_grammar's status")
+    checks.true(counts["enforced"] > RANDOM_SCHEMAS // 4, f"{counts['enforced']} random schemas are enforced")
+    print(f"random: {counts['enforced']} schemas enforced, {counts['refused']} refused; {counts['valid and answers']} of "
+          f"{counts['valid']} valid instances are answers")
+
+
 def main():
     checks = Checks()
     files = sorted(glob.glob(os.path.join(SUITE, "**", "*.json"), recursive=True))
@@ -154,6 +191,7 @@ def main():
           f"instances are answers, none of {counts['invalid']} invalid ones may be")
     print("refused for:", ", ".join(f"{key[1]} {count}" for key, count in sorted(
         ((key, count) for key, count in counts.items() if isinstance(key, tuple)), key=lambda item: -item[1])))
+    check_all_random(checks)
     checks.finish()
 
 
