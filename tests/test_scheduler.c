@@ -443,7 +443,7 @@ static void open_world(struct world *world, uint64_t seed, int family, int strai
     bulla_error error = {0};
     assert_ok(answer_model_open(seed, family, strain, random_below(3) ? 31 : 0, "", &world->model, &error), error);
     world->program = bulla_model_program(world->model);
-    bulla_engine_options options = {.threads = 1 + random_below(2), .batch_rows = batches[random_below(3)],
+    bulla_engine_options options = {.threads = 1 + random_below(8) / 7, .batch_rows = batches[random_below(3)],
                                     .pages = random_below(3) ? 2 + random_below(8) : 60,
                                     .prefix_salt = random_below(3) ? salt : NULL};
     assert_ok(bulla_engine_open(world->model, &(bulla_engine_options){.threads = 1}, &world->alone, &error), error);
