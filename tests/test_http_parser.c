@@ -313,19 +313,20 @@ static void test_chunks(void **state)
     expect(CHUNKED "5\r\nhello\r\n0\r\nA: b\r\n", "more");
     static const char *const broken[] = {
         "\r\n", " 5\r\nhello\r\n", "5 \r\nhello\r\n", "5\t\r\nhello\r\n", "5\nhello\r\n0\r\n\r\n", "5\rhello",
-        "+5\r\nhello",         "-5\r\nhello", "0x5\r\nhello", "g\r\n", ";a\r\n", "5 ;a\r\nhello", "5;a\nhello", "5;a\rb\r\nhello",
-        "5;a\x01\r\n",         "5\r\nhello0\r\n\r\n", "5\r\nhello!\r\n0\r\n\r\n", "5\r\nhello\n0\r\n\r\n", "5\r\nhello\r0\r\n\r\n",
-        "5\r\nhello\n\n0\r\n\r\n", "5\r\nhello\n\r0\r\n\r\n", "5\r\nhello\r\r0\r\n\r\n",
-        "00000000000000005\r\nhello", "0\r\n\n", "0\r\n\rx", "0\r\nA\r\n\r\n", "0\r\nA : b\r\n\r\n",
-        "0\r\n A: b\r\n\r\n",         "0\r\nA: b\n\r\n", "0\r\nA: \x02\r\n\r\n", "0\r\n: b\r\n\r\n", "0\r\nA: b\r\n c\r\n\r\n", "0\n\n",
-        "0\r\nA: b\rC: d\r\n"};
+        "+5\r\nhello", "-5\r\nhello", "0x5\r\nhello", "g\r\n", ";a\r\n", "5 ;a\r\nhello", "5;a\nhello",
+        "5;a\rb\r\nhello", "5;a\x01\r\n", "5\r\nhello0\r\n\r\n", "5\r\nhello!\r\n0\r\n\r\n",
+        "5\r\nhello\n0\r\n\r\n", "5\r\nhello\r0\r\n\r\n", "5\r\nhello\n\n0\r\n\r\n", "5\r\nhello\n\r0\r\n\r\n",
+        "5\r\nhello\r\r0\r\n\r\n", "00000000000000005\r\nhello", "0\r\n\n", "0\r\n\rx", "0\r\nA\r\n\r\n",
+        "0\r\nA : b\r\n\r\n", "0\r\n A: b\r\n\r\n", "0\r\nA: b\n\r\n", "0\r\nA: \x02\r\n\r\n",
+        "0\r\n: b\r\n\r\n", "0\r\nA: b\r\n c\r\n\r\n", "0\n\n", "0\r\nA: b\rC: d\r\n"};
     char text[300];
     for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {
         snprintf(text, sizeof text, CHUNKED "%s", broken[i]);
         expect(text, "400");
     }
-    static const char *const large[] = {"41\r\n", "ffffffffffffffff\r\n", "8000000000000000\r\n",
-                                        "10000000000000005\r\nhello",                                         "5\r\nhello\r\n3c\r\n", "40000000000000001"};
+    static const char *const large[] = {
+        "41\r\n", "ffffffffffffffff\r\n", "8000000000000000\r\n", "10000000000000005\r\nhello",
+        "5\r\nhello\r\n3c\r\n", "40000000000000001"};
     for (size_t i = 0; i < sizeof large / sizeof large[0]; i++) {
         snprintf(text, sizeof text, CHUNKED "%s", large[i]);
         expect(text, "413");

@@ -235,7 +235,7 @@ enum http_parse http_head_take_field(struct http_parser *parser)
         return http_parser_refuse(parser, 400, "A header line begins with white space: folded lines are not taken.");
     char *colon = memchr(line, ':', length);
     if (!colon || !is_token(line, (size_t)(colon - line)))
-        return http_parser_refuse(parser, 400, "A header line is not NAME: VALUE without white space before the colon.");
+        return http_parser_refuse(parser, 400, "A header line is not NAME: VALUE, with no space before the colon.");
     for (char *c = line; c < colon; c++)
         if (*c >= 'A' && *c <= 'Z')
             *c = (char)(*c | 0x20);

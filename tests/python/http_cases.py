@@ -30,7 +30,7 @@ CHUNKED = POST + "Transfer-Encoding: chunked\r\n\r\n"
 group = "Both lengths"
 case("CL.TE", POST + "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG", 400)
 case("TE.CL", POST + "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n8\r\nSMUGGLED\r\n0\r\n\r\n", 400)
-case("CL.TE with a request in the body", 
+case("CL.TE with a request in the body",
      POST + f"Content-Length: {len(HIDDEN) + 5}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HIDDEN, 400)
 case("TE.CL, CL 0", POST + "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400)
 case("CL and TE of HTTP/1.0",
@@ -42,8 +42,8 @@ case("a body", POST + "Content-Length: 5\r\n\r\nhello", HELLO)
 case("CL twice, different", POST + "Content-Length: 5\r\nContent-Length: 0\r\n\r\nhello", 400)
 case("CL twice, the same", POST + "Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 400)
 case("CL twice, in other letters", POST + "Content-Length: 0\r\ncontent-LENGTH: 5\r\n\r\nhello", 400)
-for text in ["+5", "-5", "5, 5", "5,6", "5 5", "0x5", "05", "5.0", "5e0", "5a", "a5", "", "5;", "\"5\"", "\xb25", "\x0b5",
-             "5\x00", "18446744073709551621", "4294967301000000000000000000"]:
+for text in ["+5", "-5", "5, 5", "5,6", "5 5", "0x5", "05", "5.0", "5e0", "5a", "a5", "", "5;", "\"5\"",
+             "\xb25", "\x0b5", "5\x00", "18446744073709551621", "4294967301000000000000000000"]:
     case(f"CL {text!a}", POST + f"Content-Length: {text}\r\n\r\nhello", 400)
 case("CL with white space around", POST + "Content-Length: \t 5 \t\r\n\r\nhello", HELLO)
 case("CL past the limit", POST + "Content-Length: 9223372036854775807\r\n\r\nhello", 413)
@@ -62,8 +62,8 @@ group = "Transfer-Encoding"
 case("chunked", CHUNKED + "5\r\nhello\r\n0\r\n\r\n", HELLO)
 case("Chunked, in other letters", POST + "transfer-ENCODING: cHuNkEd\r\n\r\n5\r\nhello\r\n0\r\n\r\n", HELLO)
 for text in ["xchunked", "chunkedx", "chunked, identity", "identity", "identity, chunked, identity", "chunked, chunked",
-             "gzip", "", "\"chunked\"", "'chunked'", "chunked;q=1", "\x0bchunked", "chunked\x00", "chunked,", "chunked\x0c",
-             "\xa0chunked"]:
+             "gzip", "", "\"chunked\"", "'chunked'", "chunked;q=1", "\x0bchunked", "chunked\x00", "chunked,",
+             "chunked\x0c", "\xa0chunked"]:
     case(f"TE {text!a}", POST + f"Transfer-Encoding: {text}\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400)
 case("TE gzip, chunked", POST + "Transfer-Encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 501)
 case("TE twice", POST + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400)

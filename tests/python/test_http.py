@@ -24,7 +24,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = os.environ.get("BULLA_BUILD", os.path.join(ROOT, "build", "release"))
 SANITIZED = os.path.join(ROOT, "build", "sanitize", "tests", "tool_http")
 FULL = os.environ.get("BULLA_TEST_COUNTS") == "full"
-PATIENCE = 10    # seconds until something that must happen is taken for missing
+PATIENCE = 30    # seconds until something that must happen is taken for missing
 SILENCE = 0.5    # seconds without an answer after which libevent's server is taken to wait for more
 GET = b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -237,7 +237,7 @@ def check_libevent(checks):
 # Slow and greedy clients
 
 def check_slow(checks):
-    with Server("tool_http", "header_seconds=1", "body_seconds=1", "idle_seconds=2", "write_seconds=1") as server:
+    with Server("tool_http", "header_seconds=1", "body_seconds=1", "idle_seconds=6", "write_seconds=1") as server:
         with server.connect() as header, server.connect() as body, server.connect() as chunks, server.connect() as idle:
             send(body, b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
             send(chunks, b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -389,7 +389,7 @@ def check_unread_stream(checks, *options, wrap=lambda client: client):
 
 
 def check_idle(checks, *options, count, wrap=lambda client: client, name, most):
-    with Server("tool_http", *options) as server:
+    with Server("tool_http", "idle_seconds=600", "header_seconds=60", *options) as server:
         with wrap(server.connect()) as client:  # what the first connection needs once
             send(client, GET % b"/echo")
             receive(client, 1)
@@ -464,7 +464,7 @@ class LimitedServer(Server):
 
 def check_tls(checks):
     with tempfile.TemporaryDirectory() as folder:
-        with Server("tool_http", "tls=" + folder) as server:
+        with Server("tool_http", "header_seconds=60", "tls=" + folder) as server:
             context = ssl.create_default_context(cafile=os.path.join(folder, "certificate.pem"))
 
             def wrap(client):
@@ -526,7 +526,7 @@ def main(arguments):
         return
     checks = Checks()
     hostile = SANITIZED if os.path.exists(SANITIZED) else None
-    with Server("tool_http", path=hostile) as server:
+    with Server("tool_http", "header_seconds=60", path=hostile) as server:
         check_list(checks, server)
         check_hang_ups(checks, server)
         check_half_closed(checks, server)
