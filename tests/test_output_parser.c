@@ -117,6 +117,7 @@ static void hermes(void **unused)
     /* The closing mark is left out, or the end comes early. */
     check(HERMES, 0, 0, "<tool_call>{\"name\":\"f\",\"arguments\":{}}\n" CALL("g", "{}"), "C0(f:{})C1(g:{})");
     check(HERMES, 0, 0, "<tool_call>{\"name\":\"f\",\"arguments\":{}}", "C0(f:{})");
+    check(HERMES, 0, 0, "<tool_call>{\"name\":\"f\",\"arguments\":{}}Done.", "C0(f:{})T(Done.)");
     check(HERMES, 0, 0, "<tool_call>{\"name\":\"f\",\"arguments\":{}", "C0(f:{})");
     check(HERMES, 0, 0, "<tool_call>{\"name\":\"f\",\"arguments\":{\"a\": \"x", "C0(f:{\"a\": \"x)");
     check(HERMES, 0, 0, "<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool", "C0(f:{})T(</tool)");
@@ -130,6 +131,7 @@ static void hermes(void **unused)
           "C0(f:{\"a\":1})");
     /* Marks that are none. */
     check(HERMES, 0, 0, "<<tool_call <tool_calls> </tool_call>", "T(<<tool_call <tool_calls> </tool_call>)");
+    check(HERMES, 0, 0, "a <" CALL("f", "{}"), "T(a <)C0(f:{})");
     check(HERMES, 0, 0, "a <", "T(a <)");
     check(HERMES, 0, 0, "  <tool_", "T(  <tool_)");
     check(NONE, 0, 0, " " CALL("f", "{}"), "T( " CALL("f", "{}") ")");
@@ -197,6 +199,8 @@ static void llama3(void **unused)
     /* JSON that is an answer. */
     check(LLAMA3, 0, 0, "{\"city\": \"Paris\"}", "T({\"city\": \"Paris\"})");
     check(LLAMA3, 0, 0, "{\"name\": \"Ada\", \"age\": 36}", "T({\"name\": \"Ada\", \"age\": 36})");
+    check(LLAMA3, 0, 0, "{\"name\": \"Ada\", \"age\": 36, \"parameters\": {}}",
+          "T({\"name\": \"Ada\", \"age\": 36, \"parameters\": {}})");
     check(LLAMA3, 0, 0, " {\"name\": \"Ada\"} {", "T( {\"name\": \"Ada\"} {)");
     check(LLAMA3, 0, 0, "So: {\"name\": \"f\", \"parameters\": {}}", "T(So: {\"name\": \"f\", \"parameters\": {}})");
     check(LLAMA3, 0, 0, "<|python_tag|>print(1)", "T(<|python_tag|>print(1))");
@@ -305,6 +309,26 @@ static void hostile(void **unused)
     }
 }
 
+/* Arguments nested to the limit are a call's; one level more breaks it there. */
+static void depth(void **unused)
+{
+    for (size_t levels = 128; levels <= 129; levels++) {
+        struct buffer text = {0}, expected = {0};
+        buffer_append_text(&text, "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": ");
+        buffer_append_text(&expected, "C0(f:{\"a\": ");
+        repeat(&text, "[", levels - 1);
+        repeat(&expected, "[", 127);
+        repeat(&text, "]", levels - 1);
+        buffer_append_text(&expected, levels == 128 ? "" : ")T([");
+        repeat(&expected, "]", levels - 1);
+        buffer_append_text(&text, "}}</tool_call>");
+        buffer_append_text(&expected, levels == 128 ? "})" : "}}</tool_call>)");
+        check(HERMES, 0, 0, (char *)text.data, (char *)expected.data);
+        buffer_free(&text);
+        buffer_free(&expected);
+    }
+}
+
 /* Texts put together from parts of forms: however they are cut, the same comes out. */
 static void cuts(void **unused)
 {
@@ -378,6 +402,7 @@ int main(void)
         cmocka_unit_test(ids),
         cmocka_unit_test(streaming),
         cmocka_unit_test(hostile),
+        cmocka_unit_test(depth),
         cmocka_unit_test(cuts),
         cmocka_unit_test(allocation_failures),
     };
