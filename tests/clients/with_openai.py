@@ -280,7 +280,7 @@ def check_busy(checks, target):
         for error in refused:
             checks.equal(error.status_code, 503, "status of a refusal")
             checks.true(int(error.response.headers["retry-after"]) > 0, "Retry-After")
-        late = [str(error) for error in pool.map(lambda _: ask(20, 20), range(6)) if error]
+        late = [str(error) for error in pool.map(lambda _: ask(500, 20), range(6)) if error]
         checks.equal(late, [], "those who retry")
 
 
