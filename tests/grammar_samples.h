@@ -9,11 +9,55 @@
 /* Ids 0..255 are the bytes. */
 enum { GRAMMAR_SAMPLE_FIRST = 256, GRAMMAR_SAMPLE_IDS = 320, GRAMMAR_SAMPLE_START = 318, GRAMMAR_SAMPLE_END = 319 };
 
-static const char *const grammar_sample_words[] = {
-    "{\"", "\":", "\": ", "\", \"", "\"}", "\"]", ", ", ",\"", "[{\"", "}, {\"", "]}", "}}", "true", "false", "null", "12",
-    "100", ".5", "foo", "bar", "\"foo", "a\"", " the", "\\n", "\\\"", "\\u00", "\\ud83d\\udc32", "\xC3\xA9", "\xE4\xBD",
-    "\xA0", "\xF0\x9F\x90\xB2", "\xF0\x9F", "\n  ", "  ", "-1", "0.", "e+", "2024-", "name", "abc\", ", "[[", "]]", " {",
-    "\":[", "\":{\"", "@a.", "://", "<tool>", "</tool>"};
+static const char *const grammar_sample_words[] = {"{\"",
+                                                   "\":",
+                                                   "\": ",
+                                                   "\", \"",
+                                                   "\"}",
+                                                   "\"]",
+                                                   ", ",
+                                                   ",\"",
+                                                   "[{\"",
+                                                   "}, {\"",
+                                                   "]}",
+                                                   "}}",
+                                                   "true",
+                                                   "false",
+                                                   "null",
+                                                   "12",
+                                                   "100",
+                                                   ".5",
+                                                   "foo",
+                                                   "bar",
+                                                   "\"foo",
+                                                   "a\"",
+                                                   " the",
+                                                   "\\n",
+                                                   "\\\"",
+                                                   "\\u00",
+                                                   "\\ud83d\\udc32",
+                                                   "\xC3\xA9",
+                                                   "\xE4\xBD",
+                                                   "\xA0",
+                                                   "\xF0\x9F\x90\xB2",
+                                                   "\xF0\x9F",
+                                                   "\n  ",
+                                                   "  ",
+                                                   "-1",
+                                                   "0.",
+                                                   "e+",
+                                                   "2024-",
+                                                   "name",
+                                                   "abc\", ",
+                                                   "[[",
+                                                   "]]",
+                                                   " {",
+                                                   "\":[",
+                                                   "\":{\"",
+                                                   "@a.",
+                                                   "://",
+                                                   "<tool>",
+                                                   "</tool>"};
 enum { GRAMMAR_SAMPLE_WORDS = sizeof grammar_sample_words / sizeof *grammar_sample_words };
 
 struct grammar_sample {
@@ -22,7 +66,8 @@ struct grammar_sample {
     struct grammar_vocabulary *vocabulary;
 };
 
-static inline void grammar_sample_token(struct compile *compile, uint32_t id, const char *text, size_t length, uint8_t kind)
+static inline void grammar_sample_token(struct compile *compile, uint32_t id, const char *text, size_t length,
+                                        uint8_t kind)
 {
     compile->tokens[id] = (struct compile_token){text, length, text, length, -(double)id, kind};
 }
@@ -126,9 +171,9 @@ static inline uint32_t grammar_sample_draw(const uint64_t *allowed, struct gramm
 }
 
 /* Appends an answer's text as it is streamed. BULLA_E_LIMIT when it does not end within `most` tokens. */
-static inline int grammar_sample_answer(const struct grammar_sample *sample, const struct grammar *grammar, uint64_t seed,
-                                        const char *hint, size_t hint_length, size_t most, struct buffer *text,
-                                        bulla_error *error)
+static inline int grammar_sample_answer(const struct grammar_sample *sample, const struct grammar *grammar,
+                                        uint64_t seed, const char *hint, size_t hint_length, size_t most,
+                                        struct buffer *text, bulla_error *error)
 {
     struct grammar_sample_draws draws = {.seed = seed, .hint = hint, .hint_length = hint_length};
     struct grammar_state *state;

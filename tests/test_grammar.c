@@ -57,16 +57,21 @@ static void strings(void **state)
          {"\"ab\"", "\"abc\"", "\"\\u0061\\n\xF0\x9F\x90\xB2\"", "\"\\ud83d\\udc32a\""},
          {"\"a\"", "\"\"", "\"abcd\"", "\"\\ud83d\\udc32\"", "\"\xF0\x9F\x90\xB2\""}},
         {SCHEMA("{\"type\":\"string\",\"pattern\":\"^a[b-d]+$\",\"maxLength\":4}"),
-         {"\"ab\"", "\"abcd\"", "\"\\u0061\\u0062\""}, {"\"a\"", "\"abcdb\"", "\"xab\"", "\"ae\"", "\"ab\\n\""}},
+         {"\"ab\"", "\"abcd\"", "\"\\u0061\\u0062\""},
+         {"\"a\"", "\"abcdb\"", "\"xab\"", "\"ae\"", "\"ab\\n\""}},
         {SCHEMA("{\"type\":\"string\",\"pattern\":\"b|^c\"}"), {"\"abc\"", "\"ca\"", "\"b\""}, {"\"ac\"", "\"\""}},
         {SCHEMA("{\"type\":\"string\",\"not\":{\"pattern\":\"^a\"}}"), {"\"\"", "\"ba\""}, {"\"a\"", "\"\\u0061\""}},
-        {SCHEMA("{\"type\":\"string\",\"pattern\":\"^(?:x{2,3}|\\\\d)$\"}"), {"\"xx\"", "\"xxx\"", "\"7\""},
+        {SCHEMA("{\"type\":\"string\",\"pattern\":\"^(?:x{2,3}|\\\\d)$\"}"),
+         {"\"xx\"", "\"xxx\"", "\"7\""},
          {"\"x\"", "\"xxxx\"", "\"\xD9\xA3\""}},
-        {SCHEMA("{\"type\":\"string\",\"format\":\"date\"}"), {"\"2024-02-29\"", "\"2000-02-29\"", "\"2023-12-31\""},
+        {SCHEMA("{\"type\":\"string\",\"format\":\"date\"}"),
+         {"\"2024-02-29\"", "\"2000-02-29\"", "\"2023-12-31\""},
          {"\"2023-02-29\"", "\"1900-02-29\"", "\"2023-04-31\"", "\"2023-13-01\"", "\"23-01-01\""}},
-        {SCHEMA("{\"type\":\"string\",\"format\":\"ipv6\"}"), {"\"::\"", "\"1::2\"", "\"1:2:3:4:5:6:7:8\"", "\"::1\""},
+        {SCHEMA("{\"type\":\"string\",\"format\":\"ipv6\"}"),
+         {"\"::\"", "\"1::2\"", "\"1:2:3:4:5:6:7:8\"", "\"::1\""},
          {"\":\"", "\"1:2\"", "\"1::2::3\"", "\"1:2:3:4:5:6:7:8:9\"", "\"12345::\""}},
-        {SCHEMA("{\"enum\":[\"a\",\"ab\",3,null,{\"x\":[1]}]}"), {"\"a\"", "\"ab\"", "3", "null", "{\"x\":[1]}", "{\"x\": [1]}"},
+        {SCHEMA("{\"enum\":[\"a\",\"ab\",3,null,{\"x\":[1]}]}"),
+         {"\"a\"", "\"ab\"", "3", "null", "{\"x\":[1]}", "{\"x\": [1]}"},
          {"\"abc\"", "\"\"", "4", "33", "{}", "{\"x\":1}"}},
         {SCHEMA("{\"const\":\"\\u0007\\\"\\u00e9\"}"), {"\"\\u0007\\\"\xC3\xA9\""}, {"\"\""}},
     };
@@ -77,17 +82,24 @@ static void numbers(void **state)
 {
     (void)state;
     static const struct sample_case cases[] = {
-        {SCHEMA("{\"type\":\"integer\"}"), {"0", "-7", "123456789012345678"}, {"-0", "01", "1.0", "1e2", "+1", "-", ""}},
-        {SCHEMA("{\"type\":\"number\"}"), {"0", "-0.5", "1.50", "2e10", "2.5E-3"}, {"1.", ".5", "-0.0", "1e", "1e123", "00"}},
+        {SCHEMA("{\"type\":\"integer\"}"),
+         {"0", "-7", "123456789012345678"},
+         {"-0", "01", "1.0", "1e2", "+1", "-", ""}},
+        {SCHEMA("{\"type\":\"number\"}"),
+         {"0", "-0.5", "1.50", "2e10", "2.5E-3"},
+         {"1.", ".5", "-0.0", "1e", "1e123", "00"}},
         {SCHEMA("{\"type\":\"integer\",\"minimum\":-12,\"exclusiveMaximum\":105}"),
-         {"-12", "-9", "0", "99", "104", "100"}, {"-13", "105", "110", "1000", "-100"}},
-        {SCHEMA("{\"type\":\"number\",\"exclusiveMinimum\":0.25,\"maximum\":3}"), {"0.26", "0.2501", "3", "3.00", "1"},
+         {"-12", "-9", "0", "99", "104", "100"},
+         {"-13", "105", "110", "1000", "-100"}},
+        {SCHEMA("{\"type\":\"number\",\"exclusiveMinimum\":0.25,\"maximum\":3}"),
+         {"0.26", "0.2501", "3", "3.00", "1"},
          {"0.25", "0.2", "0", "3.01", "-1", "4", "12"}},
         {SCHEMA("{\"type\":\"integer\",\"multipleOf\":7}"), {"0", "7", "-14", "700007"}, {"1", "8", "15", "70.0"}},
         {SCHEMA("{\"multipleOf\":0.01,\"type\":\"number\"}"), {"19.99", "5", "0.5", "-1.10"}, {"19.999", "0.001"}},
         {SCHEMA("{\"type\":\"integer\",\"multipleOf\":0.3}"), {"3", "0", "-6"}, {"1", "2", "10"}},
         {SCHEMA("{\"type\":\"number\",\"not\":{\"type\":\"integer\"}}"), {"1.5", "-0.1", "2.50"}, {"1", "1.0", "0"}},
-        {SCHEMA("{\"type\":\"integer\",\"minimum\":1,\"maximum\":5,\"not\":{\"const\":3}}"), {"1", "2", "4", "5"},
+        {SCHEMA("{\"type\":\"integer\",\"minimum\":1,\"maximum\":5,\"not\":{\"const\":3}}"),
+         {"1", "2", "4", "5"},
          {"3", "0", "6"}},
         {SCHEMA("{\"enum\":[1,2,3],\"minimum\":2}"), {"2", "3"}, {"1", "4"}},
     };
@@ -98,24 +110,35 @@ static void arrays(void **state)
 {
     (void)state;
     static const struct sample_case cases[] = {
-        {SCHEMA("{\"type\":\"array\",\"items\":{\"type\":\"integer\"}}"), {"[]", "[1]", "[1,2]", "[1, 2,3]"},
+        {SCHEMA("{\"type\":\"array\",\"items\":{\"type\":\"integer\"}}"),
+         {"[]", "[1]", "[1,2]", "[1, 2,3]"},
          {"[1,]", "[1 ,2]", "[ 1]", "[\"a\"]", "[1,  2]", "[1", "[1\n]"}},
-        {SCHEMA("{\"type\":\"array\",\"items\":true,\"minItems\":1,\"maxItems\":2}"), {"[1]", "[[],{}]"},
+        {SCHEMA("{\"type\":\"array\",\"items\":true,\"minItems\":1,\"maxItems\":2}"),
+         {"[1]", "[[],{}]"},
          {"[]", "[1,2,3]"}},
         {SCHEMA("{\"type\":\"array\",\"prefixItems\":[{\"const\":1},{\"type\":\"string\"}],\"items\":false}"),
-         {"[]", "[1]", "[1,\"a\"]"}, {"[2]", "[1,1]", "[1,\"a\",1]"}},
+         {"[]", "[1]", "[1,\"a\"]"},
+         {"[2]", "[1,1]", "[1,\"a\",1]"}},
         {SCHEMA("{\"type\":\"array\",\"items\":{\"enum\":[1,2,3]},\"uniqueItems\":true,\"minItems\":2}"),
-         {"[1,2]", "[3,2,1]"}, {"[1]", "[1,1]", "[1,2,1]", "[1,2,3,1]"}},
-        {SCHEMA("{\"type\":\"array\",\"items\":{\"type\":\"string\"},\"uniqueItems\":true}"), {"[\"a\",\"b\"]", "[\"\",\"a\"]"},
+         {"[1,2]", "[3,2,1]"},
+         {"[1]", "[1,1]", "[1,2,1]", "[1,2,3,1]"}},
+        {SCHEMA("{\"type\":\"array\",\"items\":{\"type\":\"string\"},\"uniqueItems\":true}"),
+         {"[\"a\",\"b\"]", "[\"\",\"a\"]"},
          {"[\"a\",\"a\"]", "[\"a\",\"\\u0061\"]", "[\"\",\"\"]", "[\"a\",\"b\",\"a\"]"}},
         {SCHEMA("{\"type\":\"array\",\"items\":{\"type\":[\"number\",\"string\"]},\"uniqueItems\":true}"),
-         {"[1,\"1\",1.5]", "[10,100]"}, {"[1,1.0]", "[1.5,1.50]", "[1,1e0]", "[0,0]"}},
+         {"[1,\"1\",1.5]", "[10,100]"},
+         {"[1,1.0]", "[1.5,1.50]", "[1,1e0]", "[0,0]"}},
         {SCHEMA("{\"type\":\"array\",\"contains\":{\"const\":1},\"minContains\":2,\"maxContains\":3}"),
-         {"[1,1]", "[2,1,\"a\",1]", "[1,1,1]"}, {"[]", "[1]", "[1,2]", "[1,1,1,1]"}},
+         {"[1,1]", "[2,1,\"a\",1]", "[1,1,1]"},
+         {"[]", "[1]", "[1,2]", "[1,1,1,1]"}},
         {SCHEMA("{\"type\":\"array\",\"items\":{\"type\":\"integer\"},\"not\":{\"items\":{\"minimum\":5}}}"),
-         {"[4]", "[7,1]"}, {"[]", "[5]", "[7,8]"}},
-        {SCHEMA("{\"type\":\"array\",\"prefixItems\":[true],\"contains\":{\"type\":\"string\"},\"unevaluatedItems\":false}"),
-         {"[1,\"a\"]", "[\"a\"]"}, {"[1]", "[1,2,\"a\"]"}},
+         {"[4]", "[7,1]"},
+         {"[]", "[5]", "[7,8]"}},
+        {SCHEMA(
+             "{\"type\":\"array\",\"prefixItems\":[true],\"contains\":{\"type\":\"string\"},"
+             "\"unevaluatedItems\":false}"),
+         {"[1,\"a\"]", "[\"a\"]"},
+         {"[1]", "[1,2,\"a\"]"}},
     };
     EXPECT_CASES(cases);
 }
@@ -127,26 +150,34 @@ static void objects(void **state)
         {SCHEMA("{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"},\"ab\":{\"type\":\"null\"}},"
                 "\"required\":[\"ab\"],\"additionalProperties\":false}"),
          {"{\"a\":1,\"ab\":null}", "{\"ab\": null}", "{\"a\":1, \"ab\":null}"},
-         {"{}", "{\"a\":1}", "{\"ab\":null,\"a\":1}", "{\"ab\":null,\"ab\":null}", "{\"ab\":null,\"c\":1}", "{ \"ab\":null}",
-          "{\"ab\" :null}", "{\"\\u0061b\":null}"}},
+         {"{}", "{\"a\":1}", "{\"ab\":null,\"a\":1}", "{\"ab\":null,\"ab\":null}", "{\"ab\":null,\"c\":1}",
+          "{ \"ab\":null}", "{\"ab\" :null}", "{\"\\u0061b\":null}"}},
         {SCHEMA("{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"}},"
                 "\"additionalProperties\":{\"type\":\"boolean\"}}"),
          {"{}", "{\"b\":true}", "{\"a\":1,\"b\":true,\"c\":false}", "{\"aa\":true}"},
-         {"{\"b\":1}", "{\"b\":true,\"a\":1}", "{\"b\":true,\"b\":true}", "{\"b\":true,\"\\u0062\":true}", "{\"a\":true}"}},
+         {"{\"b\":1}", "{\"b\":true,\"a\":1}", "{\"b\":true,\"b\":true}", "{\"b\":true,\"\\u0062\":true}",
+          "{\"a\":true}"}},
         {SCHEMA("{\"type\":\"object\",\"patternProperties\":{\"^x\":{\"type\":\"integer\"},\"y$\":{\"minimum\":3}},"
                 "\"additionalProperties\":false}"),
-         {"{\"x\":1}", "{\"y\":\"a\"}", "{\"xy\":3,\"x\":0}"}, {"{\"z\":1}", "{\"xy\":1}", "{\"x\":true}"}},
+         {"{\"x\":1}", "{\"y\":\"a\"}", "{\"xy\":3,\"x\":0}"},
+         {"{\"z\":1}", "{\"xy\":1}", "{\"x\":true}"}},
         {SCHEMA("{\"type\":\"object\",\"properties\":{\"a\":true,\"b\":true,\"c\":true},\"minProperties\":2,"
                 "\"maxProperties\":2,\"additionalProperties\":false}"),
-         {"{\"a\":1,\"b\":1}", "{\"a\":1,\"c\":1}", "{\"b\":1,\"c\":1}"}, {"{\"a\":1}", "{\"c\":1}", "{\"a\":1,\"b\":1,\"c\":1}"}},
+         {"{\"a\":1,\"b\":1}", "{\"a\":1,\"c\":1}", "{\"b\":1,\"c\":1}"},
+         {"{\"a\":1}", "{\"c\":1}", "{\"a\":1,\"b\":1,\"c\":1}"}},
         {SCHEMA("{\"type\":\"object\",\"propertyNames\":{\"enum\":[\"p\",\"q\"]},\"minProperties\":1}"),
-         {"{\"p\":1}", "{\"q\":1,\"p\":2}"}, {"{}", "{\"r\":1}", "{\"p\":1,\"p\":1}"}},
+         {"{\"p\":1}", "{\"q\":1,\"p\":2}"},
+         {"{}", "{\"r\":1}", "{\"p\":1,\"p\":1}"}},
         {SCHEMA("{\"type\":\"object\",\"properties\":{\"a\":true,\"b\":true},\"dependentRequired\":{\"a\":[\"b\"]},"
                 "\"additionalProperties\":false}"),
-         {"{}", "{\"b\":1}", "{\"a\":1,\"b\":1}"}, {"{\"a\":1}"}},
-        {SCHEMA("{\"type\":\"object\",\"allOf\":[{\"properties\":{\"a\":{\"type\":\"integer\"}}},{\"properties\":{\"b\":true}}],"
-                "\"unevaluatedProperties\":false}"),
-         {"{\"a\":1,\"b\":2}", "{}"}, {"{\"c\":1}", "{\"a\":\"x\"}"}},
+         {"{}", "{\"b\":1}", "{\"a\":1,\"b\":1}"},
+         {"{\"a\":1}"}},
+        {SCHEMA(
+             "{\"type\":\"object\",\"allOf\":[{\"properties\":{\"a\":{\"type\":\"integer\"}}},{\"properties\":"
+             "{\"b\":true}}],"
+             "\"unevaluatedProperties\":false}"),
+         {"{\"a\":1,\"b\":2}", "{}"},
+         {"{\"c\":1}", "{\"a\":\"x\"}"}},
     };
     EXPECT_CASES(cases);
 }
@@ -155,24 +186,37 @@ static void applicators(void **state)
 {
     (void)state;
     static const struct sample_case cases[] = {
-        {SCHEMA("{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"string\",\"maxLength\":1}]}"), {"12", "\"a\""},
+        {SCHEMA("{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"string\",\"maxLength\":1}]}"),
+         {"12", "\"a\""},
          {"\"ab\"", "null"}},
         {SCHEMA("{\"oneOf\":[{\"type\":\"integer\",\"minimum\":5},{\"type\":\"integer\",\"maximum\":7}]}"),
-         {"4", "8", "-100"}, {"5", "6", "7"}},
-        {SCHEMA("{\"oneOf\":[{\"type\":\"object\",\"properties\":{\"k\":{\"const\":\"a\"},\"x\":{\"type\":\"integer\"}},"
-                "\"required\":[\"k\",\"x\"],\"additionalProperties\":false},{\"type\":\"object\",\"properties\":{\"k\":"
-                "{\"const\":\"b\"},\"y\":{\"type\":\"null\"}},\"required\":[\"k\",\"y\"],\"additionalProperties\":false}]}"),
-         {"{\"k\":\"a\",\"x\":1}", "{\"k\":\"b\",\"y\":null}"}, {"{\"k\":\"a\",\"y\":null}", "{\"k\":\"b\"}"}},
+         {"4", "8", "-100"},
+         {"5", "6", "7"}},
+        {SCHEMA(
+             "{\"oneOf\":[{\"type\":\"object\",\"properties\":{\"k\":{\"const\":\"a\"},\"x\":{\"type\":\"integer\"}},"
+             "\"required\":[\"k\",\"x\"],\"additionalProperties\":false},{\"type\":\"object\",\"properties\":{\"k\":"
+             "{\"const\":\"b\"},\"y\":{\"type\":\"null\"}},\"required\":[\"k\",\"y\"],\"additionalProperties\":"
+             "false}]}"),
+         {"{\"k\":\"a\",\"x\":1}", "{\"k\":\"b\",\"y\":null}"},
+         {"{\"k\":\"a\",\"y\":null}", "{\"k\":\"b\"}"}},
         {SCHEMA("{\"type\":\"object\",\"properties\":{\"t\":{\"enum\":[1,2]},\"v\":true},\"required\":[\"t\"],"
                 "\"additionalProperties\":false,\"if\":{\"properties\":{\"t\":{\"const\":1}}},"
                 "\"then\":{\"required\":[\"v\"]},\"else\":{\"properties\":{\"v\":false}}}"),
-         {"{\"t\":1,\"v\":0}", "{\"t\":2}"}, {"{\"t\":1}", "{\"t\":2,\"v\":0}"}},
-        {SCHEMA("{\"not\":{\"type\":[\"object\",\"array\",\"string\",\"number\"]}}"), {"null", "true", "false"}, {"1", "\"\""}},
-        {SCHEMA("{\"$ref\":\"#/$defs/tree\",\"$defs\":{\"tree\":{\"type\":\"object\",\"properties\":{\"c\":{\"type\":\"array\","
-                "\"items\":{\"$ref\":\"#/$defs/tree\"}}},\"additionalProperties\":false}}}"),
-         {"{}", "{\"c\":[]}", "{\"c\":[{\"c\":[{}]},{}]}"}, {"{\"c\":[1]}", "[]"}},
+         {"{\"t\":1,\"v\":0}", "{\"t\":2}"},
+         {"{\"t\":1}", "{\"t\":2,\"v\":0}"}},
+        {SCHEMA("{\"not\":{\"type\":[\"object\",\"array\",\"string\",\"number\"]}}"),
+         {"null", "true", "false"},
+         {"1", "\"\""}},
+        {SCHEMA(
+             "{\"$ref\":\"#/$defs/tree\",\"$defs\":{\"tree\":{\"type\":\"object\",\"properties\":{\"c\":"
+             "{\"type\":\"array\","
+             "\"items\":{\"$ref\":\"#/$defs/tree\"}}},\"additionalProperties\":false}}}"),
+         {"{}", "{\"c\":[]}", "{\"c\":[{\"c\":[{}]},{}]}"},
+         {"{\"c\":[1]}", "[]"}},
         {SCHEMA("{\"$id\":\"http://e/x/root\",\"$ref\":\"item\",\"$defs\":{\"i\":{\"$id\":\"item\",\"$ref\":\"#n\","
-                "\"$defs\":{\"j\":{\"$anchor\":\"n\",\"type\":\"null\"}}}}}"), {"null"}, {"1"}},
+                "\"$defs\":{\"j\":{\"$anchor\":\"n\",\"type\":\"null\"}}}}}"),
+         {"null"},
+         {"1"}},
         {SCHEMA("{\"minLength\":2}"), {"1", "null", "\"ab\"", "[]", "{\"a\":\"\"}"}, {"\"a\""}},
     };
     EXPECT_CASES(cases);
@@ -183,14 +227,20 @@ static void forms(void **state)
     (void)state;
     static const struct sample_case cases[] = {
         {"{\"literal\":\"ab\\u00e9\"}", {"ab\xC3\xA9"}, {"", "ab", "ab\xC3\xA9x"}},
-        {"{\"sequence\":[{\"literal\":\"<\"},{\"schema\":{\"type\":\"integer\"}},{\"literal\":\"5>\"}]}", {"<15>", "<55>"},
+        {"{\"sequence\":[{\"literal\":\"<\"},{\"schema\":{\"type\":\"integer\"}},{\"literal\":\"5>\"}]}",
+         {"<15>", "<55>"},
          {"<5>", "<15"}},
         {"{\"choice\":[{\"literal\":\"a\"},{\"literal\":\"abc\"},{\"sequence\":[]}]}", {"", "a", "abc"}, {"ab", "b"}},
         {"{\"repeat\":{\"literal\":\"xy\"},\"min\":1,\"max\":3}", {"xy", "xyxy", "xyxyxy"}, {"", "x", "xyxyxyxy"}},
-        {"{\"repeat\":{\"choice\":[{\"literal\":\"a\"},{\"literal\":\"b\"}]}}", {"", "abba", "bbbbbbbbbbbbbbbbb"}, {"abc"}},
-        {"{\"sequence\":[{\"text\":{\"until\":[\"<t>\",\"<u>\"]}},{\"choice\":[{\"literal\":\"<t>!\"},{\"sequence\":[]}]}]}",
-         {"", "a\n<", "x<<t>!", "<t<t>!", "\xC3\xA9"}, {"a<t>", "<u>", "<u><t>!", "\xC3", "a<t>!b", "\xFF"}},
-        {"{\"object\":true}", {"{}", " {\n  \"a\": 1\n}", "{\"a\":[1 , 2,{ }],\"b\":\"\"}", "{\n\t\"a\": [\n1,\n2 ]}"},
+        {"{\"repeat\":{\"choice\":[{\"literal\":\"a\"},{\"literal\":\"b\"}]}}",
+         {"", "abba", "bbbbbbbbbbbbbbbbb"},
+         {"abc"}},
+        {"{\"sequence\":[{\"text\":{\"until\":[\"<t>\",\"<u>\"]}},{\"choice\":[{\"literal\":\"<t>!\"},"
+         "{\"sequence\":[]}]}]}",
+         {"", "a\n<", "x<<t>!", "<t<t>!", "\xC3\xA9"},
+         {"a<t>", "<u>", "<u><t>!", "\xC3", "a<t>!b", "\xFF"}},
+        {"{\"object\":true}",
+         {"{}", " {\n  \"a\": 1\n}", "{\"a\":[1 , 2,{ }],\"b\":\"\"}", "{\n\t\"a\": [\n1,\n2 ]}"},
          {"[]", "{\"a\":1,}", "{\"a\":1,\"a\":2}", "{\"a\":1} ", "1", "{                     }", "{\"a\":01}"}},
     };
     EXPECT_CASES(cases);
@@ -217,11 +267,12 @@ static void refusals_name_keyword_and_place(void **state)
         {SCHEMA("false"), BULLA_E_UNSUPPORTED, "no value satisfies", ""},
         {SCHEMA("{\"enum\":[]}"), BULLA_E_UNSUPPORTED, "no value satisfies", ""},
         {SCHEMA("{\"type\":\"object\",\"required\":[\"a\"],\"properties\":{\"a\":{\"type\":\"integer\",\"minimum\":2,"
-                "\"maximum\":1}}}"), BULLA_E_UNSUPPORTED, "no value satisfies", ""},
-        {SCHEMA("{\"type\":\"object\",\"required\":[\"a\"],\"properties\":{\"a\":{\"$ref\":\"#\"}}}"), BULLA_E_UNSUPPORTED,
-         "no value satisfies", ""},
-        {SCHEMA("{\"type\":\"array\",\"items\":{\"enum\":[1,2]},\"uniqueItems\":true,\"minItems\":3}"), BULLA_E_UNSUPPORTED,
-         "no value satisfies", ""},
+                "\"maximum\":1}}}"),
+         BULLA_E_UNSUPPORTED, "no value satisfies", ""},
+        {SCHEMA("{\"type\":\"object\",\"required\":[\"a\"],\"properties\":{\"a\":{\"$ref\":\"#\"}}}"),
+         BULLA_E_UNSUPPORTED, "no value satisfies", ""},
+        {SCHEMA("{\"type\":\"array\",\"items\":{\"enum\":[1,2]},\"uniqueItems\":true,\"minItems\":3}"),
+         BULLA_E_UNSUPPORTED, "no value satisfies", ""},
         {SCHEMA("{\"type\":\"strin\"}"), BULLA_E_INPUT, "\"type\"", ""},
         {SCHEMA("{\"minLength\":-1}"), BULLA_E_INPUT, "\"minLength\"", ""},
         {SCHEMA("{\"multipleOf\":0}"), BULLA_E_INPUT, "\"multipleOf\"", ""},
@@ -236,13 +287,15 @@ static void refusals_name_keyword_and_place(void **state)
         {"{\"what\":1}", BULLA_E_INPUT, "form", ""},
         {"[]", BULLA_E_INPUT, "form", ""},
         {"{", BULLA_E_INPUT, "grammar", ""},
-        {SCHEMA("{\"type\":\"string\",\"pattern\":\"^(?:[ab]{0,900}a[ab]{900}){900}$\"}"), BULLA_E_LIMIT, "\"pattern\"", ""},
+        {SCHEMA("{\"type\":\"string\",\"pattern\":\"^(?:[ab]{0,900}a[ab]{900}){900}$\"}"), BULLA_E_LIMIT, "\"pattern\"",
+         ""},
         {SCHEMA("{\"type\":\"array\",\"minItems\":100000}"), BULLA_E_LIMIT, "\"minItems\"", ""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct grammar *grammar;
         bulla_error error = {0};
-        if (grammar_compile(cases[i].specification, strlen(cases[i].specification), &grammar, &error) != cases[i].code ||
+        if (grammar_compile(cases[i].specification, strlen(cases[i].specification), &grammar, &error) !=
+                cases[i].code ||
             !strstr(error.text, cases[i].first) || !strstr(error.text, cases[i].second))
             fail_msg("%s: %s: %s", cases[i].specification, bulla_code_name(error.code), error.text);
         assert_null(grammar);
@@ -262,13 +315,17 @@ static void large_specifications_end(void **state)
         const char *before, *part, *after;
         int times;
     } cases[] = {
-        {"{\"schema\":{\"allOf\":[", "{\"anyOf\":[{\"minLength\":3},{\"maxLength\":9},{\"required\":[\"a\"]}]},", "true]}}", 40},
-        {"{\"schema\":{\"oneOf\":[", "{\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"minimum\":3}}},", "true]}}", 60},
+        {"{\"schema\":{\"allOf\":[", "{\"anyOf\":[{\"minLength\":3},{\"maxLength\":9},{\"required\":[\"a\"]}]},",
+         "true]}}", 40},
+        {"{\"schema\":{\"oneOf\":[", "{\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"minimum\":3}}},",
+         "true]}}", 60},
         {"{\"schema\":", "{\"not\":", "true", 60},
         {"{\"schema\":{\"type\":\"string\",\"pattern\":\"", "(a|b)*a(a|b)(a|b)", "\"}}", 40},
-        {"{\"choice\":[", "{\"sequence\":[{\"literal\":\"\"},{\"text\":{\"until\":[\"ab\"]}}]},", "{\"literal\":\"x\"}]}", 3000},
+        {"{\"choice\":[", "{\"sequence\":[{\"literal\":\"\"},{\"text\":{\"until\":[\"ab\"]}}]},",
+         "{\"literal\":\"x\"}]}", 3000},
         {"{\"schema\":{\"enum\":[", "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\",", "1]}}", 10000},
-        {"{\"schema\":{\"contains\":true,\"allOf\":[", "{\"contains\":{\"const\":1},\"minContains\":900},", "true]}}", 3},
+        {"{\"schema\":{\"contains\":true,\"allOf\":[", "{\"contains\":{\"const\":1},\"minContains\":900},", "true]}}",
+         3},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct buffer text = {0};
@@ -288,8 +345,8 @@ static void large_specifications_end(void **state)
 }
 
 /* Whether a token may follow those taken, by asking a state of its own. */
-static int may_follow(const struct grammar_sample *sample, const struct grammar *grammar, const uint32_t *taken, size_t count,
-                      uint32_t id)
+static int may_follow(const struct grammar_sample *sample, const struct grammar *grammar, const uint32_t *taken,
+                      size_t count, uint32_t id)
 {
     struct grammar_state *state;
     bulla_error error = {0}, refused = {0};
@@ -331,16 +388,24 @@ static void expect_same_masks(const struct grammar_sample *sample, const char *s
 
 static const char *const varied[] = {
     SCHEMA("true"),
-    SCHEMA("{\"type\":\"object\",\"properties\":{\"foo\":{\"type\":\"string\"},\"name\":{\"type\":\"number\"}},\"required\":"
-           "[\"foo\"]}"),
-    SCHEMA("{\"type\":\"array\",\"items\":{\"type\":\"string\",\"pattern\":\"^[a-f\\u00e9]{1,3}$\"},\"uniqueItems\":true}"),
+    SCHEMA(
+        "{\"type\":\"object\",\"properties\":{\"foo\":{\"type\":\"string\"},\"name\":{\"type\":\"number\"}},"
+        "\"required\":"
+        "[\"foo\"]}"),
+    SCHEMA(
+        "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"pattern\":\"^[a-f\\u00e9]{1,3}$\"},"
+        "\"uniqueItems\":true}"),
     SCHEMA("{\"type\":\"string\",\"minLength\":2,\"maxLength\":5}"),
     SCHEMA("{\"anyOf\":[{\"type\":\"array\",\"contains\":{\"const\":\"foo\"}},{\"type\":\"array\",\"items\":{\"type\":"
            "\"string\"}}]}"),
-    SCHEMA("{\"type\":\"object\",\"patternProperties\":{\"^f\":{\"type\":\"integer\"}},\"propertyNames\":{\"maxLength\":4},"
-           "\"minProperties\":1,\"maxProperties\":3}"),
+    SCHEMA(
+        "{\"type\":\"object\",\"patternProperties\":{\"^f\":{\"type\":\"integer\"}},\"propertyNames\":"
+        "{\"maxLength\":4},"
+        "\"minProperties\":1,\"maxProperties\":3}"),
+    SCHEMA("{\"type\":\"string\",\"maxLength\":2,\"not\":{\"enum\":[\"12\",\"fo\"]}}"),
     "{\"object\":true}",
-    "{\"sequence\":[{\"text\":{\"until\":[\"<tool>\"]}},{\"repeat\":{\"sequence\":[{\"literal\":\"<tool>\"},{\"schema\":{\"type\""
+    "{\"sequence\":[{\"text\":{\"until\":[\"<tool>\"]}},{\"repeat\":{\"sequence\":[{\"literal\":\"<tool>\"},"
+    "{\"schema\":{\"type\""
     ":\"integer\"}},{\"literal\":\"</tool>\"}]},\"max\":3}]}",
 };
 
@@ -361,7 +426,8 @@ static void long_answers_keep_their_masks(void **state)
 {
     (void)state;
     struct grammar_sample sample = open_sample(0, -1);
-    struct grammar *grammar = compile(SCHEMA("{\"type\":\"array\",\"items\":{\"type\":\"object\",\"minProperties\":2}}"));
+    struct grammar *grammar =
+        compile(SCHEMA("{\"type\":\"array\",\"items\":{\"type\":\"object\",\"minProperties\":2}}"));
     struct grammar_state *kept, *anew;
     struct grammar_sample_draws draws = {.seed = 5};
     bulla_error error = {0};

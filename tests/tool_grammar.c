@@ -2,11 +2,10 @@
  *
  * usage: tool_grammar ANSWERS
  *
- * Standard input: records, each a length as u32 little-endian and that many bytes. The first byte says what the rest is:
- * H, a text whose parts are likely in answers to come; S, a specification, which the records after it are about; T, a
- * text. For S, standard output has a line "enforced" and
- * ANSWERS lines, each an answer in hex or "error: SENTENCE"; or the one line "refused CODE SENTENCE". For T it has
- * "accepted" or "rejected". */
+ * Standard input: records, each a length as u32 little-endian and that many bytes. The first byte says what the rest
+ * is: H, a text whose parts are likely in answers to come; S, a specification, which the records after it are about; T,
+ * a text. For S, standard output has a line "enforced" and ANSWERS lines, each an answer in hex or "error: SENTENCE";
+ * or the one line "refused CODE SENTENCE". For T it has "accepted" or "rejected". */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { FIRST_SURROGATE = 0xD800, AFTER_SURROGATES = 0xE000, NO_ENTRY = 0 };
+enum { FIRST_SURROGATE = 0xD800, AFTER_SURROGATES = 0xE000 };
 
 uint32_t automaton_interval_of(const struct automaton *automaton, uint32_t code_point)
 {
@@ -193,6 +193,18 @@ static void count_all_completions(struct automaton *automaton, const struct reve
     }
 }
 
+static void find_free(struct automaton *automaton, const uint8_t *live)
+{
+    uint32_t surrogates = automaton_class_of(automaton, FIRST_SURROGATE);
+    automaton->is_free = automaton->start != AUTOMATON_DEAD;
+    for (uint32_t state = 0; state < automaton->states && automaton->is_free; state++)
+        for (uint32_t class = 0; class < automaton->classes && live[state]; class++) {
+            uint32_t target = automaton->next[(size_t)state * automaton->classes + class];
+            if (class != surrogates && (target == AUTOMATON_DEAD || automaton->completions[target] < AUTOMATON_MANY))
+                automaton->is_free = 0;
+        }
+}
+
 int automaton_finish(struct arena *arena, struct automaton *automaton, bulla_error *error)
 {
     struct arena scratch = {.limit = arena->limit};
@@ -206,6 +218,7 @@ int automaton_finish(struct arena *arena, struct automaton *automaton, bulla_err
     if (code == BULLA_OK) {
         remove_dead(automaton, &reverse, live, queue);
         count_all_completions(automaton, &reverse, live, left, queue, sizes);
+        find_free(automaton, live);
     }
     arena_free(&scratch);
     return code;

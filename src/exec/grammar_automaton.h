@@ -28,6 +28,7 @@ struct automaton {
     uint32_t *next;                /* [states * classes] */
     uint8_t *accepts;              /* [states] */
     uint16_t *completions;         /* [states] texts that lead from here to acceptance, at most AUTOMATON_MANY */
+    int is_free;                   /* every character may follow in every state, and then again without end */
     const uint64_t *outputs;       /* [states] of a product: which components accept; else NULL */
 };
 

@@ -198,7 +198,8 @@ static int count_lengths(struct compiler *compiler, struct text_language *langua
         if (level == last && language->maximum == GRAMMAR_ENDLESS)
             memcpy(row, automaton->completions, automaton->states * sizeof *row);
         else
-            count_level(automaton, sizes, level >= language->minimum, level == last ? NULL : row + automaton->states, row);
+            count_level(automaton, sizes, level >= language->minimum, level == last ? NULL : row + automaton->states,
+                        row);
     }
     language->completions = levels;
     language->levels = last + 1;

@@ -35,7 +35,8 @@ static uint32_t rule_supply(const struct grammar *grammar, const struct rule *ru
         for (int j = 0; j < 2; j++) {
             uint32_t number = j == 0 ? way->words : way->number;
             const struct automaton *automaton = number == GRAMMAR_ENDLESS ? NULL : grammar->automata[number];
-            supplies[j] = automaton && automaton->start != AUTOMATON_DEAD ? automaton->completions[automaton->start] : 0;
+            supplies[j] =
+                automaton && automaton->start != AUTOMATON_DEAD ? automaton->completions[automaton->start] : 0;
         }
         if (way->language != GRAMMAR_ENDLESS) {
             const struct text_language *language = grammar->languages[way->language];
@@ -117,16 +118,18 @@ static int refresh_rule(struct compiler *compiler, struct rule *rule)
             depth = 0;
         uint8_t array = way->array == GRAMMAR_ENDLESS ? GRAMMAR_NO_DEPTH
                                                       : one_deeper(array_depth(grammar, grammar->arrays[way->array]));
-        uint8_t object = way->object == GRAMMAR_ENDLESS
-                             ? GRAMMAR_NO_DEPTH
-                             : one_deeper(object_depth(grammar, (struct members *)(uintptr_t)grammar->objects[way->object]));
+        uint8_t object =
+            way->object == GRAMMAR_ENDLESS
+                ? GRAMMAR_NO_DEPTH
+                : one_deeper(object_depth(grammar, (struct members *)(uintptr_t)grammar->objects[way->object]));
         changed |= array != way->array_depth || object != way->object_depth;
         way->array_depth = array;
         way->object_depth = object;
         depth = depth < array ? depth : array;
         depth = depth < object ? depth : object;
         uint64_t work = way->array == GRAMMAR_ENDLESS ? 1 : grammar->arrays[way->array]->states;
-        if (!compiler_work(compiler, work + (way->object == GRAMMAR_ENDLESS ? 1 : grammar->objects[way->object]->count)))
+        if (!compiler_work(compiler,
+                           work + (way->object == GRAMMAR_ENDLESS ? 1 : grammar->objects[way->object]->count)))
             return 0;
     }
     changed |= depth != rule->depth;
@@ -141,7 +144,8 @@ static int remove_others(struct compiler *compiler, const struct members *member
     int removed = 0;
     if (members->others == GRAMMAR_ENDLESS)
         return 0;
-    struct automaton *keys = (struct automaton *)(uintptr_t)grammar->automata[members->others]; /* ours until compiled */
+    struct automaton *keys =
+        (struct automaton *)(uintptr_t)grammar->automata[members->others]; /* ours until compiled */
     for (uint32_t state = 0; state < keys->states; state++)
         if (keys->accepts[state] && grammar->rules[members->other_rules[state]].depth == GRAMMAR_NO_DEPTH) {
             keys->accepts[state] = 0;

@@ -1,8 +1,8 @@
 /* A compiled grammar, as grammar_schema*.c and grammar_specification.c make it and grammar_step.c runs it.
  *
- * Rules say what a place of the text may hold; a rule for a JSON value is a list of alternatives. Every alternative that
- * is kept can be completed, and knows how deep arrays and objects must be nested for that: a run never starts what it
- * could not end. */
+ * Rules say what a place of the text may hold; a rule for a JSON value is a list of alternatives. Every alternative
+ * that is kept can be completed, and knows how deep arrays and objects must be nested for that: a run never starts what
+ * it could not end. */
 #ifndef EXEC_GRAMMAR_INTERNAL_H
 #define EXEC_GRAMMAR_INTERNAL_H
 

@@ -41,8 +41,8 @@ int decimal_read(struct arena *arena, const char *text, size_t length, struct de
     if (count == 0)
         value->negative = 0;
     if (value->exponent > DECIMAL_MAX_DIGITS || value->exponent < -DECIMAL_MAX_DIGITS)
-        return bulla_fail(error, BULLA_E_LIMIT, "the number %.*s is beyond 10^%d", (int)(length < 60 ? length : 60), text,
-                          DECIMAL_MAX_DIGITS);
+        return bulla_fail(error, BULLA_E_LIMIT, "the number %.*s is beyond 10^%d", (int)(length < 60 ? length : 60),
+                          text, DECIMAL_MAX_DIGITS);
     return BULLA_OK;
 }
 

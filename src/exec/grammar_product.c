@@ -136,7 +136,8 @@ static int step_tuple(const struct product *product, uint32_t state, uint32_t cl
     const uint32_t *classes = product->classes.items + (size_t)class * product->count;
     for (size_t i = 0; i < product->count; i++) {
         const struct automaton *part = product->components[i];
-        tuple[i] = from[i] == AUTOMATON_DEAD ? AUTOMATON_DEAD : part->next[(size_t)from[i] * part->classes + classes[i]];
+        tuple[i] =
+            from[i] == AUTOMATON_DEAD ? AUTOMATON_DEAD : part->next[(size_t)from[i] * part->classes + classes[i]];
         if (tuple[i] == AUTOMATON_DEAD && needed >> i & 1)
             return 0;
     }

@@ -97,8 +97,8 @@ enum { RUN_ROOT_STRING = 1, RUN_ROOT_BYTES = 2 }; /* empty texts */
 #define RUN_USED UINT32_C(0x80000000)              /* of an item: it is a text, not a character */
 uint32_t run_use(struct run *run, uint32_t used, uint32_t content);
 int run_is_used(const struct run *run, uint32_t used, uint32_t content);
-/* How many of the used are `content` and then a text of one or more characters, the first from `low` to `high`, or (with
- * `itself`) nothing, that leads `automaton` from `state` to acceptance. */
+/* How many of the used are `content` and then a text of one or more characters, the first from `low` to `high`, or
+ * (with `itself`) nothing, that leads `automaton` from `state` to acceptance. */
 uint32_t run_count_used(const struct run *run, uint32_t used, uint32_t content, const struct automaton *automaton,
                         uint32_t state, uint32_t low, uint32_t high, int itself);
 void run_step_characters(struct run *run, const struct config *config, uint8_t byte, struct config_stack *out);

@@ -1,5 +1,6 @@
-/* Characters one byte at a time: UTF-8 (RFC 3629) and, inside JSON strings, escapes (RFC 8259 section 7). Of a character
- * that is read in part, a range of code points is known; it is gone on with only while one of them is possible. */
+/* Characters one byte at a time: UTF-8 (RFC 3629) and, inside JSON strings, escapes (RFC 8259 section 7). Of a
+ * character that is read in part, a range of code points is known; it is gone on with only while one of them is
+ * possible. */
 #include <string.h>
 
 #include "exec/grammar_run.h"
@@ -53,7 +54,8 @@ static int is_possible(const struct run *run, const struct characters *character
     const struct automaton *automaton = characters->automaton;
     uint32_t length = longer(characters, frame->b);
     uint64_t count = 0;
-    for (uint32_t i = automaton_interval_of(automaton, low); i < automaton->intervals && automaton->lows[i] <= high; i++) {
+    for (uint32_t i = automaton_interval_of(automaton, low); i < automaton->intervals && automaton->lows[i] <= high;
+         i++) {
         uint32_t target = automaton->next[(size_t)frame->a * automaton->classes + automaton->interval_class[i]];
         uint32_t ways = target == AUTOMATON_DEAD ? 0 : completions(characters, target, length);
         if (ways == AUTOMATON_MANY || (ways > 0 && frame->content == 0))
@@ -78,8 +80,8 @@ int run_start_characters(struct run *run, struct frame *frame)
 }
 
 /* A whole character is read. */
-static void take_character(struct run *run, const struct characters *characters, struct config *config, uint32_t code_point,
-                           struct config_stack *out)
+static void take_character(struct run *run, const struct characters *characters, struct config *config,
+                           uint32_t code_point, struct config_stack *out)
 {
     struct frame *frame = &config->frame;
     uint32_t state = automaton_step(characters->automaton, frame->a, code_point);
@@ -93,8 +95,8 @@ static void take_character(struct run *run, const struct characters *characters,
     frame->phase = WHOLE;
     if (frame->content) {
         frame->content = run_pair(run, frame->content, code_point);
-        if (ways < AUTOMATON_MANY && ways <= run_count_used(run, frame->used, frame->content, characters->automaton, state,
-                                                            0, UINT32_MAX, 1))
+        if (ways < AUTOMATON_MANY &&
+            ways <= run_count_used(run, frame->used, frame->content, characters->automaton, state, 0, UINT32_MAX, 1))
             return;
     }
     run_add(run, out, config);

@@ -55,7 +55,8 @@ static int grow_nodes(struct run *run)
 {
     size_t capacity = run->node_capacity ? 2 * run->node_capacity : FIRST_CAPACITY;
     if (capacity > MAX_ENTRIES)
-        return bulla_fail(&run->error, BULLA_E_LIMIT, "grammar: the answer's state needs more than %d entries", MAX_ENTRIES);
+        return bulla_fail(&run->error, BULLA_E_LIMIT, "grammar: the answer's state needs more than %d entries",
+                          MAX_ENTRIES);
     uint32_t *buckets = memory_alloc(capacity, sizeof *buckets, &run->error);
     struct run_node *nodes = buckets ? memory_resize(run->nodes, capacity, sizeof *nodes, &run->error) : NULL;
     if (!nodes) {
@@ -75,7 +76,8 @@ static int grow_pairs(struct run *run)
 {
     size_t capacity = run->pair_capacity ? 2 * run->pair_capacity : FIRST_CAPACITY;
     if (capacity > MAX_ENTRIES)
-        return bulla_fail(&run->error, BULLA_E_LIMIT, "grammar: the keys of an answer need more than %d entries", MAX_ENTRIES);
+        return bulla_fail(&run->error, BULLA_E_LIMIT, "grammar: the keys of an answer need more than %d entries",
+                          MAX_ENTRIES);
     uint32_t *buckets = memory_alloc(capacity, sizeof *buckets, &run->error);
     struct run_pair *pairs = buckets ? memory_resize(run->pairs, capacity, sizeof *pairs, &run->error) : NULL;
     if (!pairs) {
@@ -200,7 +202,8 @@ uint32_t run_count_used(const struct run *run, uint32_t used, uint32_t content, 
 {
     uint32_t count = 0;
     for (; used; used = run->pairs[used].list)
-        count += (uint32_t)continues(run, run->pairs[used].item & ~RUN_USED, content, automaton, state, low, high, itself);
+        count +=
+            (uint32_t)continues(run, run->pairs[used].item & ~RUN_USED, content, automaton, state, low, high, itself);
     return count;
 }
 

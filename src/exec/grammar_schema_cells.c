@@ -155,7 +155,8 @@ static void object_and(struct compiler *compiler, struct object_part *out, const
 static void evaluated_and(struct compiler *compiler, struct evaluated *out, const struct evaluated *a,
                           const struct evaluated *b)
 {
-    *out = (struct evaluated){.all_members = a->all_members || b->all_members, .all_items = a->all_items || b->all_items,
+    *out = (struct evaluated){.all_members = a->all_members || b->all_members,
+                              .all_items = a->all_items || b->all_items,
                               .prefix = larger(a->prefix, b->prefix)};
     LIST_JOIN(compiler, out->members.names, a->members.names);
     LIST_JOIN(compiler, out->members.names, b->members.names);
@@ -188,7 +189,8 @@ struct cells *cells_and(struct compiler *compiler, const struct cells *a, const 
     struct cells *cells = compiler_alloc(compiler, 1, sizeof *cells);
     for (size_t i = 0; cells && a && i < a->count; i++)
         for (size_t j = 0; b && j < b->count; j++) {
-            if (!compiler_work(compiler, 50 + a->items[i]->object.properties.count + b->items[j]->object.properties.count))
+            if (!compiler_work(compiler,
+                               50 + a->items[i]->object.properties.count + b->items[j]->object.properties.count))
                 return cells;
             struct cell *cell = cell_and(compiler, a->items[i], b->items[j]);
             if (cell && cell_is_possible(compiler, cell, 2))

@@ -130,8 +130,9 @@ static void read_string(struct compiler *compiler, uint32_t node, struct string_
     string->minimum = read_count_keyword(compiler, node, "minLength", 0);
     string->maximum = read_count_keyword(compiler, node, "maxLength", GRAMMAR_ENDLESS);
     if (pattern)
-        LIST_ADD(compiler, string->patterns,
-                 (struct pattern_term){read_pattern(compiler, node, "pattern", pattern->text, pattern->length).lower, 0});
+        LIST_ADD(
+            compiler, string->patterns,
+            (struct pattern_term){read_pattern(compiler, node, "pattern", pattern->text, pattern->length).lower, 0});
     if (known)
         LIST_ADD(compiler, string->patterns,
                  (struct pattern_term){read_pattern(compiler, node, "format", known, strlen(known)).lower, 0});

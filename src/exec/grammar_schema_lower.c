@@ -33,7 +33,8 @@ struct automaton *string_automaton(struct compiler *compiler, struct arena *aren
         for (size_t i = 0; words && i < string->excluded.count; i++)
             words[i] = text_code_points(compiler, &string->excluded.items[i]);
         condition.none |= UINT64_C(1) << count;
-        parts[count++] = words ? automaton_from_words(&compiler->scratch, words, string->excluded.count, &detail) : NULL;
+        parts[count++] =
+            words ? automaton_from_words(&compiler->scratch, words, string->excluded.count, &detail) : NULL;
     }
     if (with_length && (string->minimum > 0 || string->maximum != GRAMMAR_ENDLESS) && !detail.code) {
         condition.all |= UINT64_C(1) << count;
@@ -43,8 +44,10 @@ struct automaton *string_automaton(struct compiler *compiler, struct arena *aren
     if (!detail.code && !compiler->error->code)
         result = automaton_product(arena, parts, count, condition, MOST_STRING_STATES, &detail);
     if (!result)
-        bulla_fail(compiler->error, detail.code, "schema: \"pattern\", \"format\", \"minLength\" and \"maxLength\" of one "
-                   "string: %s", detail.text);
+        bulla_fail(compiler->error, detail.code,
+                   "schema: \"pattern\", \"format\", \"minLength\" and \"maxLength\" of one "
+                   "string: %s",
+                   detail.text);
     return result;
 }
 
@@ -172,9 +175,13 @@ static uint32_t lower_string(struct compiler *compiler, const struct string_part
 
 void cell_lower(struct compiler *compiler, const struct cell *cell, int tracked, struct alternative *alternative)
 {
-    *alternative = (struct alternative){.words = GRAMMAR_ENDLESS, .number = GRAMMAR_ENDLESS, .language = GRAMMAR_ENDLESS,
-                                        .array = GRAMMAR_ENDLESS, .object = GRAMMAR_ENDLESS,
-                                        .array_depth = GRAMMAR_NO_DEPTH, .object_depth = GRAMMAR_NO_DEPTH};
+    *alternative = (struct alternative){.words = GRAMMAR_ENDLESS,
+                                        .number = GRAMMAR_ENDLESS,
+                                        .language = GRAMMAR_ENDLESS,
+                                        .array = GRAMMAR_ENDLESS,
+                                        .object = GRAMMAR_ENDLESS,
+                                        .array_depth = GRAMMAR_NO_DEPTH,
+                                        .object_depth = GRAMMAR_NO_DEPTH};
     alternative->words = lower_words(compiler, cell, tracked);
     if (cell->types & TYPE_NUMBER && !cell->number.is_finite)
         alternative->number = lower_number(compiler, &cell->number, tracked);

@@ -31,7 +31,8 @@ static int has_scalar(struct compiler *compiler, uint32_t expression, int *has_o
     return scalar;
 }
 
-/* Items that must differ are written as scalars only: whether arrays and objects are equal is not seen in their text. */
+/* Items that must differ are written as scalars only: whether arrays and objects are equal is not seen in their text.
+ */
 static void check_unique(struct compiler *compiler, const struct array_part *array)
 {
     for (size_t i = 0; i <= array->prefix.count && i <= array->maximum; i++) {
@@ -52,8 +53,10 @@ static int prepare(struct array_builder *builder)
     if (array->unique ? array->maximum > most : array->maximum != GRAMMAR_ENDLESS && array->maximum > most)
         builder->maximum = most;
     if (array->minimum > most || array->prefix.count > most)
-        return bulla_fail(compiler->error, BULLA_E_LIMIT, "schema: \"minItems\" or \"prefixItems\": arrays of more than "
-                          "%u items are not written", most);
+        return bulla_fail(compiler->error, BULLA_E_LIMIT,
+                          "schema: \"minItems\" or \"prefixItems\": arrays of more than "
+                          "%u items are not written",
+                          most);
     if (array->contains.count > MAX_CONTAINS)
         return bulla_fail(compiler->error, BULLA_E_UNSUPPORTED, "schema: more than %d \"contains\" apply to one array",
                           MAX_CONTAINS);

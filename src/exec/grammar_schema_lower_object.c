@@ -1,5 +1,5 @@
-/* An object's machine: the keys that the schema names, in its order, and an automaton of all other keys, which knows for
- * each what its value must satisfy. */
+/* An object's machine: the keys that the schema names, in its order, and an automaton of all other keys, which knows
+ * for each what its value must satisfy. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -153,8 +153,10 @@ static void write_others(struct object_builder *builder, struct members *members
     struct arena *arena = &compiler->grammar->arena;
     bulla_error detail = {0};
     if (builder->first_pattern + 2 * builder->patterns.count > AUTOMATON_MAX_COMPONENTS) {
-        bulla_fail(compiler->error, BULLA_E_LIMIT, "schema: more than %d \"patternProperties\" and \"propertyNames\" apply "
-                   "to one object", AUTOMATON_MAX_COMPONENTS / 2 - 1);
+        bulla_fail(compiler->error, BULLA_E_LIMIT,
+                   "schema: more than %d \"patternProperties\" and \"propertyNames\" apply "
+                   "to one object",
+                   AUTOMATON_MAX_COMPONENTS / 2 - 1);
         return;
     }
     /* Nothing else allowed, the common case: no automaton. */
@@ -165,8 +167,8 @@ static void write_others(struct object_builder *builder, struct members *members
     struct automaton *automaton = automaton_product(arena, builder->parts, builder->part_count,
                                                     (struct automaton_condition){0}, MOST_KEY_STATES, &detail);
     if (!automaton || automaton_select(arena, automaton, other_is_wanted, builder, &detail)) {
-        bulla_fail(compiler->error, detail.code, "schema: \"patternProperties\" and \"propertyNames\" of one object: %s",
-                   detail.text);
+        bulla_fail(compiler->error, detail.code,
+                   "schema: \"patternProperties\" and \"propertyNames\" of one object: %s", detail.text);
         return;
     }
     compiler_work(compiler, (uint64_t)automaton->states * automaton->classes);

@@ -131,8 +131,9 @@ static void anchor_add(struct compiler *compiler, uint32_t node, const struct js
 {
     struct node *at = &compiler->nodes.items[node];
     if (json_is(name, JSON_STRING))
-        LIST_ADD(compiler, compiler->anchors,
-                 (struct anchor){.base = at->base, .name = {name->text, name->length}, .node = node, .dynamic = dynamic});
+        LIST_ADD(
+            compiler, compiler->anchors,
+            (struct anchor){.base = at->base, .name = {name->text, name->length}, .node = node, .dynamic = dynamic});
 }
 
 /* "$id" moves the base; an empty fragment at its end is no part of it. */

@@ -89,8 +89,9 @@ static void not_string(struct compiler *compiler, uint32_t node, struct cells *o
     not_counts(compiler, node, out, TYPE_STRING, "minLength", "maxLength");
     struct cell *cell = pattern ? add_cell(compiler, out, TYPE_STRING) : NULL;
     if (cell)
-        LIST_ADD(compiler, cell->string.patterns,
-                 (struct pattern_term){read_pattern(compiler, node, "pattern", pattern->text, pattern->length).upper, 1});
+        LIST_ADD(
+            compiler, cell->string.patterns,
+            (struct pattern_term){read_pattern(compiler, node, "pattern", pattern->text, pattern->length).upper, 1});
     if (format && format_pattern(format->text))
         refuse(compiler, node, "format");
 }
@@ -159,8 +160,8 @@ static void not_quantified(struct compiler *compiler, uint32_t node)
     }
     const struct json *patterns = read_keyword(compiler, node, "patternProperties", JSON_OBJECT);
     for (size_t i = 0; patterns && i < patterns->length; i++) {
-        uint32_t child = node_nested(compiler, node, "patternProperties", patterns->keys[i], patterns->key_lengths[i], i,
-                                     patterns->items[i]);
+        uint32_t child = node_nested(compiler, node, "patternProperties", patterns->keys[i], patterns->key_lengths[i],
+                                     i, patterns->items[i]);
         if (expression_of(compiler, 2 * child) != EXPRESSION_TRUE)
             refuse(compiler, node, "patternProperties");
     }

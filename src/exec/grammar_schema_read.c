@@ -81,7 +81,8 @@ static struct cells *if_then_else(struct compiler *compiler, uint32_t node, stru
     for (int holds = 0; both && holds < 2; holds++) {
         const struct cells *side = node_cells(compiler, holds ? condition : condition | 1);
         if (holds ? has_then : has_else)
-            side = cells_and(compiler, side, node_cells(compiler, member_literal(compiler, node, holds ? "then" : "else")));
+            side = cells_and(compiler, side,
+                             node_cells(compiler, member_literal(compiler, node, holds ? "then" : "else")));
         cells_join(compiler, both, side);
     }
     return cells_and(compiler, cells, both);
@@ -170,7 +171,8 @@ static struct cells *values(struct compiler *compiler, uint32_t node, struct cel
 }
 
 /* {"anyOf": [schema, ...]}, made up: an item is evaluated where it satisfies one of "contains". */
-static uint32_t any_literal(struct compiler *compiler, uint32_t node, const struct json *schema, const struct cell *cell)
+static uint32_t any_literal(struct compiler *compiler, uint32_t node, const struct json *schema,
+                            const struct cell *cell)
 {
     size_t count = cell->evaluated.contains.count + 1;
     struct json *list = compiler_alloc(compiler, 2, sizeof *list);

@@ -147,7 +147,8 @@ static struct cells *listed(struct compiler *compiler, uint32_t node, const stru
     return cells;
 }
 
-static struct cells *not_listed(struct compiler *compiler, uint32_t node, const struct json *const *values, size_t count)
+static struct cells *not_listed(struct compiler *compiler, uint32_t node, const struct json *const *values,
+                                size_t count)
 {
     struct cells *cells = cells_universal(compiler);
     struct cell *cell = cells && cells->count ? cells->items[0] : NULL;

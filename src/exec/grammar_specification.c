@@ -64,7 +64,8 @@ static int read_bound(struct compiler *compiler, const struct json *form, const 
     if (!value)
         return 1;
     if (!json_is(value, JSON_NUMBER) || !value->is_integer || value->integer < 0 || value->integer > MAX_REPEAT) {
-        bulla_fail(compiler->error, BULLA_E_INPUT, "grammar: \"%s\" of \"repeat\" must be from 0 to %d", name, MAX_REPEAT);
+        bulla_fail(compiler->error, BULLA_E_INPUT, "grammar: \"%s\" of \"repeat\" must be from 0 to %d", name,
+                   MAX_REPEAT);
         return 0;
     }
     *bound = (uint32_t)value->integer;
@@ -75,7 +76,8 @@ static uint32_t repeat_compile(struct compiler *compiler, const struct json *for
 {
     struct rule rule = {.kind = RULE_REPEAT, .maximum = GRAMMAR_ENDLESS};
     uint32_t *child = arena_alloc(&compiler->grammar->arena, 1, sizeof *child, compiler->error);
-    if (!child || !read_bound(compiler, form, "min", &rule.minimum) || !read_bound(compiler, form, "max", &rule.maximum))
+    if (!child || !read_bound(compiler, form, "min", &rule.minimum) ||
+        !read_bound(compiler, form, "max", &rule.maximum))
         return 0;
     if (rule.minimum > rule.maximum)
         return fail(compiler, "\"min\" of \"repeat\" is above its \"max\"");

@@ -25,7 +25,10 @@ struct grammar_state {
     const struct grammar_vocabulary *vocabulary;
     struct run run;
     struct config_stack current, scratch;
-    size_t levels[GRAMMAR_MAX_TOKEN_BYTES + 2]; /* of a walk: where the set of each depth begins on `scratch` */
+    /* Of a walk: where the set of each depth begins on `scratch`, and the nodes and pairs before those of deeper sets.
+     */
+    size_t levels[GRAMMAR_MAX_TOKEN_BYTES + 2];
+    struct run_mark marks[GRAMMAR_MAX_TOKEN_BYTES + 1];
     struct cached_mask cache[CACHE_MOST];
     size_t cache_count;
     uint64_t *masks, *fresh; /* of the cache, all in one block; for what is not kept */
@@ -78,11 +81,13 @@ static void walk(struct grammar_state *state, const struct trie *trie, uint64_t 
     int strips = state->vocabulary->strips_space && !state->started;
     levels[0] = 0;
     levels[1] = state->current.count;
+    state->marks[0] = run_mark(&state->run);
     for (uint32_t i = 0; i < trie->count && !state->run.error.code;) {
         const struct trie_node *node = &trie->nodes[i];
         size_t from = levels[node->depth], to = levels[node->depth + 1];
-        state->scratch.count = to;
         int alive, spelled = 1;
+        state->scratch.count = to;
+        run_rewind(&state->run, state->marks[node->depth]);
         if (strips && node->depth == 0 && node->byte == ' ') {
             run_begin_set(&state->run, &state->scratch);
             for (size_t j = from; j < to; j++)
@@ -98,29 +103,49 @@ static void walk(struct grammar_state *state, const struct trie *trie, uint64_t 
             continue;
         }
         levels[node->depth + 2] = state->scratch.count;
+        state->marks[node->depth + 1] = run_mark(&state->run);
         if (spelled)
             allow(mask, trie->tokens, node->first_token, trie->nodes[i + 1].first_token);
         i++;
     }
 }
 
-/* Inside a string without patterns all plain tokens are allowed that are not too long. */
+/* How many characters of any kind may follow inside the string that a configuration is in; 0 where not any kind may, or
+ * in no string. */
+static uint32_t free_characters(const struct grammar *grammar, const struct frame *frame)
+{
+    if (frame->phase != 0)
+        return 0;
+    if (frame->kind == FRAME_KEY)
+        return grammar->automata[frame->id]->is_free ? GRAMMAR_ENDLESS : 0;
+    if (frame->kind != FRAME_STRING || !grammar->languages[frame->id]->automaton->is_free)
+        return 0;
+    const struct text_language *language = grammar->languages[frame->id];
+    if (language->maximum == GRAMMAR_ENDLESS)
+        return GRAMMAR_ENDLESS;
+    /* Where some texts are excepted, the last characters may matter. */
+    return frame->content != 0 || language->completions ? 0 : language->maximum - frame->b;
+}
+
+/* Where one configuration is inside a string without patterns, all plain tokens are allowed that are not too long; 1
+ * when no other plain token can be. */
 static int allow_plain(const struct grammar_state *state, uint64_t *mask)
 {
     const struct grammar_vocabulary *vocabulary = state->vocabulary;
-    const struct frame *frame = &state->current.items[0].frame;
-    if (state->current.count != 1 || frame->kind != FRAME_STRING || frame->phase != 0 || frame->content != 0 ||
-        (vocabulary->strips_space && !state->started))
+    uint32_t left = 0;
+    if (vocabulary->strips_space && !state->started)
         return 0;
-    const struct text_language *language = state->run.grammar->languages[frame->id];
-    if (language->completions)
-        return 0;
-    uint32_t left = language->maximum == GRAMMAR_ENDLESS ? GRAMMAR_ENDLESS : language->maximum - frame->b;
-    if (left >= vocabulary->most_characters && vocabulary->most_characters < UINT8_MAX) {
+    for (size_t i = 0; i < state->current.count; i++) {
+        uint32_t characters = free_characters(state->run.grammar, &state->current.items[i].frame);
+        left = characters > left ? characters : left;
+    }
+    if (left == GRAMMAR_ENDLESS || (left >= vocabulary->most_characters && vocabulary->most_characters < UINT8_MAX)) {
         for (uint32_t i = 0; i < vocabulary->words; i++)
             mask[i] |= vocabulary->plain_mask[i];
         return 1;
     }
+    if (left == 0 || state->current.count > 1)
+        return 0;
     for (uint32_t i = 0; i < vocabulary->plain.token_count; i++)
         if (vocabulary->plain_characters[i] < UINT8_MAX && vocabulary->plain_characters[i] <= left)
             allow(mask, vocabulary->plain.tokens, i, i + 1);
@@ -138,7 +163,8 @@ static int is_empty(const uint64_t *mask, uint32_t words)
 static int fail_empty(struct grammar_state *state, bulla_error *error)
 {
     if (is_complete(&state->current))
-        return bulla_fail(error, BULLA_E_UNSUPPORTED, "grammar: the answer is complete, and the vocabulary has no token "
+        return bulla_fail(error, BULLA_E_UNSUPPORTED,
+                          "grammar: the answer is complete, and the vocabulary has no token "
                           "that ends one");
     for (unsigned byte = 0; byte < 256; byte++) {
         struct run_mark mark = run_mark(&state->run);
@@ -183,7 +209,8 @@ static struct cached_mask *find_cached(struct grammar_state *state, int *found)
         return NULL;
     for (size_t i = 0; i < state->cache_count; i++) {
         struct cached_mask *entry = &state->cache[i];
-        if (entry->count == count && memcmp(entry->configs, state->current.items, count * sizeof *entry->configs) == 0) {
+        if (entry->count == count &&
+            memcmp(entry->configs, state->current.items, count * sizeof *entry->configs) == 0) {
             *found = 1;
             return entry;
         }
@@ -243,7 +270,8 @@ static int refuse(uint32_t token, bulla_error *error)
 }
 
 /* Steps over the bytes on the scratch stack: its last set replaces the current one. */
-static int take_bytes(struct grammar_state *state, uint32_t token, const uint8_t *bytes, size_t length, bulla_error *error)
+static int take_bytes(struct grammar_state *state, uint32_t token, const uint8_t *bytes, size_t length,
+                      bulla_error *error)
 {
     struct run_mark mark = run_mark(&state->run);
     size_t from = 0, to;

@@ -54,7 +54,8 @@ static uint32_t write_nodes(const struct entry *entries, uint32_t count, struct 
         for (depth = common; depth < entry->length; depth++) {
             path[depth] = used;
             if (nodes)
-                nodes[used] = (struct trie_node){.first_token = i, .depth = (uint16_t)depth, .byte = entry->bytes[depth]};
+                nodes[used] =
+                    (struct trie_node){.first_token = i, .depth = (uint16_t)depth, .byte = entry->bytes[depth]};
             used++;
         }
     }

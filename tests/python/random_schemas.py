@@ -34,8 +34,8 @@ def _arrays(random, schema, depth):
     for name in ("items", "contains", "unevaluatedItems"):
         if random.random() < (0.15 if name == "unevaluatedItems" else 0.35):
             schema[name] = make(random, depth - 1)
-    for name, values in (("minItems", [0, 1, 2]), ("maxItems", [1, 2, 3]), ("uniqueItems", [True]), ("minContains", [0, 2]),
-                         ("maxContains", [1, 2])):
+    for name, values in (("minItems", [0, 1, 2]), ("maxItems", [1, 2, 3]), ("uniqueItems", [True]),
+                         ("minContains", [0, 2]), ("maxContains", [1, 2])):
         if random.random() < 0.25:
             schema[name] = random.choice(values)
 
@@ -95,4 +95,5 @@ def make(random, depth=3):
 
 
 def document(random):
-    return {"$defs": {"x": make(random, 2), "y": {"type": "array", "items": {"$ref": "#/$defs/y"}}}, "allOf": [make(random)]}
+    definitions = {"x": make(random, 2), "y": {"type": "array", "items": {"$ref": "#/$defs/y"}}}
+    return {"$defs": definitions, "allOf": [make(random)]}
