@@ -21,7 +21,7 @@ from template_cases import CASES, REFUSED
 FULL = os.environ.get("BULLA_TEST_COUNTS") == "full"
 RANDOM_TEMPLATES = int(os.environ.get("BULLA_RANDOM_TEMPLATES", "20000" if FULL else "1500"))
 # Python prints addresses of some objects: no two runs agree. A template may have reversed the text.
-ADDRESS = re.compile(r"0x[0-9a-f]{6,}|[0-9a-f]{6,}x0|<class|LoopContext| object|tcejbo ", re.IGNORECASE)
+ADDRESS = re.compile(r"0x[0-9a-f]{6,}|[0-9a-f]{6}x0|<class|LoopContext| object|tcejbo ", re.IGNORECASE)
 
 
 def compare(checks, environment, cases, what):
