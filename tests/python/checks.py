@@ -8,6 +8,7 @@
 A check that does not hold is printed with what was found and expected; finish() prints the count and
 exits with 1 where one did not. checks.skip("why") ends a test that lacks something from outside.
 """
+import os
 import sys
 
 SHOWN_FAILURES = 20
@@ -45,6 +46,12 @@ class Checks:
     def skip(why):
         print(f"skipped: {why}")
         sys.exit(77)
+
+    @staticmethod
+    def only_in_full(why):
+        """Ends a test that takes too long for the reduced counts of `make test`; BULLA_TEST_COUNTS full runs it."""
+        if os.environ.get("BULLA_TEST_COUNTS") != "full":
+            Checks.skip(f"only with full counts (make test-full): {why}")
 
     def _fail(self, text):
         self.failed += 1

@@ -101,6 +101,7 @@ def check_keys(checks, model):
 
 def main():
     checks = Checks()
+    checks.only_in_full("it installs the clients' packages")
     if not can_serve():
         checks.skip("this build has no bulla serve")
     model = tool_model()

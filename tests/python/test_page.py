@@ -49,6 +49,7 @@ def run(checks, environment, what):
 
 def main():
     checks = Checks()
+    checks.only_in_full("it installs a browser")
     tools = find_tools()
     run(checks, tools, "with the stand-in")
     model = demo_models.model("smollm2") if can_serve() else None

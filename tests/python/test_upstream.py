@@ -267,6 +267,7 @@ def check_llama_server(checks, program, gguf):
 
 def main():
     checks = Checks()
+    checks.only_in_full("it starts several servers")
     if not can_serve():
         checks.skip("this build has no bulla serve")
     with tempfile.TemporaryDirectory() as folder:
