@@ -27,6 +27,7 @@ TOOL = os.path.join(BUILD, "tests", "tool_grammar")
 ANSWERS = 200 if os.environ.get("BULLA_TEST_COUNTS") == "full" else 20
 RANDOM_SCHEMAS = 20000 if os.environ.get("BULLA_TEST_COUNTS") == "full" else 400
 LEAST_ENFORCED = 250
+decimal.getcontext().prec = 400  # no remainder may need more digits
 NOTHING = "no value satisfies it"  # a refusal that no one keyword is to blame for
 
 
