@@ -170,6 +170,11 @@ void answer_write_marks(struct api_answer *answer, struct buffer *out);
 void answer_fail_stream(struct api_answer *answer, const struct answer_error *problem);
 /* head and tail of chunks of `object` (chat, completion). */
 int answer_open_chunks(struct api_answer *answer, const char *object);
+/* The end of a form that is a list of choices (chat, completion): a stream's usage and [DONE], else the whole
+ * object. */
+void answer_write_end(struct api_answer *answer, const char *object,
+                      void (*write_choice)(struct buffer *out, const struct api_answer *answer,
+                                           const struct api_choice *choice));
 /* The gathered call number `tool`, made where it is new; NULL where memory is short or the number is absurd. */
 struct api_tool *answer_find_tool(struct api_choice *choice, const struct answer_delta *delta);
 

@@ -180,36 +180,9 @@ static void write_choice(struct buffer *out, const struct api_answer *answer, co
     buffer_append_byte(out, '}');
 }
 
-static void end_stream(struct api_answer *answer)
-{
-    struct buffer *out = &answer->out;
-    if (answer->request.includes_usage) {
-        buffer_append(out, answer->head.data, answer->head.length);
-        buffer_append_text(out, "],\"usage\":");
-        answer_write_usage(out, &answer->usage);
-        answer_write_marks(answer, out);
-        buffer_append_text(out, "}\n\n");
-    }
-    buffer_append_text(out, "data: [DONE]\n\n");
-}
-
 static void end_chat(struct api_answer *answer)
 {
-    struct buffer *out = &answer->out;
-    if (answer->request.is_stream) {
-        end_stream(answer);
-        return;
-    }
-    answer_write_head(answer, out, "chat.completion");
-    for (size_t i = 0; i < answer->choice_count; i++) {
-        if (i)
-            buffer_append_byte(out, ',');
-        write_choice(out, answer, answer->choices + i);
-    }
-    buffer_append_text(out, "],\"usage\":");
-    answer_write_usage(out, &answer->usage);
-    answer_write_marks(answer, out);
-    buffer_append_byte(out, '}');
+    answer_write_end(answer, "chat.completion", write_choice);
 }
 
 const struct answer_form chat_form = {

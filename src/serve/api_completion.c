@@ -208,21 +208,7 @@ static void write_choice(struct buffer *out, const struct api_answer *answer, co
 
 static void end_completion(struct api_answer *answer)
 {
-    struct buffer *out = &answer->out;
-    if (answer->request.is_stream) {
-        chat_form.end(answer); /* the same end: the head says whose */
-        return;
-    }
-    answer_write_head(answer, out, "text_completion");
-    for (size_t i = 0; i < answer->choice_count; i++) {
-        if (i)
-            buffer_append_byte(out, ',');
-        write_choice(out, answer, answer->choices + i);
-    }
-    buffer_append_text(out, "],\"usage\":");
-    answer_write_usage(out, &answer->usage);
-    answer_write_marks(answer, out);
-    buffer_append_byte(out, '}');
+    answer_write_end(answer, "text_completion", write_choice);
 }
 
 const struct answer_form completion_form = {

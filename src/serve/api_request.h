@@ -75,12 +75,8 @@ int request_read_messages(struct api_request *request, struct field_reader *read
 int request_read_tools(struct api_request *request, struct field_reader *reader);
 int request_check_tool(struct field_reader *reader, const struct json *function, const struct place *place);
 int request_check_tool_names(struct field_reader *reader, const struct json *tools);
-/* The name that a tool_choice demands, which must be one of the tools. */
-int request_set_named_tool(struct api_request *request, struct field_reader *reader, const struct json *name,
-                           const struct place *place);
-/* "none", "auto", "required". */
-int request_set_tool_choice(struct api_request *request, struct field_reader *reader, const struct json *word,
-                            const struct place *place);
+/* tool_choice: a word, or an object that names a function, inside "function" or (`is_flat`) beside "type". */
+int request_read_tool_choice(struct api_request *request, struct field_reader *reader, int is_flat);
 /* Content as one string: a string, or parts whose `type` is one of `types` (ended by NULL), joined by line feeds. */
 const struct json *request_join_parts(struct field_reader *reader, const struct json *content, const struct place *place,
                                       const char *const *types);

@@ -228,27 +228,6 @@ static int read_tools(struct api_request *request, struct field_reader *reader)
     return nested ? request_check_tool_names(reader, nested) : BULLA_E_INPUT;
 }
 
-static int read_tool_choice(struct api_request *request, struct field_reader *reader)
-{
-    const struct json *choice = field_find(request->body, "tool_choice"), *type = NULL, *name = NULL;
-    struct place place = {NULL, "tool_choice", 0};
-    request->answer.tool_choice = request->answer.tools ? TOOLS_AUTO : TOOLS_NONE;
-    if (!choice)
-        return BULLA_OK;
-    if (choice->type == JSON_STRING)
-        return request_set_tool_choice(request, reader, choice, &place);
-    if (choice->type != JSON_OBJECT)
-        return field_fail_type(reader, &place, choice, "a string or an object");
-    if (field_needed(reader, choice, &place, "type", JSON_STRING, &type) != BULLA_OK)
-        return BULLA_E_INPUT;
-    if (!made_is_text(type, "function"))
-        return field_fail(reader, &(struct place){&place, "type", 0}, "unsupported_value",
-                          "is \"%.40s\"; expected \"function\"", type->text);
-    if (field_needed(reader, choice, &place, "name", JSON_STRING, &name) != BULLA_OK)
-        return BULLA_E_INPUT;
-    return request_set_named_tool(request, reader, name, &(struct place){&place, "name", 0});
-}
-
 /* text.format: {"type": "json_schema", "name", "schema", "strict"}, flat where chats nest it. */
 static int read_text(struct api_request *request, struct field_reader *reader)
 {
@@ -330,7 +309,7 @@ int api_request_read_response(const char *body, size_t length, struct api_reques
     if (code == BULLA_OK)
         code = read_tools(request, &reader);
     if (code == BULLA_OK)
-        code = read_tool_choice(request, &reader);
+        code = request_read_tool_choice(request, &reader, 1);
     if (code == BULLA_OK)
         code = request_read_sampling(request, &reader);
     request->answer.choices = 1;

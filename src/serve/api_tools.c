@@ -80,8 +80,9 @@ static int read_tool(struct field_reader *reader, const struct json *tool, const
     return request_check_tool(reader, function, &(struct place){place, "function", 0});
 }
 
-int request_set_tool_choice(struct api_request *request, struct field_reader *reader, const struct json *word,
-                            const struct place *place)
+/* "none", "auto", "required". */
+static int set_word(struct api_request *request, struct field_reader *reader, const struct json *word,
+                    const struct place *place)
 {
     static const char *const words[] = {[TOOLS_NONE] = "none", [TOOLS_AUTO] = "auto", [TOOLS_REQUIRED] = "required"};
     for (int i = TOOLS_NONE; i <= TOOLS_REQUIRED; i++)
@@ -95,8 +96,9 @@ int request_set_tool_choice(struct api_request *request, struct field_reader *re
                       "function's name in an object", word->text);
 }
 
-int request_set_named_tool(struct api_request *request, struct field_reader *reader, const struct json *name,
-                           const struct place *place)
+/* The name must be one of the tools'. */
+static int set_named_tool(struct api_request *request, struct field_reader *reader, const struct json *name,
+                          const struct place *place)
 {
     const struct json *tools = request->answer.tools;
     for (size_t i = 0; tools && i < tools->length; i++)
@@ -108,7 +110,7 @@ int request_set_named_tool(struct api_request *request, struct field_reader *rea
     return field_fail(reader, place, "invalid_value", "is \"%.140s\", which is none of `tools`", name->text);
 }
 
-static int read_tool_choice(struct api_request *request, struct field_reader *reader)
+int request_read_tool_choice(struct api_request *request, struct field_reader *reader, int is_flat)
 {
     const struct json *choice = field_find(request->body, "tool_choice"), *type = NULL, *function = NULL, *name = NULL;
     struct place place = {NULL, "tool_choice", 0}, inside = {&place, "function", 0};
@@ -116,7 +118,7 @@ static int read_tool_choice(struct api_request *request, struct field_reader *re
     if (!choice)
         return BULLA_OK;
     if (choice->type == JSON_STRING)
-        return request_set_tool_choice(request, reader, choice, &place);
+        return set_word(request, reader, choice, &place);
     if (choice->type != JSON_OBJECT)
         return field_fail_type(reader, &place, choice, "a string or an object");
     if (field_needed(reader, choice, &place, "type", JSON_STRING, &type) != BULLA_OK)
@@ -124,10 +126,12 @@ static int read_tool_choice(struct api_request *request, struct field_reader *re
     if (!made_is_text(type, "function"))
         return field_fail(reader, &(struct place){&place, "type", 0}, "unsupported_value",
                           "is \"%.40s\"; expected \"function\"", type->text);
-    if (field_needed(reader, choice, &place, "function", JSON_OBJECT, &function) != BULLA_OK ||
-        field_needed(reader, function, &inside, "name", JSON_STRING, &name) != BULLA_OK)
+    const struct place *holder = is_flat ? &place : &inside;
+    if (!is_flat && field_needed(reader, choice, &place, "function", JSON_OBJECT, &function) != BULLA_OK)
         return BULLA_E_INPUT;
-    return request_set_named_tool(request, reader, name, &(struct place){&inside, "name", 0});
+    if (field_needed(reader, is_flat ? choice : function, holder, "name", JSON_STRING, &name) != BULLA_OK)
+        return BULLA_E_INPUT;
+    return set_named_tool(request, reader, name, &(struct place){holder, "name", 0});
 }
 
 int request_read_tools(struct api_request *request, struct field_reader *reader)
@@ -144,5 +148,5 @@ int request_read_tools(struct api_request *request, struct field_reader *reader)
             code = request_check_tool_names(reader, tools);
         request->answer.tools = tools;
     }
-    return code == BULLA_OK ? read_tool_choice(request, reader) : code;
+    return code == BULLA_OK ? request_read_tool_choice(request, reader, 0) : code;
 }

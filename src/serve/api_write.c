@@ -157,6 +157,40 @@ int answer_open_chunks(struct api_answer *answer, const char *object)
     return answer->head.error.code != BULLA_OK ? answer->head.error.code : answer->tail.error.code;
 }
 
+static void end_stream(struct api_answer *answer)
+{
+    struct buffer *out = &answer->out;
+    if (answer->request.includes_usage) {
+        buffer_append(out, answer->head.data, answer->head.length);
+        buffer_append_text(out, "],\"usage\":");
+        answer_write_usage(out, &answer->usage);
+        answer_write_marks(answer, out);
+        buffer_append_text(out, "}\n\n");
+    }
+    buffer_append_text(out, "data: [DONE]\n\n");
+}
+
+void answer_write_end(struct api_answer *answer, const char *object,
+                      void (*write_choice)(struct buffer *out, const struct api_answer *answer,
+                                           const struct api_choice *choice))
+{
+    struct buffer *out = &answer->out;
+    if (answer->request.is_stream) {
+        end_stream(answer);
+        return;
+    }
+    answer_write_head(answer, out, object);
+    for (size_t i = 0; i < answer->choice_count; i++) {
+        if (i)
+            buffer_append_byte(out, ',');
+        write_choice(out, answer, answer->choices + i);
+    }
+    buffer_append_text(out, "],\"usage\":");
+    answer_write_usage(out, &answer->usage);
+    answer_write_marks(answer, out);
+    buffer_append_byte(out, '}');
+}
+
 void answer_fail_stream(struct api_answer *answer, const struct answer_error *problem)
 {
     buffer_append_text(&answer->out, "data: ");
