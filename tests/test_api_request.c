@@ -208,7 +208,7 @@ static void test_ranges(void **state)
         {CHAT, "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{}}", "response_format.json_schema.schema"},
         {CHAT, "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":[]}}",
          "response_format.json_schema.schema"},
-        {CHAT, "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{\"refused\":1}}}",
+        {CHAT, "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{\"$dynamicRef\":\"#a\"}}}",
          "response_format.json_schema.schema"},
         {CHAT, "\"tools\":[1]", "tools[0]"},
         {CHAT, "\"tools\":[{\"type\":\"custom\"}]", "tools[0].type"},
@@ -237,7 +237,7 @@ static void test_ranges(void **state)
         {RESPONSE, "\"tools\":[{\"type\":\"function\"}]", "tools[0].name"},
         {RESPONSE, "\"tool_choice\":{\"type\":\"function\",\"name\":\"f\"}", "tool_choice.name"},
         {RESPONSE, "\"text\":{\"format\":{\"type\":\"json_schema\"}}", "text.format.schema"},
-        {RESPONSE, "\"text\":{\"format\":{\"type\":\"json_schema\",\"schema\":{\"refused\":1}}}", "text.format.schema"},
+        {RESPONSE, "\"text\":{\"format\":{\"type\":\"json_schema\",\"schema\":{\"$dynamicRef\":\"#a\"}}}", "text.format.schema"},
         {RESPONSE, "\"text\":{\"format\":{\"type\":\"xml\"}}", "text.format.type"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
@@ -355,7 +355,7 @@ static void test_tools_and_format(void **state)
     read_good(CHAT, "\"response_format\":{\"type\":\"text\"}", &request);
     assert_null(request.answer.grammar);
     api_request_free(&request);
-    check_refused(CHAT, "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{\"refused\":1}}}",
+    check_refused(CHAT, "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{\"$dynamicRef\":\"#a\"}}}",
                   "response_format.json_schema.schema", "unsupported_schema");
 }
 

@@ -7,36 +7,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
-
-static char folder[64];
-
-static int make_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/bulla-test-file-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static const char *in_folder(const char *name)
-{
-    static char path[2][128];
-    static int turn;
-    turn = !turn;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    DIR *listing = opendir(folder);
-    for (struct dirent *entry; listing && (entry = readdir(listing));)
-        if (entry->d_name[0] != '.')
-            remove(in_folder(entry->d_name));
-    if (listing)
-        closedir(listing);
-    return rmdir(folder);
-}
+#include "folder.h"
 
 static size_t count_files(void)
 {

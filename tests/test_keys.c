@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "test.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
@@ -12,42 +11,8 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/memory.h"
+#include "folder.h"
 #include "ops/keys.h"
-
-static char folder[64];
-
-static int make_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/bulla-test-keys-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static const char *in_folder(const char *name)
-{
-    static char path[2][512];
-    static int turn;
-    turn = !turn;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
-
-static void empty_folder(void)
-{
-    DIR *listing = opendir(folder);
-    for (struct dirent *entry; listing && (entry = readdir(listing));)
-        if (entry->d_name[0] != '.')
-            remove(in_folder(entry->d_name));
-    if (listing)
-        closedir(listing);
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    empty_folder();
-    return rmdir(folder);
-}
 
 static void write_text(const char *path, const char *text)
 {

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "folder.h"
 #include "ops/operator.h"
 #include "serve/native.h"
 #include "serve/upstream.h"
@@ -82,22 +83,11 @@ unsigned http_server_connections(const struct http_server *server)
 
 /* --- A server's worth of operator --- */
 
-static char folder[64];
-
 struct setting {
     struct models *models;
     struct operator *operator;
     const struct serve_rules *rules;
 };
-
-static const char *in_folder(const char *name)
-{
-    static char path[2][128];
-    static int turn;
-    turn = !turn;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
 
 static struct setting open_setting(const char *keys, int metrics_open, struct log *log)
 {
@@ -522,14 +512,8 @@ static void test_memory(void **state)
     }
 }
 
-static int make_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/bulla-test-operator-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
+/* Fails where a test left a file that none is meant to leave. */
+static int remove_known_files(void **state)
 {
     (void)state;
     static const char *const names[] = {"keys.db",       "keys.db-wal",    "keys.db-shm", "open.json",       "open.json.lock",
@@ -552,5 +536,5 @@ int main(void)
         cmocka_unit_test(test_log_of_requests),
         cmocka_unit_test(test_memory),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_folder, remove_known_files);
 }

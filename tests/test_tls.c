@@ -10,41 +10,12 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "folder.h"
 #include "http_fixture.h"
 #include "serve/tls.h"
 #include "serve/tls_make.h"
 
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: a\r\n\r\n"
-
-static char folder[64];
-
-static const char *in_folder(const char *name)
-{
-    static char path[4][128];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/bulla-test-tls-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    DIR *listing = opendir(folder);
-    for (struct dirent *entry; listing && (entry = readdir(listing));)
-        if (entry->d_name[0] != '.')
-            remove(in_folder(entry->d_name));
-    if (listing)
-        closedir(listing);
-    return rmdir(folder);
-}
 
 static struct http_tls *open_in_folder(const char *name)
 {

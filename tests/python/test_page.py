@@ -10,33 +10,29 @@ import sys
 import demo_models
 from checks import Checks
 
-try:
-    from serving import Server, can_serve
-except ImportError:
-    def can_serve():
-        return False
+from serving import Server, can_serve
 
 ROOT = os.environ.get("BULLA_SOURCE_ROOT", os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 SECONDS = 280
 
 
 def find_tools():
-    """The environment of page.test.mjs; ends the test where something is missing."""
+    """The node program and the environment of page.test.mjs; ends the test where something is missing."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    for name, found in (("chromium", browser), ("node", shutil.which("node")), ("npm", shutil.which("npm"))):
-        if not found:
-            Checks.skip(f"{name} is not installed")
-    made = subprocess.run([os.path.join(ROOT, "scripts", "node-env")], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True)
+    if not browser:
+        Checks.skip("chromium is not installed")
+    made = subprocess.run([os.path.join(ROOT, "scripts", "node-modules"), os.path.join(ROOT, "tests", "web")],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if made.returncode != 0:
         Checks.skip("the page tests' Node packages cannot be had: " + made.stderr.strip()[-300:])
-    return {"BULLA_CHROMIUM": browser, "BULLA_NODE_PACKAGES": made.stdout.strip()}
+    node, modules = made.stdout.split("\n")[:2]
+    return node, {"BULLA_CHROMIUM": browser, "BULLA_NODE_PACKAGES": os.path.dirname(modules)}
 
 
-def run(checks, environment, what):
+def run(checks, node, environment, what):
     """Runs the checks in the browser and counts them as this test's."""
     try:
-        done = subprocess.run(["node", os.path.join(ROOT, "tests", "web", "page.test.mjs")],
+        done = subprocess.run([node, os.path.join(ROOT, "tests", "web", "page.test.mjs")],
                               env=dict(os.environ, **environment), stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=SECONDS)
     except subprocess.TimeoutExpired as late:
@@ -50,12 +46,12 @@ def run(checks, environment, what):
 def main():
     checks = Checks()
     checks.only_in_full("it installs a browser")
-    tools = find_tools()
-    run(checks, tools, "with the stand-in")
+    node, tools = find_tools()
+    run(checks, node, tools, "with the stand-in")
     model = demo_models.model("smollm2") if can_serve() else None
     if model:
         with Server(config={"models": [{"name": "small", "path": model}]}, tls=False) as server:
-            run(checks, dict(tools, BULLA_PAGE_URL=server.url.rstrip("/") + "/"), "with bulla serve")
+            run(checks, node, dict(tools, BULLA_PAGE_URL=server.url.rstrip("/") + "/"), "with bulla serve")
     else:
         print("no `bulla serve` or no model: the page met the stand-in only")
     checks.finish()

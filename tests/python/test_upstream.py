@@ -19,11 +19,7 @@ import demo_models
 from checks import Checks
 from small_source import make_model
 
-try:
-    from serving import Server, can_serve
-except ImportError:
-    def can_serve():
-        return False
+from serving import Server, can_serve
 
 PATIENCE = 60
 MODEL = "org/vllm-shaped"

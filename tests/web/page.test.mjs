@@ -1,7 +1,7 @@
 /* The page in Chromium, against the stand-in server (stand_in.mjs) or, where BULLA_PAGE_URL is set, against a real one
  * with one small model. Prints what does not hold and, last, "N checks".
  *
- * environment: BULLA_NODE_PACKAGES  folder with node_modules (scripts/node-env)
+ * environment: BULLA_NODE_PACKAGES  folder with node_modules (scripts/node-modules)
  *              BULLA_CHROMIUM       the browser
  *              BULLA_PAGE_URL       or unset */
 import {readFileSync} from "node:fs";
