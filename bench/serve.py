@@ -49,7 +49,12 @@ SLOT_POSITIONS = 1024 + 128 + 32
 READY_SECONDS = 120
 
 
-def write_load(path, count, seed):
+def model_name(url):
+    with urllib.request.urlopen(url + "/v1/models", timeout=READY_SECONDS) as answer:
+        return json.load(answer)["data"][0]["id"]
+
+
+def write_load(path, model, count, seed):
     """`count` requests, every pairing of lengths equally often, in a random order."""
     source = random.Random(seed)
     pairs = [(prompt, answer) for prompt in PROMPTS for answer in ANSWERS]
@@ -57,7 +62,7 @@ def write_load(path, count, seed):
     source.shuffle(requests)
     with open(path, "w", encoding="utf-8") as file:
         for prompt, answer in requests:
-            body = {"model": "any", "prompt": [source.choice(VOCABULARY) for _ in range(prompt)], "max_tokens": answer,
+            body = {"model": model, "prompt": [source.choice(VOCABULARY) for _ in range(prompt)], "max_tokens": answer,
                     "ignore_eos": True, "temperature": 0, "stream": True, "stream_options": {"include_usage": True}}
             print(json.dumps(body), file=file)
 
@@ -71,7 +76,7 @@ class Load:
         self.runs += 1
         count = max(clients, int(REQUESTS.get(clients, 3 * clients) * self.scale * share))
         path = os.path.join(self.folder, "load.jsonl")
-        write_load(path, count, self.runs)
+        write_load(path, model_name(url), count, self.runs)
         command = [self.program, url + "/v1/completions", path, "--clients", str(clients), "--seconds", "600"]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
         if not done.stdout:

@@ -413,7 +413,6 @@ def test_kills(folder):
 
 
 def main():
-    checks.only_in_full("it starts several servers")
     if not can_serve() or bulla("worker", "--help").returncode != 0:
         checks.skip("this build has no bulla serve")
     with tempfile.TemporaryDirectory() as folder:

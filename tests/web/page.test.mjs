@@ -62,6 +62,10 @@ async function close(page, what) {
   await page.context().close();
 }
 
+/* Whether it becomes visible: what slides in is not so at once. */
+const appears = (page, selector) =>
+  page.locator(selector).waitFor({state: "visible"}).then(() => true, () => false);
+
 /* Sends by Enter and waits for the answer's end; gives the last answer's locator. */
 async function ask(page, text) {
   const before = await page.locator("article.assistant").count();
@@ -312,14 +316,14 @@ async function testPhone(server) {
   await ask(page, "markdown");
   check(await fits(), "an answer fits a phone's width");
   await page.click("#open-panel");
-  check(await page.locator("#temperature").isVisible(), "the settings open");
+  check(await appears(page, "#temperature"), "the settings open");
   equal(await page.getAttribute("#open-panel", "aria-expanded"), "true", "and say so");
   await page.keyboard.press("Escape");
   await page.locator("#panel").waitFor({state: "hidden"});
   equal(await page.evaluate(() => document.activeElement.id), "open-panel",
         "Esc closes them, and the focus comes back");
   await page.click("#open-sidebar");
-  check(await page.locator("#new-chat").isVisible(), "the conversations open");
+  check(await appears(page, "#new-chat"), "the conversations open");
   await page.click("#new-chat");
   await page.locator("#sidebar").waitFor({state: "hidden"});
   equal(await page.locator("article").count(), 0, "a new conversation from there");
