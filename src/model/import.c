@@ -354,8 +354,10 @@ int import_model(const char *source, const char *path, const struct import_optio
                                                     "place", path)
                                        : source_open(source, &opened, error);
     im.source = opened;
-    if (code == BULLA_OK)
-        code = thread_team_start(options->threads ? options->threads : thread_cores(), &im.team, error);
+    struct thread_team *own = NULL;
+    if (code == BULLA_OK && !executor->team)
+        code = thread_team_start(options->threads ? options->threads : thread_cores(), &own, error);
+    im.team = own ? own : executor->team;
     if (code == BULLA_OK)
         code = import_source(&im, path, model_root, error);
     if ((code == BULLA_E_INPUT || code == BULLA_E_UNSUPPORTED) && opened && error && !strstr(error->text, source_path(opened)))
@@ -369,7 +371,7 @@ int import_model(const char *source, const char *path, const struct import_optio
     memory_free(im.factor);
     memory_free(im.rest);
     memory_free(im.gain);
-    thread_team_stop(im.team);
+    thread_team_stop(own);
     arena_free(&im.arena);
     source_close(opened);
     return code;

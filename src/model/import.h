@@ -19,7 +19,7 @@ struct import_options {
     uint64_t context;  /* 0: the model's own; less makes a shorter program (LongRoPE: chooses the divisors) */
     const char *chat_template; /* Jinja source instead of the model's own; NULL: the model's */
     size_t chat_template_length;
-    unsigned threads;  /* 0: one a core */
+    unsigned threads;  /* 0: one a core; an executor with threads of its own says how many */
     /* Called from the importing thread, at most some hundred times; `fraction` rises
      * from 0 to 1. Returning non-zero cancels (BULLA_E_CANCELLED). May be NULL. */
     int (*progress)(void *context, const char *stage, double fraction);

@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "base/threads.h"
 #include "bulla/program.h"
 
 /* What an operation gave at every position, row-major by position. Which members
@@ -37,6 +38,7 @@ struct import_step {
 struct import_executor {
     const char *name;
     void *context;
+    struct thread_team *team; /* what it runs on: the importer works with the same threads, between steps. May be NULL */
     /* BULLA_E_RANGE when a bound is left at any position (all positions are
      * computed; the error names the first by position). */
     int (*run)(void *context, const struct import_step *step, bulla_error *error);

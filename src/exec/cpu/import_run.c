@@ -355,6 +355,7 @@ int cpu_import_executor_open(unsigned threads, const char *isa, struct import_ex
     }
     executor->name = import->kernels->name;
     executor->context = import;
+    executor->team = import->team;
     return BULLA_OK;
 }
 
@@ -365,4 +366,5 @@ void cpu_import_executor_close(struct import_executor *executor)
         thread_team_stop(import->team);
     memory_free(import);
     executor->context = NULL;
+    executor->team = NULL;
 }
