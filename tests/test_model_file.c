@@ -397,6 +397,36 @@ static void test_short_transfers(void **state)
     unlink(other);
 }
 
+/* Without its root: what another process checks is taken as the header claims it, and nothing else is. */
+static void test_unrooted(void **state)
+{
+    char other[160];
+    uint8_t *bytes;
+    size_t length;
+    bulla_error error = {0};
+    bulla_model *model;
+    snprintf(other, sizeof other, "%s/unrooted", folder);
+    assert_ok(file_read(path, SIZE_MAX / 4, &bytes, &length, &error), error);
+    assert_ok(bulla_model_open(path, 1, &model, &error), error);
+    uint64_t weight = bulla_model_program(model)->tensors[bulla_model_program(model)->tensor_count - 1].offset;
+    bulla_model_close(model);
+    bytes[4096 + weight] ^= 1;
+    write_bytes(other, bytes, length);
+    assert_refused(other, "a changed weight", weight);
+    int descriptor = open(other, O_RDONLY | O_CLOEXEC);
+    assert_true(descriptor >= 0);
+    assert_ok(bulla_model_open_unrooted(descriptor, "it", &model, &error), error);
+    assert_memory_equal(bulla_model_root(model), root, 32);
+    bulla_model_close(model);
+    bytes[0] ^= 1;
+    write_bytes(other, bytes, length);
+    assert_int_equal(bulla_model_open_unrooted(descriptor, "it", &model, &error), BULLA_E_INPUT);
+    assert_null(model);
+    close(descriptor);
+    unlink(other);
+    memory_free(bytes);
+}
+
 static void test_allocation_failures(void **state)
 {
     char other[160];
@@ -443,6 +473,7 @@ int main(void)
         cmocka_unit_test(test_wrong_fields),
         cmocka_unit_test(test_failing_disk),
         cmocka_unit_test(test_short_transfers),
+        cmocka_unit_test(test_unrooted),
         cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, make_model, remove_model);

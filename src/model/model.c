@@ -164,7 +164,8 @@ static int read_region(bulla_model *model, bulla_error *error)
 }
 
 /* Checks the file in `map`, which the model takes over, also where this fails. */
-static int open_mapped(struct file_map map, const char *name, unsigned threads, bulla_model **result, bulla_error *error)
+static int open_mapped(struct file_map map, const char *name, int checks_root, unsigned threads, bulla_model **result,
+                       bulla_error *error)
 {
     bulla_model *model = memory_alloc(1, sizeof *model, error);
     if (!model) {
@@ -173,7 +174,7 @@ static int open_mapped(struct file_map map, const char *name, unsigned threads, 
     }
     model->map = map;
     int code = check_header(model, error);
-    if (code == BULLA_OK)
+    if (code == BULLA_OK && checks_root)
         code = check_root(model, threads, error);
     if (code == BULLA_OK)
         code = read_region(model, error);
@@ -197,7 +198,7 @@ int bulla_model_open(const char *path, unsigned threads, bulla_model **result, b
     struct file_map map;
     *result = NULL;
     int code = file_map_open(path, &map, error);
-    return code == BULLA_OK ? open_mapped(map, path, threads, result, error) : code;
+    return code == BULLA_OK ? open_mapped(map, path, 1, threads, result, error) : code;
 }
 
 int bulla_model_open_descriptor(int descriptor, const char *name, unsigned threads, bulla_model **result,
@@ -206,7 +207,15 @@ int bulla_model_open_descriptor(int descriptor, const char *name, unsigned threa
     struct file_map map;
     *result = NULL;
     int code = file_map_descriptor(descriptor, name, &map, error);
-    return code == BULLA_OK ? open_mapped(map, name, threads, result, error) : code;
+    return code == BULLA_OK ? open_mapped(map, name, 1, threads, result, error) : code;
+}
+
+int bulla_model_open_unrooted(int descriptor, const char *name, bulla_model **result, bulla_error *error)
+{
+    struct file_map map;
+    *result = NULL;
+    int code = file_map_descriptor(descriptor, name, &map, error);
+    return code == BULLA_OK ? open_mapped(map, name, 0, 1, result, error) : code;
 }
 
 void bulla_model_close(bulla_model *model)

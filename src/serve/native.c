@@ -121,11 +121,13 @@ static const struct backend_class native_class = {
     .close = close_backend,
 };
 
+/* The worker computes the root, and is ready only with the one that the header claims here (native_run.c): the event
+ * thread never waits for hundreds of megabytes to be hashed. */
 static int open_model(struct native *native, const struct native_options *options, bulla_error *error)
 {
     int code = file_open(options->path, &native->model_file, error);
     if (code == BULLA_OK)
-        code = bulla_model_open_descriptor(native->model_file, options->path, options->threads, &native->model, error);
+        code = bulla_model_open_unrooted(native->model_file, options->path, &native->model, error);
     if (code != BULLA_OK)
         return code;
     hex_encode(bulla_model_root(native->model), 32, native->root);

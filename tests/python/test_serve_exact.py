@@ -24,7 +24,8 @@ from serving import BUILD, Server, can_serve
 FULL = os.environ.get("BULLA_TEST_COUNTS") == "full"
 ANSWERS, CLIENTS, REQUESTS, REFERENCES = (10000, 128, 2000, 50) if FULL else (32, 8, 10, 1)
 MOST_TOKENS = 4000 if FULL else 300     # of prompt and answer together
-MOST_ANSWER = 300 if FULL else 60       # of all but a few
+MOST_PROMPT = 400 if FULL else 200      # of all but a tenth
+MOST_ANSWER = 200 if FULL else 60       # of all but a few
 CACHE_POSITIONS = 24576 if FULL else 1024
 REFERENCE_TOKENS = 40                   # the reference takes about 30 ms a position on SmolLM2
 TOOL = os.path.join(BUILD, "tests", "tool_answer")
@@ -53,7 +54,7 @@ def text_of(source, texts, tokens):
 
 def make_request(source, texts, number):
     """(kind, body). Prompts of few texts repeat, so that the prefix cache is used."""
-    prompt = log_uniform(source, MOST_TOKENS - 100)
+    prompt = log_uniform(source, MOST_TOKENS - 100 if number % 10 == 9 else MOST_PROMPT)
     text = text_of(random.Random(number % 7) if source.random() < 0.3 else source, texts, prompt)
     body = {"model": "smollm2", "max_tokens": log_uniform(source, MOST_ANSWER), "seed": source.getrandbits(63)}
     if number % 50 == 49:
@@ -128,15 +129,15 @@ def gathered(events, choices):
     return answer
 
 
-async def ask(host, port, request, priority, streams, hang_up):
-    """One request over a connection of its own. `hang_up`: after so many events (None: not)."""
+async def ask(host, port, request, priority, streams, hang_up, tls=None):
+    """One request over a connection of its own. `hang_up`: after so many events (None: not); `tls`: its context."""
     kind, body = request
     body = body | {"stream": streams, "priority": priority}
     if streams:
         body["stream_options"] = {"include_usage": True}
     text = json.dumps(body).encode()
     path = "/v1/chat/completions" if kind == "chat" else "/v1/completions"
-    reader, writer = await asyncio.open_connection(host, port, limit=1 << 24)
+    reader, writer = await asyncio.open_connection(host, port, limit=1 << 24, ssl=tls)
     try:
         writer.write(f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
                      f"Content-Length: {len(text)}\r\n\r\n".encode() + text)

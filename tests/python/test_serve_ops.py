@@ -412,6 +412,43 @@ def test_kills(folder):
         checks.contains(bulla("keys", "list", "--store", store).stdout, key_id(key), "and takes more")
 
 
+def held_answer(server):
+    """A stream that has begun and goes on for long."""
+    connection = server.connect()
+    connection.request("POST", "/v1/completions", json.dumps({"model": "tiny", "prompt": "a", "max_tokens": 400,
+                                                              "ignore_eos": True, "stream": True}),
+                       {"Content-Type": "application/json", **bearer(server.key)})
+    answer = connection.getresponse()
+    checks.equal(answer.status, 200, "a stream begins")
+    answer.read1(100)
+    return connection
+
+
+def test_killed_server(folder, model):
+    """kill -9 of the front in the middle of answers, a few times: its worker goes too, and the next start serves with
+    the same keys and the same certificate."""
+    store = os.path.join(folder, "served.db")
+    key = add_key(store)
+    with Server(model, arguments=["--name", "tiny", "--keys", store], start=False) as server:
+        server.key, certificate = key, None
+        for _ in range(10 if FULL else 4):
+            server.start()
+            with open(server.certificate, "rb") as file:
+                found = file.read()
+            checks.equal(found, certificate or found, "the certificate is kept")
+            certificate = found
+            status, answer = server.json("POST", "/v1/completions",
+                                         {"model": "tiny", "prompt": "a", "max_tokens": 3}, bearer(key))
+            checks.equal((status, answer.get("object")), (200, "text_completion"), "it answers")
+            checks.equal(server.request("GET", "/v1/models")[0], 401, "and wants a key")
+            streams, workers = [held_answer(server) for _ in range(3)], server.workers()
+            server.kill()
+            server.wait(lambda: not any(os.path.exists(f"/proc/{worker}") for worker in workers), what="the worker's end")
+            for connection in streams:
+                connection.close()
+            checks.contains(bulla("keys", "list", "--store", store).stdout, key_id(key), "the store of keys is whole")
+
+
 def main():
     if not can_serve() or bulla("worker", "--help").returncode != 0:
         checks.skip("this build has no bulla serve")
@@ -427,6 +464,7 @@ def main():
         test_second_signal()
         test_second_start(model)
         test_kills(folder)
+        test_killed_server(folder, model)
     checks.finish()
 
 
