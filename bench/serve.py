@@ -32,6 +32,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 
@@ -58,6 +59,7 @@ def write_load(path, model, count, seed):
     """`count` requests, every pairing of lengths equally often, in a random order."""
     source = random.Random(seed)
     pairs = [(prompt, answer) for prompt in PROMPTS for answer in ANSWERS]
+    source.shuffle(pairs)  # a count that is no multiple of them takes some of all lengths
     requests = [pairs[i % len(pairs)] for i in range(count)]
     source.shuffle(requests)
     with open(path, "w", encoding="utf-8") as file:
@@ -106,6 +108,42 @@ class BullaServer:
             found["front_cpu_seconds"] = cpu_seconds(server.pid) - before
             found["front_share"] = found["front_cpu_seconds"] / found["seconds"]
         return found
+
+
+    def starts(self, rounds):
+        """Seconds from the command to ready, and from kill -9 in the middle of answers to the next answer."""
+        cold, after = [], []
+        with Server(self.model, tls=False, program=self.program, arguments=["--threads", str(self.threads)],
+                    start=False) as server:
+            for _ in range(rounds):
+                begin = time.monotonic()
+                server.start()
+                cold.append(time.monotonic() - begin)
+                asked = threading.Thread(target=self.answer_cut, args=(server.url,))
+                asked.start()
+                server.wait(lambda: server.metric("vllm:num_requests_running") > 0, what="an answer")
+                server.kill()
+                begin = time.monotonic()
+                server.start()
+                self.answer(server.url, 1)
+                after.append(time.monotonic() - begin)
+                asked.join()
+                server.stop()
+        return {"start to ready, s": statistics.median(cold), "kill -9 to the next answer, s": statistics.median(after)}
+
+    @staticmethod
+    def answer(url, tokens):
+        body = {"model": model_name(url), "prompt": "a", "max_tokens": tokens, "ignore_eos": True}
+        request = urllib.request.Request(url + "/v1/completions", json.dumps(body).encode(),
+                                         {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=READY_SECONDS) as answer:
+            return json.load(answer)
+
+    def answer_cut(self, url):
+        try:
+            self.answer(url, 4000)
+        except OSError:
+            pass  # as is meant to happen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,7 +257,9 @@ def summarise(level, sides):
 def markdown(report):
     names = report["sides"]
     lines = ["%s, %d threads, %s, %d cores" % (report["model"], report["threads"], report["machine"]["processor"],
-                                              report["machine"]["cores"]), "",
+                                              report["machine"]["cores"]), ""]
+    lines += ["%s: %.2f" % figure for figure in report.get("starts", {}).items()]
+    lines += ["",
              "| clients | | " + " | ".join(names) + " | ratio |", "|---|---|" + "---|" * (len(names) + 1)]
     for level in report["levels"]:
         for row in level["rows"]:
@@ -302,6 +342,8 @@ def main():
               report["machine"]["load before"][0], file=sys.stderr)
     with tempfile.TemporaryDirectory() as temporary:
         load = Load(arguments.build, temporary, 0.25 if arguments.quick else 1.0)
+        if isinstance(sides[0], BullaServer):
+            report["starts"] = sides[0].starts(5)
         for clients in map(int, arguments.clients.split(",")):
             report["levels"].append(measure_level(sides, load, clients, 1 if arguments.quick else arguments.rounds))
     print("\n" + markdown(report))
