@@ -129,6 +129,24 @@ struct configure_body {
     char isa[WIRE_MOST_ISA + 1];
 };
 
+/* A frame that is one fixed body, which begins with the version of the wire that its sender speaks. */
+static int take_versioned(const struct wire_frame *frame, void *body, size_t size, bulla_error *error)
+{
+    struct reader rest;
+    uint32_t version;
+    int code = take_fixed(frame, body, size, &rest, error);
+    if (code == BULLA_OK)
+        code = check_end(frame, &rest, error);
+    if (code != BULLA_OK)
+        return code;
+    memcpy(&version, body, sizeof version);
+    if (version != WIRE_VERSION)
+        return bulla_fail(error, BULLA_E_INPUT,
+                          "the other end speaks version %u of the wire, this one %d: server and worker are not of the "
+                          "same build", version, WIRE_VERSION);
+    return BULLA_OK;
+}
+
 void wire_write_configure(struct buffer *out, const struct wire_configure *configure)
 {
     struct configure_body body = {.version = WIRE_VERSION, .threads = configure->threads,
@@ -143,16 +161,9 @@ void wire_write_configure(struct buffer *out, const struct wire_configure *confi
 int wire_read_configure(const struct wire_frame *frame, struct wire_configure *configure, bulla_error *error)
 {
     struct configure_body body;
-    struct reader rest;
-    int code = take_fixed(frame, &body, sizeof body, &rest, error);
-    if (code == BULLA_OK)
-        code = check_end(frame, &rest, error);
+    int code = take_versioned(frame, &body, sizeof body, error);
     if (code != BULLA_OK)
         return code;
-    if (body.version != WIRE_VERSION)
-        return bulla_fail(error, BULLA_E_INPUT,
-                          "the front speaks version %u of the wire, this worker %d: they are not of "
-                          "the same build", body.version, WIRE_VERSION);
     if (body.has_prefix_cache > 1 || !is_name(body.isa, sizeof body.isa))
         return fail_malformed(frame, "a field is out of its range", error);
     *configure = (struct wire_configure){.threads = body.threads, .most_running = body.most_running,
@@ -183,16 +194,9 @@ void wire_write_ready(struct buffer *out, const struct wire_ready *ready)
 int wire_read_ready(const struct wire_frame *frame, struct wire_ready *ready, bulla_error *error)
 {
     struct ready_body body;
-    struct reader rest;
-    int code = take_fixed(frame, &body, sizeof body, &rest, error);
-    if (code == BULLA_OK)
-        code = check_end(frame, &rest, error);
+    int code = take_versioned(frame, &body, sizeof body, error);
     if (code != BULLA_OK)
         return code;
-    if (body.version != WIRE_VERSION)
-        return bulla_fail(error, BULLA_E_INPUT,
-                          "the worker speaks version %u of the wire, this server %d: they are not of "
-                          "the same build", body.version, WIRE_VERSION);
     if (!is_name(body.isa, sizeof body.isa))
         return fail_malformed(frame, "a field is out of its range", error);
     *ready = (struct wire_ready){.threads = body.threads, .context = body.context, .vocabulary = body.vocabulary,
