@@ -69,6 +69,30 @@ static void a_killed_worker_costs_its_answers_only(void **state)
     native_fixture_close(&fixture);
 }
 
+/* Stopped, it neither ends nor answers: the front kills it, but not while it has nothing to do. */
+static void a_stuck_worker_is_killed(void **state)
+{
+    (void)state;
+    struct heard heard = {0};
+    bulla_error error = {0};
+    struct answer_request request = heard_request("g");
+    native_fixture_open(&fixture, "{{ messages[-1].content }}", NULL);
+    fixture.options.stuck_seconds = 1;
+    assert_ok(native_fixture_start(&fixture, &error), error);
+    expect_service();
+    uint64_t idle_until = clock_nanoseconds() + 2500000000;
+    native_fixture_until(&fixture, clock_nanoseconds() > idle_until);
+    assert_int_equal(restarts(), 0);
+    kill(native_fixture_native(&fixture)->run.process.pid, SIGSTOP);
+    assert_true(heard_start(&fixture, &heard, &request));
+    native_fixture_until(&fixture, heard.fails);
+    assert_string_equal(heard.problem.code, "worker_died");
+    heard_free(&heard);
+    expect_service();
+    assert_int_equal(restarts(), 1);
+    native_fixture_close(&fixture);
+}
+
 static struct answer_request again_request;
 
 static void start_again(struct heard *heard)
@@ -203,6 +227,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_killed_worker_costs_its_answers_only),
+        cmocka_unit_test(a_stuck_worker_is_killed),
         cmocka_unit_test(whatever_ends_the_worker_another_follows),
         cmocka_unit_test(workers_that_do_not_start),
         cmocka_unit_test(a_worker_that_starts_at_last),

@@ -10,7 +10,7 @@
 #include "model/chat_prompt.h"
 #include "serve/native_internal.h"
 
-enum { MOST_RUNNING = 256, MOST_WAITING = 4096 }; /* the scheduler's default; native.h's */
+enum { MOST_RUNNING = 256, MOST_WAITING = 4096, STUCK_SECONDS = 120 }; /* the scheduler's default; native.h's */
 
 static struct native *native_of(struct backend *backend)
 {
@@ -140,6 +140,11 @@ static int open_model(struct native *native, const struct native_options *option
     return code ? bulla_fail_prefix(error, "%s: its chat template", options->path) : BULLA_OK;
 }
 
+static int is_busy(void *context)
+{
+    return ((struct native *)context)->choices > 0;
+}
+
 static int configure(struct native *native, struct event_base *base, const struct native_options *options,
                      bulla_error *error)
 {
@@ -151,7 +156,8 @@ static int configure(struct native *native, struct event_base *base, const struc
     run->context = native;
     run->events = (struct native_run_events){.ready = native_answers_ready, .frame = native_answers_frame,
                                              .lost = native_answers_lost, .failed = native_answers_failed,
-                                             .enter = native_enter, .leave = native_leave};
+                                             .is_busy = is_busy, .enter = native_enter, .leave = native_leave};
+    run->stuck_seconds = options->stuck_seconds ? options->stuck_seconds : STUCK_SECONDS;
     run->configure = (struct wire_configure){.threads = options->threads, .most_running = options->most_running,
                                              .speculate = options->speculate,
                                              .has_prefix_cache = options->has_prefix_cache};

@@ -37,6 +37,7 @@ struct native_options {
     int has_prefix_cache;
     const char *isa;         /* or NULL */
     uint64_t most_waiting;   /* more are refused with 503; 0: 4,096 */
+    unsigned stuck_seconds;  /* a worker that has answers to give and makes no step for so long is killed; 0: 120 */
 };
 
 /* Maps and checks the model and starts the worker; the backend is BACKEND_READY when the worker says so. Closing it

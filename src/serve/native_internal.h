@@ -46,6 +46,7 @@ struct native_run_events {
     int (*frame)(void *context, const struct wire_frame *frame, bulla_error *error);
     void (*lost)(void *context);   /* the worker is gone, with all that it was asked */
     void (*failed)(void *context); /* it could not be started several times in a row */
+    int (*is_busy)(void *context); /* whether the worker has anything to do */
     /* Bracket each of libevent's calls; after the second the run may be gone. */
     void (*enter)(void *context);
     void (*leave)(void *context);
@@ -81,6 +82,8 @@ struct native_run {
     unsigned quick_deaths;          /* in a row: before or soon after READY */
     unsigned failed_starts;         /* in a row: before READY */
     unsigned waits;                 /* for the process to end */
+    unsigned stuck_seconds;         /* a busy worker that makes no step for so long is killed */
+    uint64_t seen_steps, stepped_at;
     uint64_t ready_at, starts;
     char last_line[400];            /* of the worker's standard error */
     size_t last_length;

@@ -215,7 +215,9 @@ static int take_ready(struct native_run *run, const struct wire_frame *frame, bu
     run->is_ready = 1;
     run->has_failed = 0;
     run->failed_starts = 0;
-    run->ready_at = clock_nanoseconds();
+    run->ready_at = run->stepped_at = clock_nanoseconds();
+    run->seen_steps = 0;
+    set_timer(run, 250 * run->stuck_seconds);
     run->trouble[0] = 0;
     run->events.ready(run->context);
     return BULLA_OK;
@@ -371,6 +373,22 @@ static int start_worker(struct native_run *run, bulla_error *error)
     return code;
 }
 
+/* A worker that has answers to give and makes no step hangs. Its steps are in the shared counters. */
+static void look_at_worker(struct native_run *run)
+{
+    uint64_t steps = load(&run->counters->steps), now = clock_nanoseconds();
+    if (steps != run->seen_steps || !run->events.is_busy(run->context)) {
+        run->seen_steps = steps;
+        run->stepped_at = now;
+    } else if (now - run->stepped_at > (uint64_t)run->stuck_seconds * 1000000000) {
+        char why[80];
+        snprintf(why, sizeof why, "the worker made no step for %u s", run->stuck_seconds);
+        lose_worker(run, why);
+        return;
+    }
+    set_timer(run, 250 * run->stuck_seconds);
+}
+
 static void time_is_up(evutil_socket_t descriptor, short what, void *context)
 {
     struct native_run *run = context;
@@ -386,6 +404,8 @@ static void time_is_up(evutil_socket_t descriptor, short what, void *context)
         set_timer(run, run->waits++ < 20 ? 1 : 20);
     } else if (run->phase == NATIVE_PAUSED && start_worker(run, &error) != BULLA_OK) {
         lose_worker(run, error.text);
+    } else if (run->phase == NATIVE_RUNNING && run->is_ready) {
+        look_at_worker(run);
     }
     leave(owner);
 }
