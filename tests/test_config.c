@@ -18,7 +18,8 @@ static const char whole[] =
     "\"log_level\":\"debug\",\"page\":false,\"drain_seconds\":5,"
     "\"limits\":{\"header_bytes\":2048,\"header_lines\":50,\"body_bytes\":4096,\"unsent_bytes\":100000,"
     "\"connections\":7,\"header_seconds\":1,\"body_seconds\":2,\"idle_seconds\":3,\"write_seconds\":4},"
-    "\"models\":[{\"name\":\"a/b:1\",\"path\":\"a.gguf\",\"aliases\":[\"x\",\"y\"],\"max_tokens\":9,\"max_waiting\":8,"
+    "\"models\":[{\"name\":\"a/b:1\",\"path\":\"a.gguf\",\"aliases\":[\"x\",\"y\"],\"max_tokens\":9,\"max_seconds\":70,"
+    "\"max_waiting\":8,"
     "\"threads\":2,\"cache_positions\":4096,\"max_running\":16,\"speculate\":0,\"prefix_cache\":false,\"isa\":\"avx2\"},"
     "{\"name\":\"far\",\"upstream\":\"http://127.0.0.1:9\",\"upstream_model\":\"m\",\"upstream_key_file\":\"f\","
     "\"upstream_ca_file\":\"ca\",\"connect_seconds\":1,\"idle_seconds\":2}]}";
@@ -55,6 +56,7 @@ static void test_whole(void **state)
     assert_int_equal(near->alias_count, 2);
     assert_string_equal(near->aliases[1], "y");
     assert_int_equal(near->most_tokens, 9);
+    assert_int_equal(near->most_seconds, 70);
     assert_int_equal(near->most_waiting, 8);
     assert_int_equal(near->threads, 2);
     assert_int_equal(near->cache_positions, 4096);

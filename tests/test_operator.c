@@ -229,7 +229,7 @@ static void test_models_come_and_go(void **state)
     struct answer_error problem;
     struct setting setting = open_setting(NULL, 0, NULL);
     assert_int_equal(load(&setting,
-                          "{\"name\":\"a\",\"path\":\"a.bulla\",\"aliases\":[\"x\"],\"threads\":2,\"max_tokens\":5,"
+                          "{\"name\":\"a\",\"path\":\"a.bulla\",\"aliases\":[\"x\"],\"threads\":2,\"max_tokens\":5,\"max_seconds\":7,"
                           "\"cache_positions\":640,\"max_waiting\":9}",
                           &problem),
                      0);
@@ -239,6 +239,7 @@ static void test_models_come_and_go(void **state)
     assert_int_equal(last_native.most_waiting, 9);
     assert_int_equal(last_native.has_prefix_cache, 1);
     assert_int_equal(models_find(setting.models, "x")->most_tokens, 5);
+    assert_int_equal(models_find(setting.models, "x")->most_seconds, 7);
     assert_ok(file_write(in_folder("upstream.key"), "sk-secret\n", 10, &error), error);
     char text[300];
     snprintf(text, sizeof text, "{\"name\":\"b\",\"upstream\":\"http://u\",\"upstream_model\":\"m\",\"upstream_key_file\":\"%s\"}",

@@ -217,6 +217,29 @@ static void test_unreachable_and_slow(void **state)
     server_close(&server);
 }
 
+/* What was told before the deadline stays; one choice had finished. */
+static void test_deadline(void **state)
+{
+    (void)state;
+    struct server server;
+    struct answer_log log = {0};
+    struct answer_request request = make_request(ANSWER_COMPLETION);
+    server_open(&server);
+    struct backend *backend = open_backend(&server, NULL);
+    request.choices = 2;
+    request.deadline = clock_nanoseconds() + 1000000000;
+    set_script(&server, EVENTS "\r\ndata: {\"choices\":[{\"index\":1,\"text\":\"a\"}]}\n\n"
+                               "data: {\"choices\":[{\"index\":0,\"text\":\"b\",\"finish_reason\":\"stop\"}]}\n\n");
+    start(backend, &request, &log);
+    run_until(&server, &log.ends, 1);
+    assert_string_equal(answer_log_text(&log), "1 text \"a\"\n0 text \"b\"\n0 finish stop\n1 finish length at \"deadline\"\n"
+                                               "end 0 prompt 0 cached 2 output 0 reasoning\n");
+    run_until(&server, &server.hung_up, 1);
+    answer_log_clear(&log);
+    backend->class->close(backend);
+    server_close(&server);
+}
+
 /* "localhost" finds a server that listens on one of its two addresses only, and has the request whole. */
 static void test_localhost(void **state)
 {
@@ -585,6 +608,7 @@ int main(void)
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_embedding),
         cmocka_unit_test(test_unreachable_and_slow),
+        cmocka_unit_test(test_deadline),
         cmocka_unit_test(test_localhost),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_close),

@@ -14,7 +14,7 @@
 struct serve_choice {
     const char *listen, *config, *keys, *name, *cors, *log, *log_level, *certificate, *key, *upstream;
     int http, insecure_http, is_open, metrics_open, no_page;
-    uint64_t threads, cache_positions, max_running, max_tokens, speculate, drain_seconds;
+    uint64_t threads, cache_positions, max_running, max_tokens, max_seconds, speculate, drain_seconds;
 };
 
 #define TEXT(name_, field, value_, help_) \
@@ -43,6 +43,8 @@ static const struct option_spec options[] = {
            0, UINT64_C(1) << 40),
     NUMBER("max-running", max_running, "requests computed at once; default 0: as many as the scheduler takes", 0, 4096),
     NUMBER("max-tokens", max_tokens, "most tokens of an answer; default 0: as many as the context holds", 0, UINT32_MAX),
+    NUMBER("max-seconds", max_seconds, "longest time for an answer, waiting included; default 0: no limit", 0,
+           CONFIG_MOST_SECONDS),
     NUMBER("speculate", speculate, "guess up to N tokens ahead where few requests run; default 15; 0: never", 0,
            SPECULATE_MOST),
     TEXT("cors", cors, "ORIGIN", "let pages of this origin use the server; \"*\": of any"),
@@ -90,6 +92,7 @@ static int add_model(const struct serve_choice *chosen, const char *path, struct
     model->cache_positions = chosen->cache_positions;
     model->most_running = chosen->max_running;
     model->most_tokens = chosen->max_tokens;
+    model->most_seconds = chosen->max_seconds;
     if (chosen->speculate != NO_NUMBER)
         model->speculate = chosen->speculate;
     config->model_count = 1;
@@ -108,10 +111,10 @@ static int choose_models(const struct serve_choice *chosen, const char *path, st
     if (path || chosen->upstream)
         return add_model(chosen, path, config, name, error);
     if (chosen->name || chosen->threads || chosen->cache_positions || chosen->max_running || chosen->max_tokens ||
-        chosen->speculate != NO_NUMBER)
+        chosen->max_seconds || chosen->speculate != NO_NUMBER)
         return bulla_fail(error, BULLA_E_USAGE,
-                          "--name, --threads, --context-cache, --max-running, --max-tokens and --speculate are for a MODEL "
-                          "on the command line");
+                          "--name, --threads, --context-cache, --max-running, --max-tokens, --max-seconds and --speculate "
+                          "are for a MODEL on the command line");
     if (!chosen->config)
         return bulla_fail(error, BULLA_E_USAGE,
                           "which model? `bulla serve MODEL`, or --config FILE with models (it may have none: an admin key "

@@ -52,6 +52,7 @@ static const struct field model_fields[] = {
     {"upstream", FIELD_TEXT, AT(config_model, upstream), 0, 0},
     {"aliases", FIELD_OWN, 0, 0, 0},
     {"max_tokens", FIELD_INTEGER, AT(config_model, most_tokens), 1, UINT32_MAX},
+    {"max_seconds", FIELD_INTEGER, AT(config_model, most_seconds), 1, CONFIG_MOST_SECONDS},
     {"max_waiting", FIELD_INTEGER, AT(config_model, most_waiting), 1, 1 << 20},
     {"threads", FIELD_INTEGER, AT(config_model, threads), 1, 256},
     {"cache_positions", FIELD_INTEGER, AT(config_model, cache_positions), 64, UINT64_C(1) << 40},

@@ -18,7 +18,7 @@ struct config_model {
     const char *name, *path, *upstream;
     const char *aliases[MODEL_MOST_ALIASES];
     size_t alias_count;
-    uint64_t most_tokens, most_waiting;                              /* 0: the backend's default */
+    uint64_t most_tokens, most_seconds, most_waiting;                /* 0: no limit, the backend's default */
     uint64_t threads, cache_positions, most_running, speculate;      /* of a file */
     int has_prefix_cache;
     const char *isa;

@@ -271,6 +271,7 @@ int operator_add_model(struct operator *operator, const struct config_model *mod
     struct served_model served = {.name = model->name,
                                   .alias_count = model->alias_count,
                                   .most_tokens = model->most_tokens,
+                                  .most_seconds = model->most_seconds,
                                   .created = (uint64_t)time(NULL)};
     if (models_at(operator->options.models, CONFIG_MOST_MODELS - 1))
         return bulla_fail(error, BULLA_E_LIMIT, "the server has %d models, which is as many as it can have",

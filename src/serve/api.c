@@ -234,8 +234,11 @@ static void serve_answer(struct api_call *call, const struct api_route *route)
         api_call_fail_with(call, 503, "server_error", "draining", NULL, "the server is stopping; ask another one");
         return;
     }
-    const char *body = http_body(call->exchange, &length);
-    if (route->read(body, length, &request, &problem) == BULLA_OK) {
+    const char *body = http_body(call->exchange, &length), *seconds = http_header(call->exchange, "x-request-timeout");
+    int code = route->read(body, length, &request, &problem);
+    if (code == BULLA_OK && seconds)
+        code = api_request_read_timeout(seconds, &request, &problem);
+    if (code == BULLA_OK) {
         api_answer_begin(call, &request, route->form);
         return;
     }
@@ -308,6 +311,11 @@ static void on_sweep(evutil_socket_t socket, short what, void *context)
     api_answer_sweep(context);
 }
 
+static void on_alarm(evutil_socket_t socket, short what, void *context)
+{
+    api_answer_end_late(context);
+}
+
 static void on_tick(evutil_socket_t socket, short what, void *context)
 {
     api_stream_keep_alive(context);
@@ -336,7 +344,8 @@ int api_open(struct event_base *base, const struct api_options *options, struct 
         code = copy_option(&api->version, options->version ? options->version : "", error);
     api->sweep = event_new(base, -1, 0, on_sweep, api);
     api->tick = event_new(base, -1, EV_PERSIST, on_tick, api);
-    if (code == BULLA_OK && (!api->sweep || !api->tick))
+    api->alarm = evtimer_new(base, on_alarm, api);
+    if (code == BULLA_OK && (!api->sweep || !api->tick || !api->alarm))
         code = bulla_fail(error, BULLA_E_MEMORY, "out of memory: the API's events could not be made");
     if (code == BULLA_OK)
         *result = api;
@@ -358,6 +367,8 @@ void api_close(struct api *api)
         event_free(api->sweep);
     if (api->tick)
         event_free(api->tick);
+    if (api->alarm)
+        event_free(api->alarm);
     memory_free(api->cors_origin);
     memory_free(api->version);
     memory_free(api);

@@ -77,8 +77,11 @@ static void finish_answer(struct api_answer *answer, int status)
     api_call_record(&answer->call, status);
     unlink_answer(&api->answers, answer);
     link_answer(&api->ended, answer);
-    if (--api->answer_count == 0)
+    if (--api->answer_count == 0) {
         event_del(api->tick);
+        event_del(api->alarm);
+        api->alarm_at = 0;
+    }
     event_active(api->sweep, 0, 0);
 }
 
@@ -167,6 +170,7 @@ static void count_tokens(struct api_answer *answer, struct api_choice *choice, u
     else if (rules && choice->told && rules->next_token)
         rules->next_token(rules->context, answer->model->name, now - choice->told, tokens);
     choice->told = now;
+    choice->tokens += tokens;
 }
 
 static void on_delta(void *context, const struct answer_delta *delta)
@@ -191,13 +195,10 @@ static void on_delta(void *context, const struct answer_delta *delta)
     answer->call.record.front_nanoseconds += clock_nanoseconds() - now;
 }
 
-static void on_finish(void *context, uint32_t number, const char *reason, const char *stop)
+static void set_finish(struct api_answer *answer, struct api_choice *choice, const char *reason, const char *stop)
 {
-    struct api_run *run = context;
-    struct api_answer *answer = run->owner;
-    struct api_choice *choice = find_choice(run, number);
     bulla_error error = {0};
-    if (answer->is_done || run->state == RUN_ENDED || !choice || choice->finish)
+    if (answer->is_done || choice->finish)
         return;
     choice->finish = answer_finish_name(reason);
     if (stop && !(choice->stop = memory_copy_text(stop, strlen(stop), &error))) {
@@ -210,6 +211,14 @@ static void on_finish(void *context, uint32_t number, const char *reason, const 
         answer->form->finish(answer, choice);
         send_out(answer);
     }
+}
+
+static void on_finish(void *context, uint32_t number, const char *reason, const char *stop)
+{
+    struct api_run *run = context;
+    struct api_choice *choice = find_choice(run, number);
+    if (run->state != RUN_ENDED && choice)
+        set_finish(run->owner, choice, reason, stop);
 }
 
 static void on_embedding(void *context, const float *values, size_t count)
@@ -234,6 +243,32 @@ static void end_run(struct api_run *run)
     run->owner->ended_runs++;
 }
 
+/* After the end of one of its runs. */
+static void go_on(struct api_answer *answer)
+{
+    if (answer->ended_runs == answer->run_count) {
+        complete(answer);
+    } else if (answer->next_run < answer->run_count) {
+        answer->call.api->has_waiting_runs = 1;
+        event_active(answer->call.api->sweep, 0, 0);
+    }
+}
+
+static int has_told(const struct api_answer *answer)
+{
+    for (size_t i = 0; i < answer->choice_count; i++)
+        if (answer->choices[i].tokens > 0)
+            return 1;
+    return 0;
+}
+
+/* Its choices end with what they have. */
+static void finish_late(struct api_run *run)
+{
+    for (uint32_t i = 0; i < run->owner->request.answer.choices; i++)
+        set_finish(run->owner, find_choice(run, i), "length", "deadline");
+}
+
 static void on_end(void *context, const struct answer_usage *usage)
 {
     struct api_run *run = context;
@@ -252,21 +287,29 @@ static void on_end(void *context, const struct answer_usage *usage)
         answer->usage.first_token_nanoseconds = usage->first_token_nanoseconds;
         answer->usage.total_nanoseconds = usage->total_nanoseconds;
     }
-    if (answer->ended_runs == answer->run_count) {
-        complete(answer);
-    } else if (answer->next_run < answer->run_count) {
-        answer->call.api->has_waiting_runs = 1;
-        event_active(answer->call.api->sweep, 0, 0);
-    }
+    go_on(answer);
+}
+
+/* A run whose time was up before its first token; others of its answer had some, and that stays. */
+static int is_only_late(const struct api_run *run, const struct answer_error *problem)
+{
+    return problem->code && strcmp(problem->code, "deadline") == 0 && has_told(run->owner);
 }
 
 static void on_fail(void *context, const struct answer_error *problem)
 {
     struct api_run *run = context;
+    struct api_answer *answer = run->owner;
     if (run->state == RUN_ENDED)
         return;
     end_run(run);
-    api_answer_fail(run->owner, problem);
+    if (!is_only_late(run, problem)) {
+        api_answer_fail(answer, problem);
+        return;
+    }
+    finish_late(run);
+    if (!answer->is_done)
+        go_on(answer);
 }
 
 static void start_run(struct api_answer *answer, struct api_run *run)
@@ -326,6 +369,53 @@ void api_answer_sweep(struct api *api)
     }
 }
 
+/* Of what a run that is cut off has told, the tokens can be counted. */
+static void cut_run(struct api_run *run)
+{
+    struct api_answer *answer = run->owner;
+    for (uint32_t i = 0; i < answer->request.answer.choices; i++)
+        answer->usage.output_tokens += find_choice(run, i)->tokens;
+    finish_late(run);
+}
+
+static void end_late(struct api_answer *answer)
+{
+    static const struct answer_error late = {.status = 504, .type = "server_error", .code = "deadline",
+                                             .message = "the request's time was up before its answer began"};
+    if (!has_told(answer)) {
+        api_answer_fail(answer, &late);
+        return;
+    }
+    for (size_t i = 0; i < answer->run_count; i++)
+        if (answer->runs[i].state != RUN_ENDED)
+            cut_run(answer->runs + i);
+    if (!answer->is_done)
+        complete(answer);
+}
+
+static void set_alarm(struct api *api, uint64_t deadline)
+{
+    uint64_t at = deadline + UINT64_C(1000000) * API_GRACE_MILLISECONDS, now = clock_nanoseconds();
+    if (deadline == 0 || (api->alarm_at && api->alarm_at <= at))
+        return;
+    uint64_t left = at > now ? (at - now) / 1000 + 1 : 0;
+    api->alarm_at = at;
+    event_add(api->alarm, &(struct timeval){(time_t)(left / 1000000), (suseconds_t)(left % 1000000)});
+}
+
+void api_answer_end_late(struct api *api)
+{
+    uint64_t now = clock_nanoseconds(), grace = UINT64_C(1000000) * API_GRACE_MILLISECONDS;
+    api->alarm_at = 0;
+    for (struct api_answer *answer = api->answers, *next; answer; answer = next) {
+        next = answer->next;
+        if (answer->request.answer.deadline && answer->request.answer.deadline + grace <= now)
+            end_late(answer);
+        else
+            set_alarm(api, answer->request.answer.deadline);
+    }
+}
+
 static void on_close(void *context)
 {
     struct api_answer *answer = context;
@@ -335,7 +425,8 @@ static void on_close(void *context)
     finish_answer(answer, 499);
 }
 
-/* Largest first; a key may not ask for more than its own, and limits of the model and of the key hold both. */
+/* Largest first; a key may not ask for more than its own, and limits of the model and of the key hold both. The time
+ * counts from when the request was whole. */
 static void apply_limits(struct api_answer *answer)
 {
     struct answer_request *request = &answer->request.answer;
@@ -346,6 +437,10 @@ static void apply_limits(struct api_answer *answer)
     for (size_t i = 0; i < 2; i++)
         if (limits[i] && (request->max_tokens == 0 || request->max_tokens > limits[i]))
             request->max_tokens = limits[i];
+    uint64_t longest = answer->request.most_nanoseconds, of_model = UINT64_C(1000000000) * answer->model->most_seconds;
+    if (of_model && (longest == 0 || of_model < longest))
+        longest = of_model;
+    request->deadline = longest ? answer->call.record.received_nanoseconds + longest : 0;
 }
 
 /* Ids, times, the seed where the request has none. */
@@ -446,6 +541,7 @@ void api_answer_begin(struct api_call *call, struct api_request *request, const 
         uint64_t period = api->keep_alive_nanoseconds / 3;
         event_add(api->tick, &(struct timeval){(time_t)(period / 1000000000), (suseconds_t)(period % 1000000000 / 1000)});
     }
+    set_alarm(api, answer->request.answer.deadline);
     answer->written = call->record.received_nanoseconds;
     http_on_close(call->exchange, on_close, answer);
     answer->call.record.front_nanoseconds = clock_nanoseconds() - call->record.received_nanoseconds;

@@ -15,7 +15,8 @@ enum {
     API_MOST_REQUEST_ID = 128,
     API_MOST_RUNS = 64,       /* of one answer at a time */
     API_MOST_TOOL_CALLS = 1024, /* of one choice */
-    API_RANDOM_BYTES = 16
+    API_RANDOM_BYTES = 16,
+    API_GRACE_MILLISECONDS = 1000 /* for a backend to end an answer at its deadline itself, with all that it has to tell */
 };
 
 struct event;
@@ -30,6 +31,8 @@ struct api {
     uint64_t keep_alive_nanoseconds;
     struct event *sweep; /* made active when answers wait to be freed, or runs to be started */
     struct event *tick;  /* while there are answers: comments on idle streams */
+    struct event *alarm; /* for the first deadline of an answer, a grace later */
+    uint64_t alarm_at;   /* clock_nanoseconds(); 0: none */
     struct api_answer *answers; /* under way */
     struct api_answer *ended;
     unsigned answer_count;
@@ -88,8 +91,9 @@ struct api_choice {
     size_t tool_count, tool_room;
     uint64_t characters;       /* of its tokens so far, for text_offset */
     const char *finish;        /* as the backend calls it: a constant; NULL: not yet */
-    char *stop;                /* the stop string that ended it */
+    char *stop;                /* the stop string that ended it, or "deadline" */
     uint64_t told;             /* when tokens came last; 0: none did */
+    uint64_t tokens;           /* so far */
 };
 
 struct api_run {
@@ -147,6 +151,8 @@ void api_answer_fail(struct api_answer *answer, const struct answer_error *probl
 void api_answer_fail_memory(struct api_answer *answer);
 /* Ends what is under way, with this error. */
 void api_answer_fail_all(struct api *api, const struct answer_error *problem);
+/* Ends those whose backend has not ended them at their deadline: the alarm event's. */
+void api_answer_end_late(struct api *api);
 /* Frees the answers that are done and starts the runs that wait: the sweep event's. */
 void api_answer_sweep(struct api *api);
 

@@ -96,6 +96,7 @@ static void write_admin_model(struct buffer *out, const struct served_model *mod
     write_counter(out, "created", model->created);
     write_counter(out, "context", info.context);
     write_counter(out, "max_tokens", model->most_tokens);
+    write_counter(out, "max_seconds", model->most_seconds);
     write_counter(out, "answers", model->busy);
     write_counter(out, "running", counters.running);
     write_counter(out, "waiting", counters.waiting);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/decimal.h"
 #include "base/memory.h"
 
 enum {
@@ -9,6 +10,8 @@ enum {
     ARENA_FACTOR = 96, /* an element of a list takes two bytes of text at least and some 150 of memory */
     ARENA_MOST = 128 << 20
 };
+
+static const int64_t MOST_TIMEOUT = INT64_C(1000000000) * 1000000; /* millionths of a second */
 
 void api_request_free(struct api_request *request)
 {
@@ -71,6 +74,41 @@ int request_open(const char *body, size_t length, struct api_request *request, s
         read_stream(request, reader) != BULLA_OK)
         return BULLA_E_INPUT;
     return refuse_adapters(reader, request->body);
+}
+
+static int set_timeout(struct api_request *request, struct field_reader *reader, const struct json *seconds,
+                       const struct place *place)
+{
+    int64_t millionths = 0;
+    if (seconds->type != JSON_NUMBER)
+        return field_fail_type(reader, place, seconds, "a number of seconds");
+    if (!decimal_millionths(seconds->text, seconds->length, &millionths) || millionths <= 0 || millionths > MOST_TIMEOUT)
+        return field_fail(reader, place, "invalid_value", "is %.40s; expected seconds from 0.000001 to 1000000000",
+                          seconds->text);
+    uint64_t asked = UINT64_C(1000) * (uint64_t)millionths;
+    if (request->most_nanoseconds == 0 || asked < request->most_nanoseconds)
+        request->most_nanoseconds = asked;
+    return BULLA_OK;
+}
+
+int api_request_read_timeout(const char *seconds, struct api_request *request, struct answer_error *problem)
+{
+    struct field_reader reader = {&request->arena, problem};
+    struct place place = {NULL, "X-Request-Timeout", 0};
+    bulla_error error = {0};
+    const struct json *number = json_parse(seconds, strlen(seconds), "X-Request-Timeout", &request->arena, &error);
+    if (!number && error.code == BULLA_E_INPUT)
+        return field_fail(&reader, &place, "invalid_value", "is \"%.40s\"; expected a number of seconds", seconds);
+    return number ? set_timeout(request, &reader, number, &place) : field_fail_error(&reader, NULL, &error);
+}
+
+int request_open_answer(const char *body, size_t length, enum answer_kind kind, struct api_request *request,
+                        struct field_reader *reader)
+{
+    int code = request_open(body, length, request, reader);
+    request->answer.kind = kind;
+    const struct json *timeout = code == BULLA_OK ? field_find(request->body, "timeout") : NULL;
+    return timeout ? set_timeout(request, reader, timeout, &(struct place){NULL, "timeout", 0}) : code;
 }
 
 /* One prompt, empty: a chat's is made from its messages by the backend. */
@@ -182,8 +220,7 @@ int api_request_read_chat(const char *body, size_t length, struct api_request *r
 {
     struct field_reader reader = {&request->arena, problem};
     const struct json *format = NULL;
-    int code = request_open(body, length, request, &reader);
-    request->answer.kind = ANSWER_CHAT;
+    int code = request_open_answer(body, length, ANSWER_CHAT, request, &reader);
     if (code == BULLA_OK)
         code = request_refuse_unsupported(request, &reader);
     if (code == BULLA_OK)
@@ -234,8 +271,7 @@ int api_request_read_completion(const char *body, size_t length, struct api_requ
 {
     struct field_reader reader = {&request->arena, problem};
     const struct json *format = NULL;
-    int code = request_open(body, length, request, &reader);
-    request->answer.kind = ANSWER_COMPLETION;
+    int code = request_open_answer(body, length, ANSWER_COMPLETION, request, &reader);
     if (code == BULLA_OK)
         code = request_refuse_unsupported(request, &reader);
     if (code == BULLA_OK)
@@ -259,8 +295,7 @@ int api_request_read_embedding(const char *body, size_t length, struct api_reque
 {
     struct field_reader reader = {&request->arena, problem};
     const struct json *format = NULL;
-    int code = request_open(body, length, request, &reader);
-    request->answer.kind = ANSWER_EMBEDDING;
+    int code = request_open_answer(body, length, ANSWER_EMBEDDING, request, &reader);
     request->is_stream = 0;
     if (code == BULLA_OK)
         code = request_read_prompts(request, &reader, "input");

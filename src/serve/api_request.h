@@ -28,6 +28,7 @@ struct api_request {
     struct answer_request answer; /* the same for each prompt: prompt, id and tenant are filled in later */
     const char *model;            /* NULL where the request names none */
     int64_t priority;             /* as asked for */
+    uint64_t most_nanoseconds;    /* from when the request is whole to its answer's end; 0: not asked for */
     int is_stream;
     int includes_usage;           /* stream_options.include_usage */
     struct api_prompt *prompts;   /* [prompt_count]; one, empty, for chats */
@@ -53,12 +54,17 @@ int api_request_read_tokenize(const char *body, size_t length, struct api_reques
 /* Ids as prompts[0]. */
 int api_request_read_detokenize(const char *body, size_t length, struct api_request *request,
                                 struct answer_error *problem);
+/* The seconds of the header X-Request-Timeout, for clients that cannot add the field `timeout`; the smaller one counts. */
+int api_request_read_timeout(const char *seconds, struct api_request *request, struct answer_error *problem);
 void api_request_free(struct api_request *request); /* a zeroed one is fine */
 
 /* The parts below are for the readers among themselves. `body` is the request's object. */
 
 /* Parses the body and reads what all kinds have: model, stream, stream_options, priority, adapters. */
 int request_open(const char *body, size_t length, struct api_request *request, struct field_reader *reader);
+/* The same of a request to a model, and what all of these have beside: timeout. */
+int request_open_answer(const char *body, size_t length, enum answer_kind kind, struct api_request *request,
+                        struct field_reader *reader);
 /* temperature ... logit_bias, n, stop, seed, max_tokens, ignore_eos, cache_prompt (api_sampling.c). */
 int request_read_sampling(struct api_request *request, struct field_reader *reader);
 /* Fields that change an answer and that Bulla does not have: refused unless they are off. */

@@ -299,8 +299,7 @@ int api_request_read_response(const char *body, size_t length, struct api_reques
 {
     struct field_reader reader = {&request->arena, problem};
     bulla_error error = {0};
-    int code = request_open(body, length, request, &reader);
-    request->answer.kind = ANSWER_CHAT;
+    int code = request_open_answer(body, length, ANSWER_CHAT, request, &reader);
     request->includes_usage = 1;
     if (code == BULLA_OK)
         code = refuse_state(request, &reader);

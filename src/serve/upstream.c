@@ -206,6 +206,12 @@ static void on_failed(void *context, enum client_failure failure, const char *se
     struct answer *answer = context;
     struct answer_error problem;
     enter(answer);
+    if (failure == CLIENT_DEADLINE && answer->reply.first_delta > 0) {
+        upstream_reply_cut(&answer->reply, "deadline");
+        end_done(answer);
+        leave(answer);
+        return;
+    }
     upstream_problem(&problem, kinds[failure].status, "server_error", kinds[failure].code,
                      failure == CLIENT_UNREACHABLE ? RETRY_SECONDS : 0, "the upstream failed: %s", sentence);
     end_failed(answer, &problem);

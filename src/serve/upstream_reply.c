@@ -382,6 +382,16 @@ int upstream_reply_end(struct upstream_reply *reply, struct answer_error *proble
     return BULLA_OK;
 }
 
+void upstream_reply_cut(struct upstream_reply *reply, const char *stop)
+{
+    for (uint32_t i = 0; i < reply->choice_count && !reply->is_stopped; i++) {
+        if (reply->choices[i].is_finished)
+            continue;
+        reply->choices[i].is_finished = 1;
+        reply->sink.finish(reply->sink.context, i, "length", stop);
+    }
+}
+
 static int read_embedding(struct upstream_reply *reply, const struct json *value, struct arena *arena,
                           struct answer_error *problem)
 {

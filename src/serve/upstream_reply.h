@@ -47,6 +47,8 @@ void upstream_reply_close(struct upstream_reply *reply);
 int upstream_reply_chunk(struct upstream_reply *reply, const char *text, size_t length, struct answer_error *problem);
 /* The stream has ended in order: an error where a choice has not finished. */
 int upstream_reply_end(struct upstream_reply *reply, struct answer_error *problem);
+/* Choices that have not finished end with what they have: "length", with this stop text. */
+void upstream_reply_cut(struct upstream_reply *reply, const char *stop);
 /* The body of an answer to /v1/embeddings. */
 int upstream_reply_embedding(struct upstream_reply *reply, const char *text, size_t length,
                              struct answer_error *problem);

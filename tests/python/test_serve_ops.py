@@ -449,6 +449,52 @@ def test_killed_server(folder, model):
             checks.contains(bulla("keys", "list", "--store", store).stdout, key_id(key), "the store of keys is whole")
 
 
+def long_answer(server, body, headers=None):
+    """The answer to what would take far longer than any test; None where it is an error, and the error's status and code."""
+    status, answer = server.json("POST", "/v1/completions",
+                                 {"model": "long", "prompt": "a", "max_tokens": 60000, "ignore_eos": True, **body}, headers)
+    if status != 200:
+        return None, (status, answer["error"]["code"])
+    return answer, None
+
+
+def test_deadlines(folder):
+    model = make_model(folder, "long", context=65536)
+    with Server(model, tls=False, arguments=["--name", "long", "--max-running", "1"]) as server:
+        for body, headers in (({"timeout": 2}, None), ({"timeout": 900}, {"X-Request-Timeout": "2"})):
+            answer, problem = long_answer(server, body, headers)
+            checks.equal(problem, None, "an answer whose time is up stays as far as it came")
+            choice, tokens = answer["choices"][0], answer["usage"]["completion_tokens"]
+            checks.equal((choice["finish_reason"], choice["stop_reason"]), ("length", "deadline"), f"what ended {body}")
+            checks.true(0 < tokens < 60000 and choice["text"], f"it has {tokens} tokens")
+        checks.equal(server.json("POST", "/v1/completions", {"prompt": "a"}, {"X-Request-Timeout": "soon"})[0], 400,
+                     "a header that is no number")
+        connection = server.connect()
+        connection.request("POST", "/v1/completions", json.dumps({"prompt": "a", "max_tokens": 60000, "ignore_eos": True,
+                                                                  "stream": True}))
+        stream = connection.getresponse()
+        stream.read1(100)
+        checks.equal(long_answer(server, {"timeout": 0.3})[1], (504, "deadline"), "one that waited for all of its time")
+        connection.close()
+        stream.close()
+        # A worker that makes no step: the front keeps the time.
+        worker = server.workers()[0]
+        os.kill(worker, signal.SIGSTOP)
+        checks.equal(long_answer(server, {"timeout": 0.1})[1], (504, "deadline"), "a worker that stands still")
+        os.kill(worker, signal.SIGCONT)
+        checks.equal(server.json("POST", "/v1/completions", {"prompt": "a"})[0], 200, "it answers again")
+    with Server(model, tls=False, arguments=["--name", "long", "--max-seconds", "1"]) as server:
+        checks.equal(long_answer(server, {"n": 4})[0]["choices"][3]["stop_reason"], "deadline", "--max-seconds")
+    upstream = Upstream()
+    with Server(config={"models": [{**upstream.model(), "max_seconds": 1}]}, tls=False) as server:
+        server.wait(lambda: server.request("GET", "/ready")[0] == 200, what="the upstream")
+        status, answer = server.json("POST", "/v1/chat/completions", {**chat(), "timeout": 30})
+        checks.equal(status, 200, "an upstream's answer is ended here")
+        checks.equal((answer["choices"][0]["message"]["content"], answer["choices"][0]["finish_reason"],
+                      answer["choices"][0]["stop_reason"]), ("one two ", "length", "deadline"), "with what it had")
+    upstream.go_on.set()
+
+
 def main():
     if not can_serve() or bulla("worker", "--help").returncode != 0:
         checks.skip("this build has no bulla serve")
@@ -465,6 +511,7 @@ def main():
         test_second_start(model)
         test_kills(folder)
         test_killed_server(folder, model)
+        test_deadlines(folder)
     checks.finish()
 
 
