@@ -256,6 +256,45 @@ const char *fake_event_at(const struct http_exchange *exchange, size_t event, co
     return text_at(text, length, way);
 }
 
+void check_at(const struct http_exchange *exchange, const char *way, const char *expected)
+{
+    const char *found = fake_at(exchange, way);
+    if (strcmp(found, expected) != 0)
+        fail_msg("%s is %s, expected %s, in %s", way, found, expected, (char *)exchange->reply.data);
+}
+
+void check_event(const struct http_exchange *exchange, size_t event, const char *way, const char *expected)
+{
+    const char *found = fake_event_at(exchange, event, way);
+    if (strcmp(found, expected) != 0)
+        fail_msg("event %zu: %s is %s, expected %s, in %s", event, way, found, expected, (char *)exchange->reply.data);
+}
+
+void check_error(const struct http_exchange *exchange, int status, const char *code, const char *param)
+{
+    if (exchange->status != status)
+        fail_msg("status %d, expected %d: %s", exchange->status, status, (char *)exchange->reply.data);
+    check_at(exchange, "error.code", code);
+    check_at(exchange, "error.param", param);
+    assert_true(strlen(fake_at(exchange, "error.message")) > 10);
+    assert_string_not_equal(fake_at(exchange, "error.type"), "-");
+    assert_true(exchange->is_over);
+    if (status == 429 || status == 503)
+        assert_non_null(fake_header(exchange, "retry-after"));
+}
+
+void ask_and_expect(struct fake_server *server, const char *method, const char *path, const char *const *headers,
+                    const char *body, int status, const char *way, const char *expected)
+{
+    struct http_exchange *exchange = fake_ask(server, method, path, headers, body);
+    if (exchange->status != status)
+        fail_msg("%s %s: status %d, expected %d: %s", method, path, exchange->status, status,
+                 (char *)exchange->reply.data);
+    if (way)
+        check_at(exchange, way, expected);
+    fake_free(exchange);
+}
+
 /* Models: two at most, in a list that lives as long as the test. */
 
 struct models {

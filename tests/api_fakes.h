@@ -80,6 +80,14 @@ const char *fake_at(const struct http_exchange *exchange, const char *way);
 const char *fake_event_at(const struct http_exchange *exchange, size_t event, const char *way);
 size_t fake_events(const struct http_exchange *exchange); /* data: lines, without [DONE] and comments */
 
+/* Each fails the test where something else is there. */
+void check_at(const struct http_exchange *exchange, const char *way, const char *expected);
+void check_event(const struct http_exchange *exchange, size_t event, const char *way, const char *expected);
+void check_error(const struct http_exchange *exchange, int status, const char *code, const char *param);
+/* fake_ask, with this status and, where `way` is not NULL, this there. */
+void ask_and_expect(struct fake_server *server, const char *method, const char *path, const char *const *headers,
+                    const char *body, int status, const char *way, const char *expected);
+
 /* What a backend tells. */
 struct fake_answer *fake_last(struct fake_server *server);
 void fake_text(struct fake_answer *answer, uint32_t choice, const char *text);
