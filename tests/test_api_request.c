@@ -215,6 +215,12 @@ static void test_ranges(void **state)
          "response_format.json_schema.schema"},
         {CHAT, "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{\"$dynamicRef\":\"#a\"}}}",
          "response_format.json_schema.schema"},
+        {CHAT, "\"response_format\":{\"type\":\"json_object\",\"schema\":7}", "response_format.schema"},
+        {CHAT, "\"response_format\":{\"type\":\"json_object\",\"schema\":false}", "response_format.schema"},
+        {CHAT, "\"response_format\":{\"type\":\"json_schema\",\"schema\":{\"$dynamicRef\":\"#a\"}}",
+         "response_format.schema"},
+        {CHAT, "\"response_format\":{\"type\":\"json_schema\",\"schema\":{},\"json_schema\":{\"schema\":{}}}",
+         "response_format.schema"},
         {CHAT, "\"tools\":[1]", "tools[0]"},
         {CHAT, "\"tools\":[{\"type\":\"custom\"}]", "tools[0].type"},
         {CHAT, "\"tools\":[{\"type\":\"function\"}]", "tools[0].function"},
@@ -362,6 +368,43 @@ static void test_tools_and_format(void **state)
     api_request_free(&request);
     check_refused(CHAT, "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{\"$dynamicRef\":\"#a\"}}}",
                   "response_format.json_schema.schema", "unsupported_schema");
+}
+
+/* The forms that a schema comes in: all are enforced, and an upstream gets OpenAI's. */
+static void test_schema_forms(void **state)
+{
+    static const struct {
+        int kind;
+        const char *more, *grammar, *passed_on;
+    } cases[] = {
+        {CHAT, "\"response_format\":{\"type\":\"json_object\",\"schema\":{\"type\":\"null\"}}",
+         "{\"schema\":{\"type\":\"null\"}}",
+         "{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"answer\",\"schema\":{\"type\":\"null\"}}}"},
+        {COMPLETION, "\"response_format\":{\"type\":\"json_schema\",\"schema\":{\"type\":\"null\"}}",
+         "{\"schema\":{\"type\":\"null\"}}",
+         "{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"answer\",\"schema\":{\"type\":\"null\"}}}"},
+        {CHAT, "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\",\"strict\":true,"
+               "\"description\":\"d\",\"schema\":true}}", "{\"schema\":true}",
+         "{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\",\"description\":\"d\",\"strict\":true,"
+         "\"schema\":true}}"},
+        {RESPONSE, "\"text\":{\"format\":{\"type\":\"json_schema\",\"name\":\"n\",\"schema\":{\"type\":\"null\"}}}",
+         "{\"schema\":{\"type\":\"null\"}}",
+         "{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\",\"schema\":{\"type\":\"null\"}}}"},
+        {CHAT, "\"response_format\":{\"type\":\"json_object\",\"schema\":{}}", "{\"object\":true}",
+         "{\"type\":\"json_object\",\"schema\":{}}"},
+        {CHAT, "\"response_format\":{\"type\":\"json_object\",\"schema\":null}", "{\"object\":true}",
+         "{\"type\":\"json_object\",\"schema\":null}"},
+    };
+    struct api_request request;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct buffer text = {0};
+        read_good(cases[i].kind, cases[i].more, &request);
+        assert_string_equal(request.answer.grammar, cases[i].grammar);
+        json_write(&text, request.answer.response_format);
+        assert_string_equal((char *)text.data, cases[i].passed_on);
+        buffer_free(&text);
+        api_request_free(&request);
+    }
 }
 
 static void test_prompts(void **state)
@@ -559,7 +602,7 @@ int main(void)
         cmocka_unit_test(test_prompts),         cmocka_unit_test(test_no_json),
         cmocka_unit_test(test_response_items),  cmocka_unit_test(test_wrong_response_items),
         cmocka_unit_test(test_millionths),      cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_large),           cmocka_unit_test(test_schema_forms),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

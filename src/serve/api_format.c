@@ -48,22 +48,60 @@ int request_set_any_object(struct api_request *request, struct field_reader *rea
     return code;
 }
 
+/* A format's `schema`, beside its `type`, is enforced and kept in the form that upstreams know: inside "json_schema". */
+static int take_schema(struct api_request *request, struct field_reader *reader, const struct json *format,
+                       const struct place *outer)
+{
+    const struct json *schema = field_find(format, "schema"), *name = NULL, *description = NULL;
+    struct place at = {outer, "schema", 0}, *place = &at;
+    int is_strict = 0; /* enforced either way */
+    if (field_typed(reader, format, outer, "name", JSON_STRING, &name) ||
+        field_typed(reader, format, outer, "description", JSON_STRING, &description) ||
+        field_flag(reader, format, outer, "strict", &is_strict))
+        return BULLA_E_INPUT;
+    if (schema->type != JSON_OBJECT && !json_is_bool(schema))
+        return field_fail_type(reader, place, schema, "a JSON schema, an object");
+    int code = request_set_schema(request, reader, schema, place);
+    if (code != BULLA_OK)
+        return code;
+    struct json *inner = made_add(made_object(reader, 4), "name", name ? name : made_text(reader, "answer", 6));
+    if (description)
+        inner = made_add(inner, "description", description);
+    if (field_find(format, "strict"))
+        inner = made_add(inner, "strict", field_find(format, "strict"));
+    inner = made_add(inner, "schema", schema);
+    struct json *nested = made_add(made_object(reader, 2), "type", made_text(reader, "json_schema", 11));
+    request->answer.response_format = made_add(nested, "json_schema", inner);
+    return request->answer.response_format ? BULLA_OK : BULLA_E_MEMORY;
+}
+
+/* OpenAI's {"json_schema": {"schema"}}, or llama.cpp's and /v1/responses' {"schema"}. */
 static int read_schema(struct api_request *request, struct field_reader *reader, const struct json *format,
                        const struct place *place)
 {
     const struct json *outer = NULL;
-    struct place inside = {place, "json_schema", 0}, schema_place = {&inside, "schema", 0};
+    struct place inside = {place, "json_schema", 0};
+    if (field_find(format, "schema") && field_find(format, "json_schema"))
+        return field_fail(reader, &(struct place){place, "schema", 0}, "invalid_value",
+                          "and `json_schema` are both given; one of them says the schema");
+    if (field_find(format, "schema"))
+        return take_schema(request, reader, format, place);
     if (field_needed(reader, format, place, "json_schema", JSON_OBJECT, &outer) != BULLA_OK)
         return BULLA_E_INPUT;
-    const struct json *schema = field_find(outer, "schema");
-    int is_strict = 0;
-    if (field_flag(reader, outer, &inside, "strict", &is_strict) != BULLA_OK) /* enforced either way */
-        return BULLA_E_INPUT;
-    if (!schema)
-        return field_fail(reader, &schema_place, "missing_required_parameter", "is missing; expected a JSON schema");
-    if (schema->type != JSON_OBJECT && !json_is_bool(schema))
-        return field_fail_type(reader, &schema_place, schema, "a JSON schema, an object");
-    return request_set_schema(request, reader, schema, &schema_place);
+    if (!field_find(outer, "schema"))
+        return field_fail(reader, &(struct place){&inside, "schema", 0}, "missing_required_parameter",
+                          "is missing; expected a JSON schema");
+    return take_schema(request, reader, outer, &inside);
+}
+
+/* Any object, or with llama.cpp's `schema`, one that it accepts. An empty schema says nothing beyond the type. */
+static int read_object(struct api_request *request, struct field_reader *reader, const struct json *format,
+                       const struct place *place)
+{
+    const struct json *schema = field_find(format, "schema");
+    int is_any = !schema || schema->type == JSON_TRUE || (schema->type == JSON_OBJECT && schema->length == 0);
+    return is_any ? request_set_any_object(request, reader)
+                  : take_schema(request, reader, format, place);
 }
 
 int request_read_format(struct api_request *request, struct field_reader *reader, const struct json *format,
@@ -78,7 +116,7 @@ int request_read_format(struct api_request *request, struct field_reader *reader
     if (made_is_text(type, "text"))
         return BULLA_OK;
     if (made_is_text(type, "json_object"))
-        return request_set_any_object(request, reader);
+        return read_object(request, reader, format, place);
     if (made_is_text(type, "json_schema"))
         return read_schema(request, reader, format, place);
     return field_fail(reader, &(struct place){place, "type", 0}, "invalid_value",

@@ -228,29 +228,18 @@ static int read_tools(struct api_request *request, struct field_reader *reader)
     return nested ? request_check_tool_names(reader, nested) : BULLA_E_INPUT;
 }
 
-/* text.format: {"type": "json_schema", "name", "schema", "strict"}, flat where chats nest it. */
+/* text.format: as chats have it, the schema beside the type. */
 static int read_text(struct api_request *request, struct field_reader *reader)
 {
-    const struct json *text = NULL, *format = NULL, *type = NULL;
+    const struct json *text = NULL, *format = NULL, *schema = NULL;
     struct place place = {NULL, "text", 0}, format_place = {&place, "format", 0};
     if (field_typed(reader, request->body, NULL, "text", JSON_OBJECT, &text) ||
         field_typed(reader, text, &place, "format", JSON_OBJECT, &format))
         return BULLA_E_INPUT;
-    if (format && field_needed(reader, format, &format_place, "type", JSON_STRING, &type) != BULLA_OK)
+    if (made_is_text(field_find(format, "type"), "json_schema") &&
+        field_needed(reader, format, &format_place, "schema", JSON_OBJECT, &schema) != BULLA_OK)
         return BULLA_E_INPUT;
-    if (!made_is_text(type, "json_schema"))
-        return request_read_format(request, reader, format, &format_place);
-    const struct json *schema = NULL;
-    struct place schema_place = {&format_place, "schema", 0};
-    if (field_needed(reader, format, &format_place, "schema", JSON_OBJECT, &schema) != BULLA_OK)
-        return BULLA_E_INPUT;
-    int code = request_set_schema(request, reader, schema, &schema_place);
-    /* What upstreams get has the form of chats. */
-    struct json *nested = code == BULLA_OK ? made_object(reader, 2) : NULL;
-    nested = made_add(nested, "type", type);
-    nested = made_add(nested, "json_schema", format);
-    request->answer.response_format = nested;
-    return code == BULLA_OK && !nested ? BULLA_E_MEMORY : code;
+    return request_read_format(request, reader, format, &format_place);
 }
 
 /* What needs a server that remembers, or that works on after the client left. */
