@@ -142,7 +142,9 @@ static void test_wrong_types(void **state)
         {CHAT, "parallel_tool_calls", BOOLEAN}, {CHAT, "chat_template_kwargs", OBJECT},
         {CHAT, "continue_final_message", BOOLEAN}, {CHAT, "add_generation_prompt", BOOLEAN},
         {CHAT, "ignore_eos", BOOLEAN}, {CHAT, "cache_prompt", BOOLEAN}, {CHAT, "priority", NUMBER},
-        {CHAT, "timeout", NUMBER}, {COMPLETION, "timeout", NUMBER}, {EMBEDDING, "timeout", NUMBER},
+        {CHAT, "timeout", NUMBER}, {COMPLETION, "timeout", NUMBER}, {CHAT, "repeat_penalty", NUMBER},
+        {CHAT, "repeat_last_n", NUMBER}, {COMPLETION, "n_predict", NUMBER}, {CHAT, "verbosity", STRING},
+        {EMBEDDING, "timeout", NUMBER},
         {RESPONSE, "timeout", NUMBER},
         {COMPLETION, "echo", BOOLEAN}, {COMPLETION, "logprobs", NUMBER}, {COMPLETION, "best_of", NUMBER},
         {COMPLETION, "suffix", STRING}, {EMBEDDING, "encoding_format", STRING}, {EMBEDDING, "dimensions", NUMBER},
@@ -253,6 +255,88 @@ static void test_ranges(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         check_refused(cases[i].kind, cases[i].more, cases[i].param, NULL);
+}
+
+/* Fields of other servers that would change an answer: by the kinds that have them, with a value that changes nothing and
+ * one that does. */
+static void test_what_is_refused(void **state)
+{
+    static const struct {
+        const char *kinds; /* c: chats, p: completions, e: embeddings, r: responses, t: tokenize */
+        const char *key, *neutral, *refused;
+    } fields[] = {
+        {"cpr", "functions", "[]", "[{}]"}, {"cpr", "function_call", "\"\"", "\"auto\""}, {"cpr", "audio", "{}", "{\"a\":1}"},
+        {"cpr", "prediction", "null", "{\"a\":1}"}, {"cpr", "web_search_options", "null", "{\"a\":1}"},
+        {"cr", "best_of", "1", "2"}, {"r", "n", "1", "2"}, {"r", "response_format", "null", "{\"type\":\"text\"}"},
+        {"r", "messages", "[]", "[1]"}, {"r", "max_tokens", "null", "5"}, {"r", "max_completion_tokens", "null", "5"},
+        {"r", "n_predict", "null", "5"}, {"r", "logprobs", "false", "true"}, {"r", "reasoning_effort", "null", "\"low\""},
+        {"cpr", "stop_token_ids", "[]", "[1]"}, {"cpr", "include_stop_str_in_output", "false", "true"},
+        {"cpr", "no_stop_trim", "false", "true"}, {"cpr", "bad_words", "[]", "[\"a\"]"},
+        {"cpr", "allowed_token_ids", "[]", "[1]"}, {"cpr", "min_tokens", "0", "1"}, {"cpr", "use_beam_search", "false", "true"},
+        {"cpr", "length_penalty", "1.0", "0.5"}, {"cpr", "skip_special_tokens", "true", "false"},
+        {"cpr", "prompt_logprobs", "null", "0"}, {"cpr", "logprob_token_ids", "[]", "[1]"},
+        {"cpr", "return_tokens_as_token_ids", "false", "true"}, {"cper", "truncate_prompt_tokens", "null", "-1"},
+        {"cpr", "prompt_embeds", "[]", "\"x\""}, {"cr", "add_special_tokens", "false", "true"},
+        {"pe", "add_special_tokens", "true", "false"}, {"cr", "echo", "false", "true"}, {"crt", "chat_template", "\"\"", "\"x\""},
+        {"crt", "documents", "[]", "[{}]"}, {"cpr", "guided_json", "{}", "{\"a\":1}"}, {"cpr", "guided_choice", "[]", "[\"a\"]"},
+        {"cpr", "guided_regex", "\"\"", "\"a\""}, {"cpr", "guided_grammar", "\"\"", "\"a\""},
+        {"cpr", "guided_whitespace_pattern", "null", "\"a\""}, {"cpr", "structured_outputs", "{}", "{\"a\":1}"},
+        {"cpr", "structural_tag", "null", "\"a\""}, {"cpr", "regex", "\"\"", "\"a\""}, {"cpr", "ebnf", "\"\"", "\"a\""},
+        {"cpr", "logits_processors", "[]", "[1]"}, {"cpr", "custom_logit_processor", "null", "\"a\""},
+        {"cpr", "vllm_xargs", "{}", "{\"a\":1}"}, {"cpr", "watermarking", "false", "true"},
+        {"cpr", "repetition_detection", "null", "{\"a\":1}"}, {"cpr", "thinking_token_budget", "-1", "0"},
+        {"cpr", "include_reasoning", "true", "false"}, {"cpr", "separate_reasoning", "true", "false"},
+        {"e", "normalize", "true", "false"}, {"e", "use_activation", "true", "false"}, {"cpr", "grammar", "\"\"", "\"a\""},
+        {"cpr", "json_schema", "{}", "{\"a\":1}"}, {"cpr", "typical_p", "1", "0.9"}, {"cpr", "tfs_z", "1.0", "0.9"},
+        {"cpr", "top_a", "0", "0.2"}, {"cpr", "top_n_sigma", "-1", "1"}, {"cpr", "xtc_probability", "0.0", "0.5"},
+        {"cpr", "dry_multiplier", "0", "0.8"}, {"cpr", "mirostat", "0", "2"}, {"cpr", "dynatemp_range", "0", "0.5"},
+        {"cpr", "adaptive_target", "-1", "0.5"}, {"cpr", "min_keep", "0", "1"}, {"cpr", "samplers", "[]", "[\"top_k\"]"},
+        {"cpr", "n_indent", "0", "2"}, {"cpr", "n_cmpl", "1", "2"}, {"cpr", "n_probs", "0", "3"},
+        {"cpr", "post_sampling_probs", "false", "true"}, {"cpr", "t_max_predict_ms", "-1", "100"},
+        {"cpr", "reasoning_budget", "-1", "0"}, {"cpr", "reasoning_budget_tokens", "-1", "10"},
+        {"cpr", "parse_tool_calls", "true", "false"}, {"cpr", "image_data", "[]", "[1]"}, {"e", "embd_normalize", "2", "-1"},
+        {"cpr", "modalities", "[\"text\"]", NULL}, {"cper", "lora_path", "[]", "\"a\""},
+    };
+    static const char letters[] = "cpert";
+    char more[100];
+    struct api_request request;
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+        for (const char *letter = fields[i].kinds; *letter; letter++) {
+            int kind = (int)(strchr(letters, *letter) - letters);
+            snprintf(more, sizeof more, "\"%s\":%s", fields[i].key, fields[i].neutral);
+            read_good(kind, more, &request);
+            api_request_free(&request);
+            snprintf(more, sizeof more, "\"%s\":%s", fields[i].key, fields[i].refused);
+            if (fields[i].refused)
+                check_refused(kind, more, fields[i].key, "unsupported_parameter");
+        }
+    check_refused(CHAT, "\"reasoning_format\":\"none\"", "reasoning_format", "unsupported_value");
+    check_refused(CHAT, "\"verbosity\":\"low\"", "verbosity", "unsupported_value");
+    check_refused(RESPONSE, "\"text\":{\"verbosity\":\"high\"}", "text.verbosity", "unsupported_value");
+    check_refused(RESPONSE, "\"truncation\":\"auto\"", "truncation", "unsupported_value");
+    check_refused(CHAT, "\"repeat_last_n\":64,\"repeat_penalty\":1.1", "repeat_last_n", "unsupported_parameter");
+    check_refused(COMPLETION, "\"repeat_last_n\":0,\"presence_penalty\":1", "repeat_last_n", "unsupported_parameter");
+    read_good(CHAT, "\"reasoning_format\":\"deepseek\",\"verbosity\":\"medium\",\"repeat_last_n\":64", &request);
+    api_request_free(&request);
+    read_good(CHAT, "\"repeat_last_n\":-1,\"repeat_penalty\":1.1", &request);
+    api_request_free(&request);
+}
+
+/* The names that llama.cpp has for fields of vLLM and OpenAI, which count first. */
+static void test_other_names(void **state)
+{
+    struct api_request request;
+    read_good(COMPLETION, "\"repeat_penalty\":1.2,\"n_predict\":7", &request);
+    assert_int_equal(request.answer.sampling.repetition, 1200000);
+    assert_int_equal(request.answer.max_tokens, 7);
+    api_request_free(&request);
+    read_good(COMPLETION, "\"repeat_penalty\":1.2,\"repetition_penalty\":1.3,\"n_predict\":-1", &request);
+    assert_int_equal(request.answer.sampling.repetition, 1300000);
+    assert_int_equal(request.answer.max_tokens, 0);
+    api_request_free(&request);
+    read_good(CHAT, "\"max_tokens\":3,\"n_predict\":7", &request);
+    assert_int_equal(request.answer.max_tokens, 3);
+    api_request_free(&request);
 }
 
 /* Fields that other servers have, where they are off. */
@@ -603,6 +687,7 @@ int main(void)
         cmocka_unit_test(test_response_items),  cmocka_unit_test(test_wrong_response_items),
         cmocka_unit_test(test_millionths),      cmocka_unit_test(test_memory),
         cmocka_unit_test(test_large),           cmocka_unit_test(test_schema_forms),
+        cmocka_unit_test(test_what_is_refused), cmocka_unit_test(test_other_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,7 +22,7 @@ void api_request_free(struct api_request *request)
 /* An adapter would change every token: one that is asked for is never ignored. */
 static int refuse_adapters(struct field_reader *reader, const struct json *body)
 {
-    static const char *const keys[] = {"adapter", "adapters", "lora", "lora_name", "lora_request"};
+    static const char *const keys[] = {"adapter", "adapters", "lora", "lora_name", "lora_path", "lora_request"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         const struct json *found = field_find(body, keys[i]);
         if (found && !((found->type == JSON_ARRAY || found->type == JSON_OBJECT) && found->length == 0))
@@ -102,13 +102,17 @@ int api_request_read_timeout(const char *seconds, struct api_request *request, s
     return number ? set_timeout(request, &reader, number, &place) : field_fail_error(&reader, NULL, &error);
 }
 
-int request_open_answer(const char *body, size_t length, enum answer_kind kind, struct api_request *request,
+int request_open_answer(const char *body, size_t length, enum request_form form, struct api_request *request,
                         struct field_reader *reader)
 {
     int code = request_open(body, length, request, reader);
-    request->answer.kind = kind;
+    request->answer.kind = form == REQUEST_COMPLETION  ? ANSWER_COMPLETION
+                           : form == REQUEST_EMBEDDING ? ANSWER_EMBEDDING
+                                                       : ANSWER_CHAT;
     const struct json *timeout = code == BULLA_OK ? field_find(request->body, "timeout") : NULL;
-    return timeout ? set_timeout(request, reader, timeout, &(struct place){NULL, "timeout", 0}) : code;
+    if (timeout)
+        code = set_timeout(request, reader, timeout, &(struct place){NULL, "timeout", 0});
+    return code == BULLA_OK ? request_refuse_unsupported(request, reader, form) : code;
 }
 
 /* One prompt, empty: a chat's is made from its messages by the backend. */
@@ -220,9 +224,7 @@ int api_request_read_chat(const char *body, size_t length, struct api_request *r
 {
     struct field_reader reader = {&request->arena, problem};
     const struct json *format = NULL;
-    int code = request_open_answer(body, length, ANSWER_CHAT, request, &reader);
-    if (code == BULLA_OK)
-        code = request_refuse_unsupported(request, &reader);
+    int code = request_open_answer(body, length, REQUEST_CHAT, request, &reader);
     if (code == BULLA_OK)
         code = request_read_messages(request, &reader);
     if (code == BULLA_OK)
@@ -271,15 +273,13 @@ int api_request_read_completion(const char *body, size_t length, struct api_requ
 {
     struct field_reader reader = {&request->arena, problem};
     const struct json *format = NULL;
-    int code = request_open_answer(body, length, ANSWER_COMPLETION, request, &reader);
-    if (code == BULLA_OK)
-        code = request_refuse_unsupported(request, &reader);
+    int code = request_open_answer(body, length, REQUEST_COMPLETION, request, &reader);
     if (code == BULLA_OK)
         code = request_read_prompts(request, &reader, "prompt");
     if (code == BULLA_OK)
         code = request_read_sampling(request, &reader);
     if (code == BULLA_OK && !field_find(request->body, "max_tokens") &&
-        !field_find(request->body, "max_completion_tokens"))
+        !field_find(request->body, "max_completion_tokens") && !field_find(request->body, "n_predict"))
         request->answer.max_tokens = REQUEST_COMPLETION_TOKENS;
     if (code == BULLA_OK)
         code = read_completion_options(request, &reader);
@@ -295,7 +295,7 @@ int api_request_read_embedding(const char *body, size_t length, struct api_reque
 {
     struct field_reader reader = {&request->arena, problem};
     const struct json *format = NULL;
-    int code = request_open_answer(body, length, ANSWER_EMBEDDING, request, &reader);
+    int code = request_open_answer(body, length, REQUEST_EMBEDDING, request, &reader);
     request->is_stream = 0;
     if (code == BULLA_OK)
         code = request_read_prompts(request, &reader, "input");
@@ -333,6 +333,8 @@ int api_request_read_tokenize(const char *body, size_t length, struct api_reques
     request->is_stream = 0;
     if (code == BULLA_OK)
         code = field_flag(&reader, request->body, NULL, "return_token_strs", &request->wants_strings);
+    if (code == BULLA_OK)
+        code = request_refuse_unsupported(request, &reader, REQUEST_TOKENIZE);
     if (code != BULLA_OK || !field_find(request->body, "messages"))
         return code == BULLA_OK ? read_text_to_tokenize(request, &reader) : code;
     request->answer.kind = ANSWER_CHAT;

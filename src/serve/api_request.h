@@ -15,6 +15,15 @@ enum {
     REQUEST_MOST_PRIORITY = 1000
 };
 
+/* What a body asks for, as bits. */
+enum request_form {
+    REQUEST_CHAT = 1,
+    REQUEST_COMPLETION = 2,
+    REQUEST_EMBEDDING = 4,
+    REQUEST_RESPONSE = 8,
+    REQUEST_TOKENIZE = 16
+};
+
 struct api_prompt {
     const char *text; /* or NULL: */
     size_t length;
@@ -62,13 +71,13 @@ void api_request_free(struct api_request *request); /* a zeroed one is fine */
 
 /* Parses the body and reads what all kinds have: model, stream, stream_options, priority, adapters. */
 int request_open(const char *body, size_t length, struct api_request *request, struct field_reader *reader);
-/* The same of a request to a model, and what all of these have beside: timeout. */
-int request_open_answer(const char *body, size_t length, enum answer_kind kind, struct api_request *request,
+/* The same of a request to a model, and what all of these have beside: its kind, timeout, fields to be refused. */
+int request_open_answer(const char *body, size_t length, enum request_form form, struct api_request *request,
                         struct field_reader *reader);
 /* temperature ... logit_bias, n, stop, seed, max_tokens, ignore_eos, cache_prompt (api_sampling.c). */
 int request_read_sampling(struct api_request *request, struct field_reader *reader);
-/* Fields that change an answer and that Bulla does not have: refused unless they are off. */
-int request_refuse_unsupported(struct api_request *request, struct field_reader *reader);
+/* Fields that change an answer and that Bulla does not have: refused unless they are off (api_refuse.c). */
+int request_refuse_unsupported(struct api_request *request, struct field_reader *reader, enum request_form form);
 /* response_format to a grammar (api_format.c); `format` may be NULL. */
 int request_read_format(struct api_request *request, struct field_reader *reader, const struct json *format,
                         const struct place *place);

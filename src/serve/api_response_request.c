@@ -231,11 +231,15 @@ static int read_tools(struct api_request *request, struct field_reader *reader)
 /* text.format: as chats have it, the schema beside the type. */
 static int read_text(struct api_request *request, struct field_reader *reader)
 {
-    const struct json *text = NULL, *format = NULL, *schema = NULL;
+    const struct json *text = NULL, *format = NULL, *schema = NULL, *verbosity = NULL;
     struct place place = {NULL, "text", 0}, format_place = {&place, "format", 0};
     if (field_typed(reader, request->body, NULL, "text", JSON_OBJECT, &text) ||
-        field_typed(reader, text, &place, "format", JSON_OBJECT, &format))
+        field_typed(reader, text, &place, "format", JSON_OBJECT, &format) ||
+        field_typed(reader, text, &place, "verbosity", JSON_STRING, &verbosity))
         return BULLA_E_INPUT;
+    if (verbosity && !made_is_text(verbosity, "medium"))
+        return field_fail(reader, &(struct place){&place, "verbosity", 0}, "unsupported_value",
+                          "is \"%.40s\"; this server has \"medium\" only", verbosity->text);
     if (made_is_text(field_find(format, "type"), "json_schema") &&
         field_needed(reader, format, &format_place, "schema", JSON_OBJECT, &schema) != BULLA_OK)
         return BULLA_E_INPUT;
@@ -288,7 +292,7 @@ int api_request_read_response(const char *body, size_t length, struct api_reques
 {
     struct field_reader reader = {&request->arena, problem};
     bulla_error error = {0};
-    int code = request_open_answer(body, length, ANSWER_CHAT, request, &reader);
+    int code = request_open_answer(body, length, REQUEST_RESPONSE, request, &reader);
     request->includes_usage = 1;
     if (code == BULLA_OK)
         code = refuse_state(request, &reader);

@@ -17,6 +17,7 @@ static const struct decimal_field decimal_fields[] = {
     {"min_p", 0, MILLION, offsetof(bulla_sampling, min_p)},
     {"presence_penalty", -100 * MILLION, 100 * MILLION, offsetof(bulla_sampling, presence)},
     {"frequency_penalty", -100 * MILLION, 100 * MILLION, offsetof(bulla_sampling, frequency)},
+    {"repeat_penalty", MILLION / 100, 100 * MILLION, offsetof(bulla_sampling, repetition)}, /* llama.cpp's name for: */
     {"repetition_penalty", MILLION / 100, 100 * MILLION, offsetof(bulla_sampling, repetition)},
 };
 
@@ -35,6 +36,19 @@ static int read_decimals(struct api_request *request, struct field_reader *reade
         memcpy(slot, &value, sizeof value);
     }
     return BULLA_OK;
+}
+
+/* llama.cpp's window of tokens that the penalties count. Here they count all of them. */
+static int check_window(struct api_request *request, struct field_reader *reader)
+{
+    const bulla_sampling *sampling = &request->answer.sampling;
+    int64_t window = -1;
+    if (field_integer(reader, request->body, NULL, "repeat_last_n", -1, INT32_MAX, &window) != BULLA_OK)
+        return BULLA_E_INPUT;
+    if (window == -1 || (sampling->repetition == MILLION && sampling->presence == 0 && sampling->frequency == 0))
+        return BULLA_OK;
+    return field_fail(reader, &(struct place){NULL, "repeat_last_n", 0}, "unsupported_parameter",
+                      "is %lld, and penalties are given; here they count all tokens (-1)", (long long)window);
 }
 
 /* An unsigned 64-bit integer from a number that is none of 63 bits; 0 where it is none at all. */
@@ -147,11 +161,11 @@ static int read_biases(struct api_request *request, struct field_reader *reader)
     return BULLA_OK;
 }
 
-/* max_completion_tokens before max_tokens; -1 is "as many as fit" to llama.cpp's clients. */
+/* max_completion_tokens before max_tokens before llama.cpp's n_predict; -1 is "as many as fit" to its clients. */
 static int read_most_tokens(struct api_request *request, struct field_reader *reader)
 {
-    static const char *const keys[] = {"max_tokens", "max_completion_tokens"};
-    for (size_t i = 0; i < 2; i++) {
+    static const char *const keys[] = {"n_predict", "max_tokens", "max_completion_tokens"};
+    for (size_t i = 0; i < 3; i++) {
         int64_t most = -2;
         if (field_integer(reader, request->body, NULL, keys[i], -1, INT64_MAX, &most) != BULLA_OK)
             return BULLA_E_INPUT;
@@ -170,6 +184,8 @@ int request_read_sampling(struct api_request *request, struct field_reader *read
     int64_t top_k = 0, choices = 1;
     int code = read_decimals(request, reader);
     if (code == BULLA_OK)
+        code = check_window(request, reader);
+    if (code == BULLA_OK)
         code = field_integer(reader, request->body, NULL, "top_k", -1, INT32_MAX, &top_k);
     if (code == BULLA_OK)
         code = field_integer(reader, request->body, NULL, "n", 1, ANSWER_MOST_CHOICES, &choices);
@@ -186,53 +202,4 @@ int request_read_sampling(struct api_request *request, struct field_reader *read
     answer->sampling.top_k = top_k < 0 ? 0 : (uint32_t)top_k;
     answer->choices = (uint32_t)choices;
     return code == BULLA_OK ? read_most_tokens(request, reader) : code;
-}
-
-/* What other servers have and this one has not. Ignoring one of these would give an answer that is not what was
- * asked for. */
-static const struct {
-    const char *key, *instead;
-} unsupported[] = {
-    {"functions", "use `tools`"},
-    {"function_call", "use `tool_choice`"},
-    {"audio", "answers are text"},
-    {"prediction", "leave it out"},
-    {"web_search_options", "this server does not search"},
-    {"stop_token_ids", "use `stop`"},
-    {"bad_words", "use `logit_bias`"},
-    {"allowed_token_ids", "use `logit_bias`"},
-    {"min_tokens", "leave it out"},
-    {"use_beam_search", "leave it out"},
-    {"prompt_logprobs", "leave it out"},
-    {"grammar", "use `response_format` with a JSON schema"},
-    {"json_schema", "use `response_format`"},
-    {"guided_json", "use `response_format`"},
-    {"guided_choice", "use `response_format` with an enum"},
-    {"guided_regex", "use `response_format` with a JSON schema"},
-    {"guided_grammar", "use `response_format` with a JSON schema"},
-    {"structured_outputs", "use `response_format`"},
-};
-
-/* null, false, 0, and what is empty. */
-static int is_off(const struct json *value)
-{
-    return !value || value->type == JSON_FALSE || (value->type == JSON_NUMBER && value->number == 0) ||
-           (value->type >= JSON_STRING && value->length == 0);
-}
-
-int request_refuse_unsupported(struct api_request *request, struct field_reader *reader)
-{
-    for (size_t i = 0; i < sizeof unsupported / sizeof unsupported[0]; i++)
-        if (!is_off(field_find(request->body, unsupported[i].key)))
-            return field_fail(reader, &(struct place){NULL, unsupported[i].key, 0}, "unsupported_parameter",
-                              "is not supported here; %s", unsupported[i].instead);
-    const struct json *modalities = NULL;
-    struct place place = {NULL, "modalities", 0};
-    if (field_typed(reader, request->body, NULL, "modalities", JSON_ARRAY, &modalities) != BULLA_OK)
-        return BULLA_E_INPUT;
-    for (size_t i = 0; modalities && i < modalities->length; i++)
-        if (!made_is_text(modalities->items[i], "text"))
-            return field_fail(reader, &(struct place){&place, NULL, i}, "unsupported_parameter",
-                              "is not \"text\"; answers are text");
-    return BULLA_OK;
 }
