@@ -116,6 +116,9 @@ static void test_sampling(void **state)
     assert_int_equal(request.priority, -4);
     assert_true(request.is_stream && request.includes_usage);
     api_request_free(&request);
+    read_good(CHAT, "\"seed\":-1", &request);
+    assert_false(request.answer.has_seed);
+    api_request_free(&request);
     read_good(CHAT, "\"seed\":18446744073709551615,\"stop\":\"x\",\"max_tokens\":-1,\"logprobs\":true", &request);
     assert_true(request.answer.sampling.seed == UINT64_MAX && request.answer.stop_count == 1);
     assert_int_equal(request.answer.max_tokens, 0);

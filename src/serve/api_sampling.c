@@ -63,12 +63,13 @@ static int read_unsigned(const struct json *number, uint64_t *value)
     return 1;
 }
 
+/* -1 is none, as vLLM and llama.cpp have it. */
 static int read_seed(struct api_request *request, struct field_reader *reader)
 {
     const struct json *seed = NULL;
     if (field_typed(reader, request->body, NULL, "seed", JSON_NUMBER, &seed) != BULLA_OK)
         return BULLA_E_INPUT;
-    if (!seed)
+    if (!seed || (seed->is_integer && seed->integer == -1))
         return BULLA_OK;
     request->answer.has_seed = 1;
     request->answer.sampling.seed = (uint64_t)seed->integer;
