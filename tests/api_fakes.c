@@ -381,6 +381,7 @@ static void fake_describe(const struct backend *backend, struct backend_info *in
     const struct fake_backend *fake = (const struct fake_backend *)backend;
     *info = (struct backend_info){.kind = "native", .context = 2048, .is_verified = !fake->is_unverified,
                                   .model_root = fake->is_unverified ? NULL : "0123456789abcdef0123456789abcdef"};
+    info->was_ready = fake->was_ready;
     info->state = fake->state == BACKEND_STARTING ? BACKEND_STARTING
                   : fake->state == BACKEND_READY  ? BACKEND_READY
                                                   : BACKEND_FAILED;
@@ -516,8 +517,13 @@ static int write_metrics(void *context, struct buffer *out, bulla_error *error)
 
 static int load_model(void *context, const struct json *description, struct answer_error *problem)
 {
-    if (json_get(description, "path"))
+    struct models *models = ((struct fake_server *)context)->models;
+    if (json_get(description, "path")) {
+        ((struct fake_server *)context)->later = (struct fake_backend){.backend.class = &fake_class};
+        models->list[models->count++] = (struct served_model){
+            .name = "later", .backend = &((struct fake_server *)context)->later.backend};
         return BULLA_OK;
+    }
     *problem = (struct answer_error){.status = 400, .type = "invalid_request_error", .param = "path",
                                      .message = "`path` is missing"};
     return BULLA_E_INPUT;

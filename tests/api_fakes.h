@@ -39,7 +39,7 @@ struct fake_answer {
 struct fake_backend {
     struct backend backend;
     int is_unverified;
-    int state; /* of struct backend_info */
+    int state, was_ready; /* of struct backend_info */
     /* What happens inside start: it may call the sink. NULL: nothing, the test goes on later. */
     void (*play)(struct fake_backend *fake, struct fake_answer *answer);
     struct answer_error refusal; /* with a status: start takes nothing */
@@ -52,8 +52,8 @@ struct fake_server {
     struct api *api;
     struct http_handler handler;
     struct models *models;
-    struct fake_backend fake;
-    struct served_model *model; /* "small", alias "tiny" */
+    struct fake_backend fake, later; /* the second: of a model that is loaded */
+    struct served_model *model; /* "small", alias "tiny"; "later" follows it once one was loaded */
     /* rules */
     struct serve_rules rules;
     struct rules_record record; /* the last */

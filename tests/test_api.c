@@ -31,10 +31,6 @@ static void test_routes(void **state)
     check_error(exchange, 405, "method_not_allowed", "null");
     assert_string_equal(fake_header(exchange, "allow"), "GET, POST");
     fake_free(exchange);
-    server.fake.state = BACKEND_STARTING;
-    ask_and_expect(&server, "GET", "/ready", NULL, NULL, 503, "error.code", "not_ready");
-    server.fake.state = BACKEND_FAILED;
-    ask_and_expect(&server, "GET", "/ready", NULL, NULL, 503, "error.code", "not_ready");
     exchange = fake_ask(&server, "GET", "/page/chat.js", NULL, NULL);
     assert_int_equal(exchange->status, 200);
     assert_string_equal(exchange->content_type, "text/javascript");
@@ -129,7 +125,7 @@ static void test_keys(void **state)
         {"POST", "/v1/embeddings", "{}", 401, 400, 400},
         {"POST", "/v1/responses", "{}", 401, 400, 400},
         {"GET", "/v1/admin/models", NULL, 401, 403, 200},
-        {"POST", "/v1/admin/models", "{\"name\":\"n\",\"path\":\"p\"}", 401, 403, 200},
+        {"POST", "/v1/admin/models", "{\"name\":\"later\",\"path\":\"p\"}", 401, 403, 200},
         {"DELETE", "/v1/admin/models/small", NULL, 401, 403, 200},
     };
     struct fake_server server;
@@ -166,11 +162,40 @@ static void test_models(void **state)
     ask_and_expect(&server, "GET", "/v1/admin/models", admin, NULL, 200, "data[0].state", "ready");
     ask_and_expect(&server, "POST", "/v1/admin/models", admin, "{}", 400, "error.param", "name");
     ask_and_expect(&server, "POST", "/v1/admin/models", admin, "{\"name\":\"n\"}", 400, "error.param", "path");
-    ask_and_expect(&server, "POST", "/v1/admin/models", admin, "{\"name\":\"n\",\"path\":\"p\"}", 200, "state", "loaded");
+    ask_and_expect(&server, "POST", "/v1/admin/models", admin, "{\"name\":\"later\",\"path\":\"p\"}", 200, "state",
+                   "starting");
+    ask_and_expect(&server, "GET", "/v1/admin/models", admin, NULL, 200, "data[1].state", "starting");
     ask_and_expect(&server, "DELETE", "/v1/admin/models/x", admin, NULL, 404, "error.code", "model_not_found");
     ask_and_expect(&server, "DELETE", "/v1/admin/models/small", admin, NULL, 200, "state", "unloaded");
     assert_string_equal(server.record_route, "/v1/admin/models/{id}");
     fake_close(&server);
+}
+
+/* A server is ready with one model that is, unless one that it was started with has never been. */
+static void test_ready(void **state)
+{
+    static const struct {
+        int first, was_ready, is_awaited, later, status;
+    } cases[] = {
+        {BACKEND_READY, 1, 1, -1, 200},               {BACKEND_STARTING, 0, 1, -1, 503}, {BACKEND_STARTING, 1, 1, -1, 503},
+        {BACKEND_FAILED, 0, 1, -1, 503},              {BACKEND_READY, 1, 1, BACKEND_STARTING, 200},
+        {BACKEND_READY, 1, 1, BACKEND_FAILED, 200},   {BACKEND_STARTING, 1, 1, BACKEND_READY, 200},
+        {BACKEND_STARTING, 0, 1, BACKEND_READY, 503}, {BACKEND_STARTING, 0, 0, BACKEND_READY, 200},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct fake_server server;
+        fake_open(&server, 1, NULL);
+        server.fake.state = cases[i].first;
+        server.fake.was_ready = cases[i].was_ready;
+        server.model->is_awaited = cases[i].is_awaited;
+        if (cases[i].later >= 0) {
+            ask_and_expect(&server, "POST", "/v1/admin/models", admin, "{\"name\":\"later\",\"path\":\"p\"}", 200, NULL, NULL);
+            server.later.state = cases[i].later;
+        }
+        ask_and_expect(&server, "GET", "/ready", NULL, NULL, cases[i].status, cases[i].status == 200 ? "status" : "error.code",
+                       cases[i].status == 200 ? "ready" : "not_ready");
+        fake_close(&server);
+    }
 }
 
 static void test_tokens(void **state)
@@ -711,6 +736,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_routes),      cmocka_unit_test(test_request_ids), cmocka_unit_test(test_cors),
         cmocka_unit_test(test_keys),        cmocka_unit_test(test_models),      cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_ready),
         cmocka_unit_test(test_chat),        cmocka_unit_test(test_chat_parts),  cmocka_unit_test(test_chat_stream),
         cmocka_unit_test(test_completions), cmocka_unit_test(test_many_prompts), cmocka_unit_test(test_embeddings),
         cmocka_unit_test(test_errors),      cmocka_unit_test(test_hang_up),     cmocka_unit_test(test_limits),

@@ -240,6 +240,7 @@ static void test_models_come_and_go(void **state)
     assert_int_equal(last_native.has_prefix_cache, 1);
     assert_int_equal(models_find(setting.models, "x")->most_tokens, 5);
     assert_int_equal(models_find(setting.models, "x")->most_seconds, 7);
+    assert_false(models_find(setting.models, "x")->is_awaited);
     assert_ok(file_write(in_folder("upstream.key"), "sk-secret\n", 10, &error), error);
     char text[300];
     snprintf(text, sizeof text, "{\"name\":\"b\",\"upstream\":\"http://u\",\"upstream_model\":\"m\",\"upstream_key_file\":\"%s\"}",
@@ -504,6 +505,7 @@ static void test_memory(void **state)
         if (code == BULLA_OK)
             code = operator_add_model(operator, &model, &error);
         memory_inject_failure(0, 0);
+        assert_true(code != BULLA_OK || models_at(models, 0)->is_awaited);
         models_close(models);
         operator_close(operator);
         assert_int_equal(open_fakes, 0);

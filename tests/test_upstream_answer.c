@@ -409,6 +409,7 @@ static void test_probe(void **state)
     struct backend *backend = open_backend(&server, NULL);
     backend->class->describe(backend, &info);
     assert_int_equal(info.state, BACKEND_STARTING);
+    assert_false(info.was_ready);
     assert_string_equal(info.kind, "upstream");
     assert_null(info.model_root);
     assert_true(info.is_verified);
@@ -420,6 +421,7 @@ static void test_probe(void **state)
     run_until_state(&server, backend, BACKEND_READY, &info);
     assert_null(info.trouble);
     assert_int_equal(info.context, 4096);
+    assert_true(info.was_ready);
     backend->class->close(backend);
     static const char *const broken[] = {"", "[]", "{\"data\":[]}", "{\"data\":[{\"id\":5}]}", "{\"data\":[7]}"};
     for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {

@@ -266,13 +266,14 @@ static int open_upstream(struct operator *operator, const struct config_model *m
     return code;
 }
 
-int operator_add_model(struct operator *operator, const struct config_model *model, bulla_error *error)
+static int add_model(struct operator *operator, const struct config_model *model, int is_awaited, bulla_error *error)
 {
     struct served_model served = {.name = model->name,
                                   .alias_count = model->alias_count,
                                   .most_tokens = model->most_tokens,
                                   .most_seconds = model->most_seconds,
-                                  .created = (uint64_t)time(NULL)};
+                                  .created = (uint64_t)time(NULL),
+                                  .is_awaited = is_awaited};
     if (models_at(operator->options.models, CONFIG_MOST_MODELS - 1))
         return bulla_fail(error, BULLA_E_LIMIT, "the server has %d models, which is as many as it can have",
                           CONFIG_MOST_MODELS);
@@ -286,6 +287,11 @@ int operator_add_model(struct operator *operator, const struct config_model *mod
     int code = model->path ? open_native(operator, model, &served.backend, error)
                            : open_upstream(operator, model, &served.backend, error);
     return code == BULLA_OK ? models_add(operator->options.models, &served, error) : code;
+}
+
+int operator_add_model(struct operator *operator, const struct config_model *model, bulla_error *error)
+{
+    return add_model(operator, model, 1, error);
 }
 
 /* The HTTP status for a failure to load a model. */
@@ -311,7 +317,7 @@ static int load_model(void *context, const struct json *description, struct answ
     if (code == BULLA_OK && !model.name)
         code = bulla_fail(&error, BULLA_E_INPUT, "the model: \"name\" is missing");
     if (code == BULLA_OK)
-        code = operator_add_model(operator, &model, &error);
+        code = add_model(operator, &model, 0, &error);
     if (code != BULLA_OK)
         return refuse_model(problem, &error);
     log_model(operator, "model_loaded", model.name, NULL);

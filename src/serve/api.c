@@ -30,7 +30,8 @@ static void serve_health(struct api_call *call)
     api_call_reply(call, 200, "application/json", body, sizeof body - 1);
 }
 
-/* Whether work can be done: some model is ready and none is still starting. */
+/* Whether work can be done: some model is ready, and none that the server was started with still starts for the first
+ * time. */
 static int is_ready(struct api *api)
 {
     int ready = 0;
@@ -38,7 +39,7 @@ static int is_ready(struct api *api)
         const struct served_model *model = models_at(api->models, i);
         struct backend_info info = {0};
         model->backend->class->describe(model->backend, &info);
-        if (info.state == BACKEND_STARTING && !model->is_removed)
+        if (model->is_awaited && info.state == BACKEND_STARTING && !info.was_ready && !model->is_removed)
             return 0;
         ready += info.state == BACKEND_READY && !model->is_removed;
     }

@@ -121,6 +121,7 @@ struct backend_info {
     uint64_t context;        /* positions; 0: not known */
     int is_verified;         /* 0: answers are marked unverified (upstream not on loopback and without a policy) */
     enum { BACKEND_STARTING, BACKEND_READY, BACKEND_FAILED } state;
+    int was_ready;           /* at some time since it was opened */
     const char *trouble;     /* with BACKEND_FAILED, or while it restarts */
 };
 

@@ -17,6 +17,7 @@ struct served_model {
     uint64_t most_seconds;  /* for an answer from its request on, 0: no limit */
     uint64_t created;       /* Unix time */
     struct backend *backend;
+    int is_awaited;         /* the server is not ready before this model was: of its command line or configuration */
     uint32_t busy;          /* answers under way: it is closed after the last one once it was removed */
     int is_removed;
 };

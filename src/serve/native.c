@@ -74,6 +74,7 @@ static void describe(const struct backend *backend, struct backend_info *info)
     *info = (struct backend_info){.kind = "native", .model_root = native->root, .is_verified = 1,
                                   .context = bulla_model_program(native->model)->context};
     info->state = run->has_failed ? BACKEND_FAILED : run->is_ready ? BACKEND_READY : BACKEND_STARTING;
+    info->was_ready = run->ready_at > 0;
     info->trouble = run->trouble[0] && !run->is_ready ? run->trouble : NULL;
 }
 
