@@ -257,6 +257,7 @@ static void test_chat(void **state)
     assert_int_equal(server.records, 1);
     assert_int_equal(server.record.status, 200);
     assert_int_equal(server.record.usage.output_tokens, 2);
+    assert_int_equal(server.record.most_output_tokens, 2);
     assert_string_equal(server.record_finish, "stop");
     assert_string_equal(server.record_id, fake_header(exchange, "x-request-id"));
     assert_int_equal(server.record.reply_bytes, exchange->reply.length);
@@ -282,9 +283,9 @@ static void tell_logprob(struct fake_answer *answer, uint32_t choice, const char
 static void test_chat_parts(void **state)
 {
     struct fake_server server;
-    fake_open(&server, 0, NULL);
+    fake_open(&server, 1, NULL);
     struct http_exchange *exchange =
-        fake_ask(&server, "POST", "/v1/chat/completions", NULL,
+        fake_ask(&server, "POST", "/v1/chat/completions", user,
                  "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"n\":2,\"logprobs\":true,\"top_logprobs\":2,"
                  "\"seed\":7,\"model\":\"tiny\"}");
     struct fake_answer *answer = fake_last(&server);
@@ -317,6 +318,7 @@ static void test_chat_parts(void **state)
     check_at(exchange, "choices[1].message.tool_calls[1].function.arguments", "");
     check_at(exchange, "choices[1].finish_reason", "tool_calls");
     assert_string_equal(fake_header(exchange, "x-bulla-seed"), "7");
+    assert_int_equal(server.record.most_output_tokens, 4);
     fake_free(exchange);
     fake_close(&server);
 }

@@ -334,7 +334,8 @@ static struct rules_record answer_record(void)
                                  .received_nanoseconds = 1000000000,
                                  .ended_nanoseconds = 2250000000,
                                  .most_tokens = 64,
-                                 .choices = 1};
+                                 .choices = 1,
+                                 .most_output_tokens = 3};
 }
 
 static void test_metrics_of_answers(void **state)
@@ -372,6 +373,7 @@ static void test_metrics_of_answers(void **state)
     assert_line(&setting, "vllm:request_prompt_tokens_bucket{model_name=\"a\",le=\"20\"} 0");
     assert_line(&setting, "vllm:request_prompt_tokens_bucket{model_name=\"a\",le=\"50\"} 5");
     assert_line(&setting, "vllm:request_generation_tokens_sum{model_name=\"a\"} 25");
+    assert_line(&setting, "vllm:request_max_num_generation_tokens_sum{model_name=\"a\"} 15");
     assert_line(&setting, "vllm:request_time_per_output_token_seconds_sum{model_name=\"a\"} 1.25");
     assert_line(&setting, "vllm:time_to_first_token_seconds_bucket{model_name=\"a\",le=\"0.06\"} 1");
     assert_line(&setting, "vllm:inter_token_latency_seconds_count{model_name=\"a\"} 4");

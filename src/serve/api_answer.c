@@ -65,6 +65,15 @@ static void free_answer(struct api_answer *answer)
     memory_free(answer);
 }
 
+/* The tokens of the choice that has most. Usage counts all choices together. */
+static uint64_t find_most_tokens(const struct api_answer *answer)
+{
+    uint64_t most = 0;
+    for (size_t i = 0; i < answer->choice_count; i++)
+        most = answer->choices[i].tokens > most ? answer->choices[i].tokens : most;
+    return answer->choice_count == 1 ? answer->usage.output_tokens : most;
+}
+
 /* Exactly once for an answer that was linked: it is recorded, and freed when the event loop is back. */
 static void finish_answer(struct api_answer *answer, int status)
 {
@@ -74,6 +83,7 @@ static void finish_answer(struct api_answer *answer, int status)
     answer->call.exchange = NULL;
     record->usage = answer->usage;
     record->finish = answer->choices[0].finish;
+    record->most_output_tokens = find_most_tokens(answer);
     api_call_record(&answer->call, status);
     unlink_answer(&api->answers, answer);
     link_answer(&api->ended, answer);

@@ -33,6 +33,7 @@ struct rules_record {
     uint64_t received_nanoseconds, ended_nanoseconds; /* clock_nanoseconds() */
     uint64_t prompt_limit, most_tokens;  /* max_tokens in effect */
     uint32_t choices;
+    uint64_t most_output_tokens; /* of one choice */
     uint64_t front_nanoseconds; /* wall time of the event thread in the API's code: about its CPU time, without HTTP and TLS */
 };
 

@@ -191,7 +191,7 @@ VLLM = ["num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "
         "request_success_total", "time_to_first_token_seconds", "inter_token_latency_seconds",
         "time_per_output_token_seconds", "e2e_request_latency_seconds", "request_queue_time_seconds",
         "request_prefill_time_seconds", "request_decode_time_seconds", "request_prompt_tokens",
-        "request_generation_tokens", "num_preemptions_total"]
+        "request_generation_tokens", "request_max_num_generation_tokens", "num_preemptions_total"]
 
 
 def check_metrics(text):
