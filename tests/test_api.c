@@ -244,6 +244,7 @@ static void test_chat(void **state)
     check_at(exchange, "choices[0].message.refusal", "null");
     check_at(exchange, "choices[0].message.tool_calls", "-");
     check_at(exchange, "choices[0].message.reasoning_content", "-");
+    check_at(exchange, "choices[0].message.reasoning", "-");
     check_at(exchange, "choices[0].logprobs", "null");
     check_at(exchange, "choices[0].finish_reason", "stop");
     check_at(exchange, "choices[0].stop_reason", "END");
@@ -313,6 +314,7 @@ static void test_chat_parts(void **state)
     check_at(exchange, "choices[1].index", "1");
     check_at(exchange, "choices[1].message.content", "null");
     check_at(exchange, "choices[1].message.reasoning_content", "hm");
+    check_at(exchange, "choices[1].message.reasoning", "hm");
     check_at(exchange, "choices[1].message.tool_calls[0]", "{\"id\":\"call_a\",\"type\":\"function\",\"function\":"
                                                            "{\"name\":\"f\",\"arguments\":\"{\\\"x\\\":1}\"}}");
     check_at(exchange, "choices[1].message.tool_calls[1].function.arguments", "");
@@ -353,7 +355,7 @@ static void test_chat_stream(void **state)
             check_event(exchange, i, "usage", "null");
     }
     check_event(exchange, 0, "choices[0].delta", "{\"role\":\"assistant\",\"content\":\"\"}");
-    check_event(exchange, 1, "choices[0].delta", "{\"reasoning_content\":\"hm\"}");
+    check_event(exchange, 1, "choices[0].delta", "{\"reasoning_content\":\"hm\",\"reasoning\":\"hm\"}");
     check_event(exchange, 2, "choices[0].delta", "{\"content\":\"a\\nb\"}");
     check_event(exchange, 3, "choices[0].delta.tool_calls[0]", "{\"index\":0,\"id\":\"call_a\",\"type\":\"function\","
                                                                "\"function\":{\"name\":\"f\",\"arguments\":\"{\"}}");

@@ -390,6 +390,23 @@ static void test_messages(void **state)
     api_request_free(&request);
 }
 
+/* Thoughts under either name reach templates under one. */
+static void test_thoughts(void **state)
+{
+    static const char *const thoughts[] = {
+        "\"reasoning_content\":\"a\"", "\"reasoning\":\"a\"", "\"reasoning_content\":null,\"reasoning\":\"a\"",
+        "\"reasoning\":\"b\",\"reasoning_content\":\"a\"", "\"reasoning\":null,\"reasoning_content\":\"a\""};
+    for (size_t i = 0; i < sizeof thoughts / sizeof thoughts[0]; i++) {
+        struct api_request request;
+        struct answer_error problem;
+        char body[200];
+        snprintf(body, sizeof body, "{\"messages\":[{\"role\":\"assistant\",%s}]}", thoughts[i]);
+        assert_int_equal(read_body(CHAT, body, &request, &problem), BULLA_OK);
+        assert_string_equal(message(&request, 0, "reasoning_content")->text, "a");
+        api_request_free(&request);
+    }
+}
+
 static void test_wrong_messages(void **state)
 {
     static const struct {
@@ -409,6 +426,7 @@ static void test_wrong_messages(void **state)
         {"[{\"role\":\"user\",\"content\":[{\"text\":\"a\"}]}]", "messages[0].content[0].type"},
         {"[{\"role\":\"user\",\"content\":\"x\",\"name\":1}]", "messages[0].name"},
         {"[{\"role\":\"assistant\"}]", "messages[0].content"},
+        {"[{\"role\":\"assistant\",\"reasoning\":{}}]", "messages[0].reasoning"},
         {"[{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[]}]", "messages[0].content"},
         {"[{\"role\":\"assistant\",\"tool_calls\":{}}]", "messages[0].tool_calls"},
         {"[{\"role\":\"assistant\",\"tool_calls\":[1]}]", "messages[0].tool_calls[0]"},
@@ -690,7 +708,7 @@ int main(void)
         cmocka_unit_test(test_response_items),  cmocka_unit_test(test_wrong_response_items),
         cmocka_unit_test(test_millionths),      cmocka_unit_test(test_memory),
         cmocka_unit_test(test_large),           cmocka_unit_test(test_schema_forms),
-        cmocka_unit_test(test_what_is_refused), cmocka_unit_test(test_other_names),
+        cmocka_unit_test(test_thoughts), cmocka_unit_test(test_what_is_refused), cmocka_unit_test(test_other_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

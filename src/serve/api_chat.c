@@ -76,6 +76,7 @@ static void stream_delta(struct api_answer *answer, struct api_choice *choice, c
         return;
     begin_chunk(answer, choice);
     write_piece(out, "\"reasoning_content\":", delta->reasoning, delta->reasoning_length, &has_members);
+    write_piece(out, "\"reasoning\":", delta->reasoning, delta->reasoning_length, &has_members); /* newer clients' name */
     write_piece(out, "\"content\":", delta->text, delta->text_length, &has_members);
     if (delta->tool >= 0) {
         if (has_members)
@@ -162,6 +163,8 @@ static void write_choice(struct buffer *out, const struct api_answer *answer, co
     buffer_append_text(out, ",\"refusal\":null");
     if (choice->reasoning.length) {
         buffer_append_text(out, ",\"reasoning_content\":");
+        json_write_string(out, (const char *)choice->reasoning.data, choice->reasoning.length);
+        buffer_append_text(out, ",\"reasoning\":");
         json_write_string(out, (const char *)choice->reasoning.data, choice->reasoning.length);
     }
     if (choice->tool_count)

@@ -215,20 +215,17 @@ struct json *made_push(struct json *list, const struct json *value)
     return list;
 }
 
-struct json *made_copy(struct field_reader *reader, const struct json *object)
+struct json *made_copy(struct field_reader *reader, const struct json *object, size_t more)
 {
-    struct json *copy = new_value(reader, JSON_OBJECT, 0);
-    bulla_error error = {0};
+    struct json *copy = made_object(reader, object->length + more);
     if (!copy)
         return NULL;
-    *copy = *object;
-    copy->items = arena_alloc(reader->arena, object->length, sizeof *copy->items, &error);
-    if (!copy->items) {
-        field_fail_error(reader, NULL, &error);
-        return NULL;
-    }
-    if (object->length)
+    copy->length = object->length;
+    if (object->length) {
+        memcpy(copy->keys, object->keys, object->length * sizeof *copy->keys);
+        memcpy(copy->key_lengths, object->key_lengths, object->length * sizeof *copy->key_lengths);
         memcpy(copy->items, object->items, object->length * sizeof *copy->items);
+    }
     return copy;
 }
 

@@ -57,8 +57,9 @@ struct json *made_list(struct field_reader *reader, size_t room);
 /* `key` is not copied. */
 struct json *made_add(struct json *object, const char *key, const struct json *value);
 struct json *made_push(struct json *list, const struct json *value);
-/* A copy of an object whose members can be exchanged (made_exchange) without touching the one that was read. */
-struct json *made_copy(struct field_reader *reader, const struct json *object);
+/* A copy of an object whose members can be exchanged (made_exchange) without touching the one that was read, with room
+ * for `more` of them. */
+struct json *made_copy(struct field_reader *reader, const struct json *object, size_t more);
 void made_exchange(struct json *object, const char *key, const struct json *value);
 int made_is_text(const struct json *value, const char *text);
 
