@@ -154,6 +154,7 @@ static void test_wrong_types(void **state)
         {RESPONSE, "instructions", STRING}, {RESPONSE, "max_output_tokens", NUMBER}, {RESPONSE, "text", OBJECT},
         {RESPONSE, "tools", LIST}, {RESPONSE, "tool_choice", STRING | OBJECT}, {RESPONSE, "store", BOOLEAN},
         {RESPONSE, "metadata", OBJECT}, {RESPONSE, "include", LIST}, {RESPONSE, "top_logprobs", NUMBER},
+        {CHAT, "reasoning_effort", STRING}, {RESPONSE, "reasoning", OBJECT}, {RESPONSE, "chat_template_kwargs", OBJECT},
         {RESPONSE, "stream", BOOLEAN}, {RESPONSE, "temperature", NUMBER}, {RESPONSE, "background", BOOLEAN},
         {TOKENIZE, "add_special_tokens", BOOLEAN}, {TOKENIZE, "return_token_strs", BOOLEAN},
         {DETOKENIZE, "model", STRING},
@@ -512,6 +513,38 @@ static void test_schema_forms(void **state)
     }
 }
 
+/* reasoning_effort among the template's variables. */
+static void test_effort(void **state)
+{
+    static const struct {
+        int kind;
+        const char *more, *variables, *effort;
+    } cases[] = {
+        {CHAT, "\"reasoning_effort\":\"low\"", "{\"reasoning_effort\":\"low\"}", "low"},
+        {CHAT, "\"reasoning_effort\":\"none\"", "{\"reasoning_effort\":\"none\",\"enable_thinking\":false}", "none"},
+        {CHAT, "\"reasoning_effort\":\"none\",\"chat_template_kwargs\":{\"enable_thinking\":true,\"a\":1}",
+         "{\"enable_thinking\":true,\"a\":1,\"reasoning_effort\":\"none\"}", "none"},
+        {CHAT, "\"reasoning_effort\":\"high\",\"chat_template_kwargs\":{\"reasoning_effort\":\"max\"}",
+         "{\"reasoning_effort\":\"max\"}", "high"},
+        {RESPONSE, "\"reasoning\":{\"effort\":\"minimal\",\"summary\":\"auto\"}", "{\"reasoning_effort\":\"minimal\"}",
+         "minimal"},
+        {RESPONSE, "\"reasoning\":{\"effort\":\"none\"},\"chat_template_kwargs\":{\"b\":2}",
+         "{\"b\":2,\"reasoning_effort\":\"none\",\"enable_thinking\":false}", "none"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct api_request request;
+        struct buffer text = {0};
+        read_good(cases[i].kind, cases[i].more, &request);
+        json_write(&text, request.answer.template_kwargs);
+        assert_string_equal((char *)text.data, cases[i].variables);
+        assert_string_equal(request.answer.reasoning_effort, cases[i].effort);
+        buffer_free(&text);
+        api_request_free(&request);
+    }
+    check_refused(CHAT, "\"reasoning_effort\":\"much\"", "reasoning_effort", "invalid_value");
+    check_refused(RESPONSE, "\"reasoning\":{\"effort\":\"much\"}", "reasoning.effort", "invalid_value");
+}
+
 static void test_prompts(void **state)
 {
     static const struct {
@@ -648,7 +681,7 @@ static void test_memory(void **state)
         const char *more;
     } bodies[] = {
         {CHAT, "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],\"logit_bias\":{\"1\":1},"
-               "\"response_format\":{\"type\":\"json_object\"}"},
+               "\"response_format\":{\"type\":\"json_object\"},\"reasoning_effort\":\"none\""},
         {COMPLETION, "\"stop\":\"x\""},
         {RESPONSE, "\"tools\":[{\"type\":\"function\",\"name\":\"f\"}],\"instructions\":\"x\",\"text\":{\"format\":"
                    "{\"type\":\"json_schema\",\"schema\":{}}}"},
@@ -708,7 +741,8 @@ int main(void)
         cmocka_unit_test(test_response_items),  cmocka_unit_test(test_wrong_response_items),
         cmocka_unit_test(test_millionths),      cmocka_unit_test(test_memory),
         cmocka_unit_test(test_large),           cmocka_unit_test(test_schema_forms),
-        cmocka_unit_test(test_thoughts), cmocka_unit_test(test_what_is_refused), cmocka_unit_test(test_other_names),
+        cmocka_unit_test(test_thoughts),        cmocka_unit_test(test_what_is_refused),
+        cmocka_unit_test(test_other_names),     cmocka_unit_test(test_effort),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -409,6 +409,7 @@ static void test_chat_body(void **state)
     request.tool_choice = TOOLS_NAMED;
     request.tool_name = "f";
     request.template_kwargs = parse("{\"enable_thinking\":false}", &arena);
+    request.reasoning_effort = "none";
     request.response_format = parse("{\"type\":\"json_object\"}", &arena);
     request.continues_last = 1;
     request.logprobs = 4;
@@ -422,7 +423,7 @@ static void test_chat_body(void **state)
                              "\"a\":1e3}}}],"
                              "\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}},\"parallel_tool_"
                              "calls\":false,"
-                             "\"chat_template_kwargs\":{\"enable_thinking\":false},\"add_generation_prompt\":false,"
+                             "\"chat_template_kwargs\":{\"enable_thinking\":false},\"reasoning_effort\":\"none\",\"add_generation_prompt\":false,"
                              "\"continue_final_message\":true,\"logprobs\":true,\"top_logprobs\":4," STREAM
                              ",\"n\":1," NEUTRAL ",\"response_format\":{\"type\":\"json_object\"}}");
     arena_free(&arena);

@@ -186,8 +186,34 @@ int request_read_prompts(struct api_request *request, struct field_reader *reade
     return BULLA_OK;
 }
 
-/* chat_template_kwargs, continue_final_message, add_generation_prompt. */
-static int read_template(struct api_request *request, struct field_reader *reader)
+/* reasoning_effort is a variable of the template, and "none" switches thinking off where templates can; unless
+ * chat_template_kwargs says otherwise. */
+static int set_effort(struct api_request *request, struct field_reader *reader, const struct json *effort,
+                      const struct place *place)
+{
+    static const char *const words[] = {"none", "minimal", "low", "medium", "high", "xhigh", "max"};
+    static const struct json no = {.type = JSON_FALSE};
+    const struct json *given = request->answer.template_kwargs;
+    size_t number = 0;
+    if (effort->type != JSON_STRING)
+        return field_fail_type(reader, place, effort, "a string");
+    while (number < sizeof words / sizeof words[0] && !made_is_text(effort, words[number]))
+        number++;
+    if (number == sizeof words / sizeof words[0])
+        return field_fail(reader, place, "invalid_value", "is \"%.40s\"; expected none, minimal, low, medium, high, xhigh or "
+                          "max", effort->text);
+    struct json *all = given ? made_copy(reader, given, 2) : made_object(reader, 2);
+    if (all && !json_get(given, "reasoning_effort"))
+        made_add(all, "reasoning_effort", effort);
+    if (all && number == 0 && !json_get(given, "enable_thinking"))
+        made_add(all, "enable_thinking", &no);
+    request->answer.template_kwargs = all;
+    request->answer.reasoning_effort = effort->text;
+    return all ? BULLA_OK : BULLA_E_MEMORY;
+}
+
+int request_read_template(struct api_request *request, struct field_reader *reader, const struct json *effort,
+                          const struct place *effort_place)
 {
     struct answer_request *answer = &request->answer;
     int continues = 0, adds = -1;
@@ -195,6 +221,9 @@ static int read_template(struct api_request *request, struct field_reader *reade
         field_flag(reader, request->body, NULL, "continue_final_message", &continues) ||
         field_flag(reader, request->body, NULL, "add_generation_prompt", &adds))
         return BULLA_E_INPUT;
+    int code = effort ? set_effort(request, reader, effort, effort_place) : BULLA_OK;
+    if (code != BULLA_OK)
+        return code;
     struct place place = {NULL, "continue_final_message", 0};
     const struct json *last = answer->messages->items[answer->messages->length - 1];
     if (continues && adds == 1)
@@ -203,6 +232,12 @@ static int read_template(struct api_request *request, struct field_reader *reade
         return field_fail(reader, &place, "invalid_value", "needs a last message of the assistant to go on with");
     answer->continues_last = continues || adds == 0;
     return BULLA_OK;
+}
+
+static int read_template(struct api_request *request, struct field_reader *reader)
+{
+    return request_read_template(request, reader, field_find(request->body, "reasoning_effort"),
+                                 &(struct place){NULL, "reasoning_effort", 0});
 }
 
 /* logprobs and top_logprobs as chats have them. */

@@ -97,6 +97,9 @@ const struct json *request_join_parts(struct field_reader *reader, const struct 
                                       const char *const *types);
 /* A call's arguments as templates want them: the object that the string holds, where it is one. */
 const struct json *request_read_arguments(struct field_reader *reader, const struct json *arguments);
+/* chat_template_kwargs, continue_final_message, add_generation_prompt. `effort`: reasoning_effort, or NULL. */
+int request_read_template(struct api_request *request, struct field_reader *reader, const struct json *effort,
+                          const struct place *effort_place);
 /* A text, token ids, or a list of either, into prompts. */
 int request_read_prompts(struct api_request *request, struct field_reader *reader, const char *key);
 

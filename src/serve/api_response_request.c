@@ -246,6 +246,18 @@ static int read_text(struct api_request *request, struct field_reader *reader)
     return request_read_format(request, reader, format, &format_place);
 }
 
+/* reasoning.effort, and the template's fields as chats have them. No summaries are made of thoughts, whoever asks. */
+static int read_reasoning_options(struct api_request *request, struct field_reader *reader)
+{
+    const struct json *reasoning = NULL, *unused = NULL;
+    struct place place = {NULL, "reasoning", 0};
+    if (field_typed(reader, request->body, NULL, "reasoning", JSON_OBJECT, &reasoning) ||
+        field_typed(reader, reasoning, &place, "summary", JSON_STRING, &unused) ||
+        field_typed(reader, reasoning, &place, "generate_summary", JSON_STRING, &unused))
+        return BULLA_E_INPUT;
+    return request_read_template(request, reader, field_find(reasoning, "effort"), &(struct place){&place, "effort", 0});
+}
+
 /* What needs a server that remembers, or that works on after the client left. */
 static int refuse_state(struct api_request *request, struct field_reader *reader)
 {
@@ -305,6 +317,8 @@ int api_request_read_response(const char *body, size_t length, struct api_reques
     if (code == BULLA_OK)
         code = request_read_sampling(request, &reader);
     request->answer.choices = 1;
+    if (code == BULLA_OK)
+        code = read_reasoning_options(request, &reader);
     if (code == BULLA_OK)
         code = read_text(request, &reader);
     if (code == BULLA_OK)

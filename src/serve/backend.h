@@ -39,7 +39,8 @@ struct answer_request {
     enum answer_tool_choice tool_choice;
     const char *tool_name;         /* TOOLS_NAMED */
     int parallel_tool_calls;
-    const struct json *template_kwargs; /* chat_template_kwargs: object, or NULL */
+    const struct json *template_kwargs; /* chat_template_kwargs with what reasoning_effort adds: object, or NULL */
+    const char *reasoning_effort;  /* as asked for, for upstreams; or NULL */
     int continues_last;            /* continue_final_message / add_generation_prompt false */
     /* ANSWER_COMPLETION, ANSWER_EMBEDDING: one prompt; several of a request are several answer_requests. */
     const char *prompt;

@@ -155,6 +155,8 @@ static void write_chat(struct buffer *out, const struct answer_request *request)
     write_tools(out, request);
     if (request->template_kwargs)
         write_json(out, "chat_template_kwargs", request->template_kwargs);
+    if (request->reasoning_effort)
+        write_text(out, "reasoning_effort", request->reasoning_effort, strlen(request->reasoning_effort));
     if (request->continues_last) {
         write_bool(out, "add_generation_prompt", 0);
         write_bool(out, "continue_final_message", 1);
