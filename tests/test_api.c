@@ -430,6 +430,28 @@ static void test_completions(void **state)
     fake_close(&server);
 }
 
+/* The token that was taken is always among the likeliest ones of a completion. */
+static void test_completion_logprobs(void **state)
+{
+    static const struct answer_logprob a = {"a", 1, -0.5}, b = {"b", 1, -1}, again = {"b", 1, -2};
+    struct fake_server server;
+    fake_open(&server, 0, NULL);
+    struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/completions", NULL, "{\"prompt\":\"x\",\"logprobs\":0}");
+    struct fake_answer *answer = fake_last(&server);
+    struct answer_logprob top[] = {a, b, again};
+    struct answer_delta delta = {.tokens = 1, .text = "b", .text_length = 1, .tool = -1, .logprob = &b, .top = top};
+    for (size_t count = 0; count <= 3; count++) {
+        delta.top_count = count;
+        fake_tell(answer, &delta);
+    }
+    fake_finish(answer, 0, "stop", NULL);
+    fake_end(answer, 1, 4);
+    check_at(exchange, "choices[0].logprobs.top_logprobs",
+             "[{\"b\":-1},{\"a\":-0.5,\"b\":-1},{\"a\":-0.5,\"b\":-1},{\"a\":-0.5,\"b\":-1}]");
+    fake_free(exchange);
+    fake_close(&server);
+}
+
 /* More prompts than are asked at once. */
 static void test_many_prompts(void **state)
 {
@@ -740,7 +762,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_routes),      cmocka_unit_test(test_request_ids), cmocka_unit_test(test_cors),
         cmocka_unit_test(test_keys),        cmocka_unit_test(test_models),      cmocka_unit_test(test_tokens),
-        cmocka_unit_test(test_ready),
+        cmocka_unit_test(test_ready),       cmocka_unit_test(test_completion_logprobs),
         cmocka_unit_test(test_chat),        cmocka_unit_test(test_chat_parts),  cmocka_unit_test(test_chat_stream),
         cmocka_unit_test(test_completions), cmocka_unit_test(test_many_prompts), cmocka_unit_test(test_embeddings),
         cmocka_unit_test(test_errors),      cmocka_unit_test(test_hang_up),     cmocka_unit_test(test_limits),

@@ -1,4 +1,6 @@
 /* /v1/completions: text_completion objects, whole and as chunks. */
+#include <string.h>
+
 #include "base/utf8.h"
 #include "bulla/tokenizer.h"
 #include "serve/api_answer.h"
@@ -55,21 +57,39 @@ static void write_spelling(struct buffer *out, const struct answer_logprob *toke
     buffer_append_byte(out, '"');
 }
 
+static int is_same(const struct answer_logprob *a, const struct answer_logprob *b)
+{
+    return a->length == b->length && (a->length == 0 || memcmp(a->token, b->token, a->length) == 0);
+}
+
+/* The likeliest tokens, and always the one that was taken; those that are spelled alike stand there once. */
+static void write_top(struct buffer *out, const struct answer_delta *delta)
+{
+    size_t written = 0;
+    buffer_append_byte(out, '{');
+    for (size_t i = 0; i <= delta->top_count; i++) {
+        const struct answer_logprob *token = i < delta->top_count ? delta->top + i : delta->logprob;
+        size_t before = 0;
+        while (before < i && !is_same(delta->top + before, token))
+            before++;
+        if (before < i)
+            continue;
+        if (written++)
+            buffer_append_byte(out, ',');
+        write_spelling(out, token);
+        buffer_append_byte(out, ':');
+        api_write_real(out, token->logprob, 9);
+    }
+    buffer_append_byte(out, '}');
+}
+
 /* The token's entry of each list. */
 static void write_lists(struct buffer lists[4], struct api_choice *choice, const struct answer_delta *delta)
 {
     const struct answer_logprob *token = delta->logprob;
     write_spelling(lists + LIST_TOKENS, token);
     api_write_real(lists + LIST_LOGPROBS, token->logprob, 9);
-    buffer_append_byte(lists + LIST_TOPS, '{');
-    for (size_t i = 0; i < delta->top_count; i++) {
-        if (i)
-            buffer_append_byte(lists + LIST_TOPS, ',');
-        write_spelling(lists + LIST_TOPS, delta->top + i);
-        buffer_append_byte(lists + LIST_TOPS, ':');
-        api_write_real(lists + LIST_TOPS, delta->top[i].logprob, 9);
-    }
-    buffer_append_byte(lists + LIST_TOPS, '}');
+    write_top(lists + LIST_TOPS, delta);
     api_write_number(lists + LIST_OFFSETS, choice->characters);
     choice->characters += answer_count_characters(token->token, token->length);
 }
