@@ -39,6 +39,7 @@ struct fake_answer {
 struct fake_backend {
     struct backend backend;
     int is_unverified;
+    const char *kind; /* NULL: "native" */
     int state, was_ready; /* of struct backend_info */
     /* What happens inside start: it may call the sink. NULL: nothing, the test goes on later. */
     void (*play)(struct fake_backend *fake, struct fake_answer *answer);

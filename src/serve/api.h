@@ -3,7 +3,9 @@
  * events.
  *
  *   api_request.c    bodies of requests, checked: struct answer_request, with api_fields.c (typed fields),
- *                    api_sampling.c, api_format.c, api_message.c, api_tools.c, api_response_request.c
+ *                    api_refuse.c (fields that are not supported), api_sampling.c, api_format.c, api_message.c,
+ *                    api_tools.c, api_response_request.c
+ *   api_tool_schemas.c  whether the schemas of tools can be enforced
  *   api_answer.c     one answer of one or more runs, whole or streamed (api_stream.c), in one of these forms:
  *   api_chat.c       /v1/chat/completions      api_completion.c  /v1/completions
  *   api_embedding.c  /v1/embeddings            api_response.c    /v1/responses

@@ -515,6 +515,10 @@ static int prepare(struct api_answer *answer, struct answer_error *problem)
         *problem = out_of_memory;
         return 0;
     }
+    /* What an upstream enforces is its own business. */
+    if (!api_is_upstream(&answer->info) && api_check_tool_schemas(answer->call.api, &answer->request,
+                                                                  answer->form == &response_form, problem) != BULLA_OK)
+        return 0;
     apply_limits(answer);
     fill_record(answer);
     return !answer->form->open || answer->form->open(answer, problem) == BULLA_OK;

@@ -8,6 +8,7 @@
 #define SERVE_API_ANSWER_H
 
 #include "base/buffer.h"
+#include "base/hash.h"
 #include "serve/api.h"
 #include "serve/api_request.h"
 
@@ -16,6 +17,7 @@ enum {
     API_MOST_RUNS = 64,       /* of one answer at a time */
     API_MOST_TOOL_CALLS = 1024, /* of one choice */
     API_RANDOM_BYTES = 16,
+    API_KNOWN_TOOLS = 64,     /* lists of tools whose schemas were found to be good */
     API_GRACE_MILLISECONDS = 1000 /* for a backend to end an answer at its deadline itself, with all that it has to tell */
 };
 
@@ -37,6 +39,8 @@ struct api {
     struct api_answer *ended;
     unsigned answer_count;
     int has_waiting_runs;
+    uint8_t known_tools[API_KNOWN_TOOLS][HASH_SHA256_BYTES]; /* a ring */
+    unsigned known_count;
 };
 
 /* One exchange. Answers keep a copy of it. */
@@ -155,6 +159,12 @@ void api_answer_fail_all(struct api *api, const struct answer_error *problem);
 void api_answer_end_late(struct api *api);
 /* Frees the answers that are done and starts the runs that wait: the sweep event's. */
 void api_answer_sweep(struct api *api);
+
+/* Whether the arguments of tools that must be called, and of those that say `strict`, are schemas that can be enforced
+ * (api_tool_schemas.c); `is_flat`: the request has them as /v1/responses does. */
+int api_check_tool_schemas(struct api *api, struct api_request *request, int is_flat, struct answer_error *problem);
+/* Whether another server computes the answers. */
+int api_is_upstream(const struct backend_info *info);
 
 /* The backend's words into a constant. */
 const char *answer_finish_name(const char *reason);

@@ -97,6 +97,11 @@ void api_call_fail_with(struct api_call *call, int status, const char *type, con
     api_call_fail(call, &problem);
 }
 
+int api_is_upstream(const struct backend_info *info)
+{
+    return strcmp(info->kind, "upstream") == 0;
+}
+
 /* "base:adapter", where the part before the colon is a model. */
 static int names_adapter(struct api *api, const char *name)
 {

@@ -4,6 +4,16 @@
 #include "exec/grammar.h"
 #include "serve/api_request.h"
 
+int request_fail_schema(struct field_reader *reader, const struct place *place, const bulla_error *error)
+{
+    int code = field_fail_error(reader, place, error);
+    if (error->code == BULLA_E_UNSUPPORTED)
+        reader->problem->code = "unsupported_schema";
+    else if (reader->problem->status == 400)
+        reader->problem->code = "invalid_schema";
+    return code;
+}
+
 /* Keeps the specification if it compiles; what cannot be enforced is refused here, before a backend is asked. */
 static int set_grammar(struct api_request *request, struct field_reader *reader, struct buffer *specification,
                        const struct place *place)
@@ -17,14 +27,7 @@ static int set_grammar(struct api_request *request, struct field_reader *reader,
                                                   specification->length, &error);
     grammar_free(grammar);
     request->answer.grammar_length = specification->length;
-    if (error.code == BULLA_OK)
-        return BULLA_OK;
-    field_fail_error(reader, place, &error);
-    if (error.code == BULLA_E_UNSUPPORTED)
-        reader->problem->code = "unsupported_schema";
-    else if (reader->problem->status == 400)
-        reader->problem->code = "invalid_schema";
-    return error.code;
+    return error.code == BULLA_OK ? BULLA_OK : request_fail_schema(reader, place, &error);
 }
 
 int request_set_schema(struct api_request *request, struct field_reader *reader, const struct json *schema,

@@ -84,6 +84,8 @@ int request_read_format(struct api_request *request, struct field_reader *reader
 /* A grammar {"schema": schema}, compiled once to see that it can be enforced. */
 int request_set_schema(struct api_request *request, struct field_reader *reader, const struct json *schema,
                        const struct place *place);
+/* What the grammar's compiler said of the schema at `place`. Returns the error's code. */
+int request_fail_schema(struct field_reader *reader, const struct place *place, const bulla_error *error);
 int request_set_any_object(struct api_request *request, struct field_reader *reader);
 /* messages (api_message.c), tools and tool_choice (api_tools.c), into request->answer. */
 int request_read_messages(struct api_request *request, struct field_reader *reader);
