@@ -379,7 +379,7 @@ static void fake_cancel(struct answer *answer)
 static void fake_describe(const struct backend *backend, struct backend_info *info)
 {
     const struct fake_backend *fake = (const struct fake_backend *)backend;
-    *info = (struct backend_info){.kind = fake->kind ? fake->kind : "native", .context = 2048, .is_verified = !fake->is_unverified,
+    *info = (struct backend_info){.kind = fake->kind ? fake->kind : "native", .context = 2048, .vocabulary = 1000, .spellings = 128, .is_verified = !fake->is_unverified,
                                   .model_root = fake->is_unverified ? NULL : "0123456789abcdef0123456789abcdef"};
     info->was_ready = fake->was_ready;
     info->state = fake->state == BACKEND_STARTING ? BACKEND_STARTING

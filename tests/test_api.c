@@ -357,6 +357,47 @@ static void test_errors(void **state)
     fake_close(&server);
 }
 
+/* What is wrong is named as the client has it: ids that the model has not, prompts that are too long. */
+static void test_field_names(void **state)
+{
+    static const struct {
+        const char *path, *body, *from_backend, *code, *param; /* from_backend: the param of its error; NULL: not asked */
+    } cases[] = {
+        {"/v1/completions", "{\"prompt\":[1,1000]}", NULL, "invalid_value", "prompt[1]"},
+        {"/v1/completions", "{\"prompt\":[[1,1000]]}", NULL, "invalid_value", "prompt[0][1]"},
+        {"/v1/embeddings", "{\"input\":[[1],[1000]]}", NULL, "invalid_value", "input[1][0]"},
+        {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"\"}],\"logit_bias\":{\"1000\":1}}", NULL,
+         "invalid_value", "logit_bias"},
+        {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"\"}]}", "messages",
+         "context_length_exceeded", "messages"},
+        {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"\"}]}", "", "context_length_exceeded",
+         "messages"},
+        {"/v1/responses", "{\"input\":\"x\"}", "messages", "context_length_exceeded", "input"},
+        {"/v1/responses", "{\"input\":\"x\"}", "tools", "unsupported", "tools"},
+        {"/v1/completions", "{\"prompt\":\"x\"}", "prompt", "context_length_exceeded", "prompt"},
+        {"/v1/completions", "{\"prompt\":[\"x\"]}", "prompt", "context_length_exceeded", "prompt[0]"},
+        {"/v1/embeddings", "{\"input\":[\"x\"]}", "input", "context_length_exceeded", "input[0]"},
+    };
+    struct fake_server server;
+    fake_open(&server, 0, NULL);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *param = cases[i].from_backend;
+        server.fake.refusal = (struct answer_error){
+            .status = param ? 400 : 500, .type = "invalid_request_error", .code = cases[i].code,
+            .param = param && *param ? param : NULL, .message = "the prompt is too long"};
+        struct http_exchange *exchange = fake_ask(&server, "POST", cases[i].path, NULL, cases[i].body);
+        check_error(exchange, 400, cases[i].code, cases[i].param);
+        fake_free(exchange);
+    }
+    server.fake.refusal.status = 0;
+    struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/completions", NULL, "{\"prompt\":[\"a\",[5]]}");
+    fake_fail(server.fake.answers + 1, 400, "invalid_request_error", "context_length_exceeded", "it is too long");
+    check_error(exchange, 400, "context_length_exceeded", "prompt[1]");
+    fake_free(exchange);
+    fake_loop(&server);
+    fake_close(&server);
+}
+
 static void test_hang_up(void **state)
 {
     struct fake_server server;
@@ -596,7 +637,8 @@ int main(void)
         cmocka_unit_test(test_chat),        cmocka_unit_test(test_chat_parts),  cmocka_unit_test(test_chat_stream),
         cmocka_unit_test(test_completions), cmocka_unit_test(test_completion_logprobs),
         cmocka_unit_test(test_many_prompts), cmocka_unit_test(test_embeddings), cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_hang_up),     cmocka_unit_test(test_limits),      cmocka_unit_test(test_tool_schemas),
+        cmocka_unit_test(test_field_names), cmocka_unit_test(test_hang_up),
+           cmocka_unit_test(test_limits),      cmocka_unit_test(test_tool_schemas),
         cmocka_unit_test(test_unverified),  cmocka_unit_test(test_stopping),    cmocka_unit_test(test_keep_alive),
         cmocka_unit_test(test_memory),      cmocka_unit_test(test_open_memory),
     };

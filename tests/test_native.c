@@ -67,6 +67,7 @@ static void an_answer_comes_through(void **state)
     assert_int_equal(native_fixture_state(&fixture), BACKEND_READY);
     struct backend_info info;
     fixture.backend->class->describe(fixture.backend, &info);
+    assert_true(info.vocabulary >= info.spellings && info.spellings > 0);
     assert_true(info.context == 700 && info.is_verified == 1 && strlen(info.model_root) == 64 && !info.trouble);
     heard_free(&heard);
     native_fixture_close(&fixture);

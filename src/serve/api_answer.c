@@ -306,6 +306,22 @@ static int is_only_late(const struct api_run *run, const struct answer_error *pr
     return problem->code && strcmp(problem->code, "deadline") == 0 && has_told(run->owner);
 }
 
+/* Backends call the prompt what they have it from; the client called it something else, or sent several. */
+static void fail_run(struct api_run *run, const struct answer_error *found)
+{
+    static const char *const names[] = {"messages", "prompt", "input"};
+    struct api_request *request = &run->owner->request;
+    struct answer_error problem = *found;
+    struct field_reader reader = {&request->arena, &problem};
+    struct place field = {NULL, request->prompt_key, 0}, item = {&field, NULL, run->number};
+    int is_prompt = !found->param && found->code && strcmp(found->code, "context_length_exceeded") == 0;
+    for (size_t i = 0; found->param && i < sizeof names / sizeof names[0]; i++)
+        is_prompt |= strcmp(found->param, names[i]) == 0;
+    if (is_prompt)
+        problem.param = field_name(&reader, request->has_list ? &item : &field);
+    api_answer_fail(run->owner, &problem);
+}
+
 static void on_fail(void *context, const struct answer_error *problem)
 {
     struct api_run *run = context;
@@ -314,7 +330,7 @@ static void on_fail(void *context, const struct answer_error *problem)
         return;
     end_run(run);
     if (!is_only_late(run, problem)) {
-        api_answer_fail(answer, problem);
+        fail_run(run, problem);
         return;
     }
     finish_late(run);
@@ -349,7 +365,7 @@ static void start_run(struct api_answer *answer, struct api_run *run)
         problem = (struct answer_error){.status = 500, .type = "server_error"};
         snprintf(problem.message, sizeof problem.message, "the model's backend took no request and said no reason");
     }
-    api_answer_fail(answer, &problem);
+    fail_run(run, &problem);
 }
 
 static void start_runs(struct api_answer *answer)
@@ -518,6 +534,8 @@ static int prepare(struct api_answer *answer, struct answer_error *problem)
     /* What an upstream enforces is its own business. */
     if (!api_is_upstream(&answer->info) && api_check_tool_schemas(answer->call.api, &answer->request,
                                                                   answer->form == &response_form, problem) != BULLA_OK)
+        return 0;
+    if (api_request_check_ids(&answer->request, answer->info.vocabulary, problem) != BULLA_OK)
         return 0;
     apply_limits(answer);
     fill_record(answer);

@@ -22,16 +22,21 @@ static size_t write_place(const struct place *place, char text[MOST_PLACE])
     return more < 0 ? used : (size_t)more < left ? used + (size_t)more : MOST_PLACE - 1;
 }
 
-static void set_problem(struct field_reader *reader, const struct place *place, int status, const char *type,
-                        const char *code)
+const char *field_name(struct field_reader *reader, const struct place *place)
 {
     char text[MOST_PLACE] = "";
     size_t length = write_place(place, text);
+    return length ? arena_copy_text(reader->arena, text, length, NULL) : NULL;
+}
+
+static void set_problem(struct field_reader *reader, const struct place *place, int status, const char *type,
+                        const char *code)
+{
     struct answer_error *problem = reader->problem;
     problem->status = status;
     problem->type = type;
     problem->code = code;
-    problem->param = length ? arena_copy_text(reader->arena, text, length, NULL) : NULL;
+    problem->param = field_name(reader, place);
     problem->retry_after = status == 503 ? 1 : 0;
 }
 

@@ -28,6 +28,8 @@ int field_fail(struct field_reader *reader, const struct place *place, const cha
 /* What a call into a lower layer said: 400 for what a request is to blame for, naming `place` (which may be NULL), else
  * 503 or 500. Returns the error's code. */
 int field_fail_error(struct field_reader *reader, const struct place *place, const bulla_error *error);
+/* The place's name, in the arena; NULL for none, and where memory is short. */
+const char *field_name(struct field_reader *reader, const struct place *place);
 /* "a number", ...: what a value is, for sentences. */
 const char *field_type_name(const struct json *value);
 int field_fail_type(struct field_reader *reader, const struct place *place, const struct json *found,

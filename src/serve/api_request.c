@@ -109,6 +109,7 @@ int request_open_answer(const char *body, size_t length, enum request_form form,
     request->answer.kind = form == REQUEST_COMPLETION  ? ANSWER_COMPLETION
                            : form == REQUEST_EMBEDDING ? ANSWER_EMBEDDING
                                                        : ANSWER_CHAT;
+    request->prompt_key = form == REQUEST_CHAT ? "messages" : form == REQUEST_COMPLETION ? "prompt" : "input";
     const struct json *timeout = code == BULLA_OK ? field_find(request->body, "timeout") : NULL;
     if (timeout)
         code = set_timeout(request, reader, timeout, &(struct place){NULL, "timeout", 0});
@@ -159,15 +160,16 @@ static int read_prompt(struct api_request *request, struct field_reader *reader,
     return BULLA_OK;
 }
 
-int request_read_prompts(struct api_request *request, struct field_reader *reader, const char *key)
+int request_read_prompts(struct api_request *request, struct field_reader *reader)
 {
-    const struct json *value = field_find(request->body, key);
-    struct place place = {NULL, key, 0};
+    const struct json *value = field_find(request->body, request->prompt_key);
+    struct place place = {NULL, request->prompt_key, 0};
     bulla_error error = {0};
     if (!value)
         return field_fail(reader, &place, "missing_required_parameter", "is missing; expected a string, token ids, or "
                           "a list of either");
     int is_several = value->type == JSON_ARRAY && value->length > 0 && value->items[0]->type != JSON_NUMBER;
+    request->has_list = is_several;
     size_t count = is_several ? value->length : 1;
     if (count > REQUEST_MOST_PROMPTS)
         return field_fail(reader, &place, "invalid_value", "holds %zu prompts; a request has at most %d", count,
@@ -184,6 +186,32 @@ int request_read_prompts(struct api_request *request, struct field_reader *reade
             return code;
     }
     return BULLA_OK;
+}
+
+static int check_prompt_ids(const struct api_request *request, size_t number, uint32_t vocabulary,
+                            struct field_reader *reader)
+{
+    const struct api_prompt *prompt = request->prompts + number;
+    struct place list = {NULL, request->prompt_key, 0}, one = {&list, NULL, number};
+    for (size_t i = 0; i < prompt->id_count; i++)
+        if (prompt->ids[i] >= vocabulary)
+            return field_fail(reader, &(struct place){request->has_list ? &one : &list, NULL, i}, "invalid_value",
+                              "is %u; the model's vocabulary ends at %u", prompt->ids[i], vocabulary - 1);
+    return BULLA_OK;
+}
+
+int api_request_check_ids(struct api_request *request, uint32_t vocabulary, struct answer_error *problem)
+{
+    struct field_reader reader = {&request->arena, problem};
+    const bulla_sampling *sampling = &request->answer.sampling;
+    int code = BULLA_OK;
+    for (size_t i = 0; vocabulary && i < sampling->bias_count; i++)
+        if (sampling->biases[i].id >= vocabulary)
+            return field_fail(&reader, &(struct place){NULL, "logit_bias", 0}, "invalid_value",
+                              "names the id %u; the model's vocabulary ends at %u", sampling->biases[i].id, vocabulary - 1);
+    for (size_t i = 0; vocabulary && i < request->prompt_count && code == BULLA_OK; i++)
+        code = check_prompt_ids(request, i, vocabulary, &reader);
+    return code;
 }
 
 /* reasoning_effort is a variable of the template, and "none" switches thinking off where templates can; unless
@@ -310,7 +338,7 @@ int api_request_read_completion(const char *body, size_t length, struct api_requ
     const struct json *format = NULL;
     int code = request_open_answer(body, length, REQUEST_COMPLETION, request, &reader);
     if (code == BULLA_OK)
-        code = request_read_prompts(request, &reader, "prompt");
+        code = request_read_prompts(request, &reader);
     if (code == BULLA_OK)
         code = request_read_sampling(request, &reader);
     if (code == BULLA_OK && !field_find(request->body, "max_tokens") &&
@@ -333,7 +361,7 @@ int api_request_read_embedding(const char *body, size_t length, struct api_reque
     int code = request_open_answer(body, length, REQUEST_EMBEDDING, request, &reader);
     request->is_stream = 0;
     if (code == BULLA_OK)
-        code = request_read_prompts(request, &reader, "input");
+        code = request_read_prompts(request, &reader);
     if (code == BULLA_OK)
         code = field_typed(&reader, request->body, NULL, "encoding_format", JSON_STRING, &format);
     if (code == BULLA_OK)
@@ -350,7 +378,8 @@ static int read_text_to_tokenize(struct api_request *request, struct field_reade
 {
     const struct json *text = NULL;
     int is_content = !field_find(request->body, "prompt") && field_find(request->body, "content");
-    if (field_needed(reader, request->body, NULL, is_content ? "content" : "prompt", JSON_STRING, &text) ||
+    request->prompt_key = is_content ? "content" : "prompt";
+    if (field_needed(reader, request->body, NULL, request->prompt_key, JSON_STRING, &text) ||
         add_empty_prompt(request, reader))
         return BULLA_E_INPUT;
     request->answer.kind = ANSWER_COMPLETION;
@@ -373,6 +402,7 @@ int api_request_read_tokenize(const char *body, size_t length, struct api_reques
     if (code != BULLA_OK || !field_find(request->body, "messages"))
         return code == BULLA_OK ? read_text_to_tokenize(request, &reader) : code;
     request->answer.kind = ANSWER_CHAT;
+    request->prompt_key = "messages";
     request->adds_special = 0; /* a template writes them itself */
     code = request_read_messages(request, &reader);
     if (code == BULLA_OK)
@@ -390,12 +420,13 @@ int api_request_read_detokenize(const char *body, size_t length, struct api_requ
     struct field_reader reader = {&request->arena, problem};
     const struct json *list = NULL;
     int code = request_open(body, length, request, &reader);
+    request->prompt_key = "tokens";
     request->answer.kind = ANSWER_COMPLETION;
     if (code == BULLA_OK)
-        code = field_needed(&reader, request->body, NULL, "tokens", JSON_ARRAY, &list);
+        code = field_needed(&reader, request->body, NULL, request->prompt_key, JSON_ARRAY, &list);
     if (code == BULLA_OK)
         code = add_empty_prompt(request, &reader);
     return code == BULLA_OK
-               ? read_ids(request, &reader, list, &(struct place){NULL, "tokens", 0}, request->prompts)
+               ? read_ids(request, &reader, list, &(struct place){NULL, request->prompt_key, 0}, request->prompts)
                : code;
 }

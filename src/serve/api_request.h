@@ -42,6 +42,8 @@ struct api_request {
     int includes_usage;           /* stream_options.include_usage */
     struct api_prompt *prompts;   /* [prompt_count]; one, empty, for chats */
     size_t prompt_count;
+    const char *prompt_key;       /* the field that they came from */
+    int has_list;                 /* it is a list of prompts, also of one */
     int echoes;                   /* completions: the prompt before each answer */
     int is_base64;                /* embeddings */
     int64_t dimensions;           /* embeddings; 0: not asked for */
@@ -66,6 +68,9 @@ int api_request_read_detokenize(const char *body, size_t length, struct api_requ
 /* The seconds of the header X-Request-Timeout, for clients that cannot add the field `timeout`; the smaller one counts. */
 int api_request_read_timeout(const char *seconds, struct api_request *request, struct answer_error *problem);
 void api_request_free(struct api_request *request); /* a zeroed one is fine */
+
+/* Ids that the model does not have: of the prompts, of logit_bias. `vocabulary` 0: not known, so none is wrong. */
+int api_request_check_ids(struct api_request *request, uint32_t vocabulary, struct answer_error *problem);
 
 /* The parts below are for the readers among themselves. `body` is the request's object. */
 
@@ -102,7 +107,7 @@ const struct json *request_read_arguments(struct field_reader *reader, const str
 /* chat_template_kwargs, continue_final_message, add_generation_prompt. `effort`: reasoning_effort, or NULL. */
 int request_read_template(struct api_request *request, struct field_reader *reader, const struct json *effort,
                           const struct place *effort_place);
-/* A text, token ids, or a list of either, into prompts. */
-int request_read_prompts(struct api_request *request, struct field_reader *reader, const char *key);
+/* A text, token ids, or a list of either, from prompt_key's field into prompts. */
+int request_read_prompts(struct api_request *request, struct field_reader *reader);
 
 #endif

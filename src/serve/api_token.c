@@ -103,28 +103,36 @@ static void reply_text(struct api_call *call, const char *text, size_t length)
     buffer_free(&out);
 }
 
+static void detokenize(struct api_call *call, struct backend *backend, struct api_request *request)
+{
+    struct answer_error problem = {0};
+    struct backend_info info = {0};
+    bulla_error error = {0};
+    const struct api_prompt *ids = request->prompts;
+    char *text = NULL;
+    size_t length = 0;
+    backend->class->describe(backend, &info);
+    if (api_request_check_ids(request, info.spellings, &problem) != BULLA_OK)
+        api_call_fail(call, &problem);
+    else if (backend->class->detokenize(backend, ids->ids, ids->id_count, &text, &length, &error) != BULLA_OK)
+        fail_backend(call, request, &error);
+    else
+        reply_text(call, text, length);
+    bulla_text_free(text);
+}
+
 void api_serve_detokenize(struct api_call *call)
 {
     struct api_request request = {0};
     struct answer_error problem = {0};
-    bulla_error error = {0};
-    char *text = NULL;
-    size_t length, text_length = 0;
+    size_t length;
     const char *body = http_body(call->exchange, &length);
     if (api_request_read_detokenize(body, length, &request, &problem) != BULLA_OK) {
         api_call_fail(call, &problem);
-        api_request_free(&request);
-        return;
+    } else {
+        struct served_model *model = api_call_find_model(call, request.model);
+        if (model)
+            detokenize(call, model->backend, &request);
     }
-    struct served_model *model = api_call_find_model(call, request.model);
-    if (model) {
-        const struct api_prompt *ids = request.prompts;
-        int code = model->backend->class->detokenize(model->backend, ids->ids, ids->id_count, &text, &text_length, &error);
-        if (code == BULLA_OK)
-            reply_text(call, text, text_length);
-        else
-            fail_backend(call, &request, &error);
-    }
-    bulla_text_free(text);
     api_request_free(&request);
 }

@@ -120,6 +120,8 @@ struct backend_info {
     const char *kind;        /* "native", "upstream" */
     const char *model_root;  /* hex, or NULL: upstream */
     uint64_t context;        /* positions; 0: not known */
+    uint32_t vocabulary;     /* ids that prompts and biases may have; 0: not known */
+    uint32_t spellings;      /* ids of these that have a text: the first ones; 0: not known */
     int is_verified;         /* 0: answers are marked unverified (upstream not on loopback and without a policy) */
     enum { BACKEND_STARTING, BACKEND_READY, BACKEND_FAILED } state;
     int was_ready;           /* at some time since it was opened */

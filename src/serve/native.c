@@ -72,7 +72,9 @@ static void describe(const struct backend *backend, struct backend_info *info)
     const struct native *native = (const struct native *)(const void *)backend;
     const struct native_run *run = &native->run;
     *info = (struct backend_info){.kind = "native", .model_root = native->root, .is_verified = 1,
-                                  .context = bulla_model_program(native->model)->context};
+                                  .context = bulla_model_program(native->model)->context,
+                                  .vocabulary = bulla_model_program(native->model)->vocabulary,
+                                  .spellings = bulla_tokenizer_vocabulary(bulla_model_tokenizer(native->model))};
     info->state = run->has_failed ? BACKEND_FAILED : run->is_ready ? BACKEND_READY : BACKEND_STARTING;
     info->was_ready = run->ready_at > 0;
     info->trouble = run->trouble[0] && !run->is_ready ? run->trouble : NULL;
