@@ -155,7 +155,9 @@ static void test_wrong_types(void **state)
         {RESPONSE, "tools", LIST}, {RESPONSE, "tool_choice", STRING | OBJECT}, {RESPONSE, "store", BOOLEAN},
         {RESPONSE, "metadata", OBJECT}, {RESPONSE, "include", LIST}, {RESPONSE, "top_logprobs", NUMBER},
         {CHAT, "reasoning_effort", STRING}, {RESPONSE, "reasoning", OBJECT}, {RESPONSE, "chat_template_kwargs", OBJECT},
-        {RESPONSE, "stream", BOOLEAN}, {RESPONSE, "temperature", NUMBER}, {RESPONSE, "background", BOOLEAN},
+        {RESPONSE, "max_tool_calls", NUMBER}, {RESPONSE, "user", STRING}, {RESPONSE, "safety_identifier", STRING},
+        {RESPONSE, "prompt_cache_key", STRING}, {RESPONSE, "service_tier", STRING}, {RESPONSE, "truncation", STRING},
+        {RESPONSE, "parallel_tool_calls", BOOLEAN}, {RESPONSE, "top_p", NUMBER}, {RESPONSE, "stream", BOOLEAN}, {RESPONSE, "temperature", NUMBER}, {RESPONSE, "background", BOOLEAN},
         {TOKENIZE, "add_special_tokens", BOOLEAN}, {TOKENIZE, "return_token_strs", BOOLEAN},
         {DETOKENIZE, "model", STRING},
     };
@@ -256,6 +258,13 @@ static void test_ranges(void **state)
         {RESPONSE, "\"text\":{\"format\":{\"type\":\"json_schema\"}}", "text.format.schema"},
         {RESPONSE, "\"text\":{\"format\":{\"type\":\"json_schema\",\"schema\":{\"$dynamicRef\":\"#a\"}}}", "text.format.schema"},
         {RESPONSE, "\"text\":{\"format\":{\"type\":\"xml\"}}", "text.format.type"},
+        {RESPONSE, "\"text\":{\"format\":7}", "text.format"},
+        {RESPONSE, "\"text\":{\"verbosity\":7}", "text.verbosity"},
+        {RESPONSE, "\"max_tool_calls\":-1", "max_tool_calls"},
+        {RESPONSE, "\"metadata\":{\"a\":{}}", "metadata.a"},
+        {RESPONSE, "\"include\":[7]", "include[0]"},
+        {RESPONSE, "\"reasoning\":{\"effort\":7}", "reasoning.effort"},
+        {RESPONSE, "\"reasoning\":{\"summary\":7}", "reasoning.summary"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         check_refused(cases[i].kind, cases[i].more, cases[i].param, NULL);

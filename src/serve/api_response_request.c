@@ -280,23 +280,50 @@ static int refuse_state(struct api_request *request, struct field_reader *reader
     return BULLA_OK;
 }
 
-/* Fields that are only handed back, and logprobs. */
+/* Fields that are only handed back: there are no tools of the server's own, so any number of their calls holds. */
+static int read_labels(struct api_request *request, struct field_reader *reader)
+{
+    static const char *const texts[] = {"user", "safety_identifier", "prompt_cache_key", "service_tier"};
+    const struct json *metadata = NULL, *unused = NULL;
+    struct place place = {NULL, "metadata", 0};
+    int64_t calls = 0;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        if (field_typed(reader, request->body, NULL, texts[i], JSON_STRING, &unused) != BULLA_OK)
+            return BULLA_E_INPUT;
+    if (field_integer(reader, request->body, NULL, "max_tool_calls", 0, INT64_MAX, &calls) ||
+        field_typed(reader, request->body, NULL, "metadata", JSON_OBJECT, &metadata))
+        return BULLA_E_INPUT;
+    for (size_t i = 0; metadata && i < metadata->length; i++)
+        if (metadata->items[i]->type != JSON_STRING)
+            return field_fail_type(reader, &(struct place){&place, metadata->keys[i], 0}, metadata->items[i], "a string");
+    return BULLA_OK;
+}
+
+static int read_logprobs(struct api_request *request, struct field_reader *reader)
+{
+    const struct json *include = NULL;
+    struct place place = {NULL, "include", 0};
+    int64_t top = 0;
+    if (field_typed(reader, request->body, NULL, "include", JSON_ARRAY, &include) ||
+        field_integer(reader, request->body, NULL, "top_logprobs", 0, ANSWER_MOST_LOGPROBS, &top))
+        return BULLA_E_INPUT;
+    for (size_t i = 0; include && i < include->length; i++) {
+        if (include->items[i]->type != JSON_STRING)
+            return field_fail_type(reader, &(struct place){&place, NULL, i}, include->items[i], "a string");
+        if (made_is_text(include->items[i], "message.output_text.logprobs"))
+            request->answer.logprobs = (int)top;
+    }
+    return BULLA_OK;
+}
+
 static int read_rest(struct api_request *request, struct field_reader *reader)
 {
-    const struct json *include = NULL, *unused = NULL;
-    int64_t most = 0, top = 0;
+    int64_t most = 0;
     int code = field_integer(reader, request->body, NULL, "max_output_tokens", 1, INT64_MAX, &most);
     request->answer.max_tokens = (uint64_t)most;
     if (code == BULLA_OK)
-        code = field_typed(reader, request->body, NULL, "metadata", JSON_OBJECT, &unused);
-    if (code == BULLA_OK)
-        code = field_typed(reader, request->body, NULL, "include", JSON_ARRAY, &include);
-    if (code == BULLA_OK)
-        code = field_integer(reader, request->body, NULL, "top_logprobs", 0, ANSWER_MOST_LOGPROBS, &top);
-    for (size_t i = 0; include && i < include->length; i++)
-        if (made_is_text(include->items[i], "message.output_text.logprobs"))
-            request->answer.logprobs = (int)top;
-    return code;
+        code = read_labels(request, reader);
+    return code == BULLA_OK ? read_logprobs(request, reader) : code;
 }
 
 int api_request_read_response(const char *body, size_t length, struct api_request *request,
