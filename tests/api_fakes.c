@@ -426,9 +426,22 @@ static int fake_detokenize(struct backend *backend, const uint32_t *ids, size_t 
     return BULLA_OK;
 }
 
+/* Ids up to 127 are their characters, those beyond are bytes of characters. */
+static int fake_spell(const struct backend *backend, uint32_t id, const char **bytes, size_t *length, bulla_error *error)
+{
+    static char texts[256];
+    if (id > 255)
+        return bulla_fail(error, BULLA_E_USAGE, "id %u is beyond the vocabulary", id);
+    texts[id] = (char)id;
+    *bytes = texts + id;
+    *length = 1;
+    return BULLA_OK;
+}
+
 static const struct backend_class fake_class = {.name = "fake", .start = fake_start, .cancel = fake_cancel,
                                                 .describe = fake_describe, .count = fake_count,
-                                                .tokenize = fake_tokenize, .detokenize = fake_detokenize};
+                                                .tokenize = fake_tokenize, .detokenize = fake_detokenize,
+                                                .spell = fake_spell};
 
 struct fake_answer *fake_last(struct fake_server *server)
 {
@@ -473,12 +486,13 @@ void fake_fail(struct fake_answer *answer, int status, const char *type, const c
 
 /* Rules */
 
-static int authorise(void *context, enum rules_scope scope, const char *authorization, struct rules_identity *identity,
-                     struct answer_error *problem)
+static int authorise(void *context, enum rules_scope scope, const char *authorization, const char *api_key,
+                     struct rules_identity *identity, struct answer_error *problem)
 {
     struct fake_server *server = context;
     int is_admin = authorization && strcmp(authorization, "Bearer admin") == 0;
-    int is_user = is_admin || (authorization && strcmp(authorization, "Bearer user") == 0);
+    int is_user = is_admin || (authorization ? strcmp(authorization, "Bearer user") == 0
+                                             : api_key && strcmp(api_key, "user") == 0);
     *identity = server->identity;
     if (scope == SCOPE_OPEN || ((scope == SCOPE_USE || scope == SCOPE_METRICS) && is_user) || is_admin)
         return BULLA_OK;

@@ -159,6 +159,7 @@ static void test_wrong_types(void **state)
         {RESPONSE, "prompt_cache_key", STRING}, {RESPONSE, "service_tier", STRING}, {RESPONSE, "truncation", STRING},
         {RESPONSE, "parallel_tool_calls", BOOLEAN}, {RESPONSE, "top_p", NUMBER}, {RESPONSE, "stream", BOOLEAN}, {RESPONSE, "temperature", NUMBER}, {RESPONSE, "background", BOOLEAN},
         {TOKENIZE, "add_special_tokens", BOOLEAN}, {TOKENIZE, "return_token_strs", BOOLEAN},
+        {TOKENIZE, "with_pieces", BOOLEAN},
         {DETOKENIZE, "model", STRING},
     };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)

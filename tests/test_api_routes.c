@@ -134,6 +134,9 @@ static void test_keys(void **state)
     check_error(exchange, 401, "invalid_api_key", "null");
     assert_string_equal(fake_header(exchange, "www-authenticate"), "Bearer");
     fake_free(exchange);
+    ask_and_expect(&server, "GET", "/v1/models", (const char *[]){"x-api-key: user", NULL}, NULL, 200, NULL, NULL);
+    ask_and_expect(&server, "GET", "/v1/models", (const char *[]){"x-api-key: user", "authorization: Bearer x", NULL}, NULL,
+                   401, NULL, NULL);
     fake_close(&server);
 }
 
@@ -203,6 +206,8 @@ static void test_tokens(void **state)
     check_at(exchange, "max_model_len", "2048");
     fake_free(exchange);
     ask_and_expect(&server, "POST", "/tokenize", NULL, "{\"content\":\"AB\"}", 200, "tokens", "[65,66]");
+    ask_and_expect(&server, "POST", "/tokenize", NULL, "{\"content\":\"A\xC3\xA9\",\"with_pieces\":true}", 200, "tokens",
+                   "[{\"id\":65,\"piece\":\"A\"},{\"id\":195,\"piece\":[195]},{\"id\":169,\"piece\":[169]}]");
     ask_and_expect(&server, "POST", "/tokenize", NULL, chat, 200, "count", "4");
     ask_and_expect(&server, "POST", "/detokenize", NULL, "{\"tokens\":[72,105]}", 200, "prompt", "Hi");
     exchange = fake_ask(&server, "POST", "/detokenize", NULL, "{\"tokens\":[65,200]}");

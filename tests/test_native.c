@@ -68,6 +68,12 @@ static void an_answer_comes_through(void **state)
     struct backend_info info;
     fixture.backend->class->describe(fixture.backend, &info);
     assert_true(info.vocabulary >= info.spellings && info.spellings > 0);
+    const char *bytes;
+    size_t length;
+    bulla_error error = {0};
+    assert_ok(fixture.backend->class->spell(fixture.backend, info.spellings - 1, &bytes, &length, &error), error);
+    assert_true(bytes && length > 0);
+    assert_int_not_equal(fixture.backend->class->spell(fixture.backend, info.spellings, &bytes, &length, &error), BULLA_OK);
     assert_true(info.context == 700 && info.is_verified == 1 && strlen(info.model_root) == 64 && !info.trouble);
     heard_free(&heard);
     native_fixture_close(&fixture);

@@ -108,14 +108,20 @@ static void close_setting(struct setting *setting)
     assert_int_equal(open_fakes, 0);
 }
 
-static int authorise(const struct setting *setting, enum rules_scope scope, const char *authorization,
-                     struct rules_identity *identity)
+static int authorise_by(const struct setting *setting, enum rules_scope scope, const char *authorization,
+                        const char *api_key, struct rules_identity *identity)
 {
     struct answer_error problem = {0};
-    int code = setting->rules->authorise(setting->rules->context, scope, authorization, identity, &problem);
+    int code = setting->rules->authorise(setting->rules->context, scope, authorization, api_key, identity, &problem);
     assert_true((code == BULLA_OK) == (problem.status == 0));
     assert_true(code == BULLA_OK || (problem.type && problem.code && problem.message[0]));
     return problem.status;
+}
+
+static int authorise(const struct setting *setting, enum rules_scope scope, const char *authorization,
+                     struct rules_identity *identity)
+{
+    return authorise_by(setting, scope, authorization, NULL, identity);
 }
 
 static void test_without_keys(void **state)
@@ -163,6 +169,13 @@ static void test_with_keys(void **state)
             assert_int_equal(identity.is_admin, 0);
         }
     assert_int_equal(authorise(&setting, SCOPE_OPEN, NULL, &identity), 0);
+    const char *key = user + strlen("Bearer ");
+    assert_int_equal(authorise_by(&setting, SCOPE_USE, NULL, key, &identity), 0);
+    assert_true(identity.key_id[0]);
+    assert_int_equal(authorise_by(&setting, SCOPE_USE, NULL, user, &identity), 401);
+    assert_int_equal(authorise_by(&setting, SCOPE_USE, NULL, " ", &identity), 401);
+    assert_int_equal(authorise_by(&setting, SCOPE_USE, "Bearer x", key, &identity), 401);
+    assert_int_equal(authorise_by(&setting, SCOPE_ADMIN, NULL, key, &identity), 403);
     assert_int_equal(authorise(&setting, SCOPE_USE, user, &identity), 0);
     assert_string_equal(identity.tenant, "acme");
     assert_int_equal(strlen(identity.key_id), 16);

@@ -160,7 +160,7 @@ static void serve_preflight(struct api_call *call)
     const char *wanted = http_header(call->exchange, "access-control-request-headers");
     set_header(call, "Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS");
     set_header(call, "Access-Control-Allow-Headers",
-               wanted && is_header_list(wanted) ? wanted : "authorization, content-type, x-request-id");
+               wanted && is_header_list(wanted) ? wanted : "authorization, content-type, x-api-key, x-request-id, x-request-timeout");
     set_header(call, "Access-Control-Max-Age", "600");
     api_call_reply(call, 204, "text/plain", "", 0);
 }
@@ -217,8 +217,8 @@ static int authorise(struct api_call *call, enum rules_scope scope)
     }
     if (!rules || !rules->authorise)
         return 1;
-    if (rules->authorise(rules->context, scope, http_header(call->exchange, "authorization"), &call->identity,
-                         &problem) == BULLA_OK)
+    if (rules->authorise(rules->context, scope, http_header(call->exchange, "authorization"),
+                         http_header(call->exchange, "x-api-key"), &call->identity, &problem) == BULLA_OK)
         return 1;
     if (!problem.status)
         problem.status = 403;

@@ -398,6 +398,8 @@ int api_request_read_tokenize(const char *body, size_t length, struct api_reques
     if (code == BULLA_OK)
         code = field_flag(&reader, request->body, NULL, "return_token_strs", &request->wants_strings);
     if (code == BULLA_OK)
+        code = field_flag(&reader, request->body, NULL, "with_pieces", &request->wants_pieces);
+    if (code == BULLA_OK)
         code = request_refuse_unsupported(request, &reader, REQUEST_TOKENIZE);
     if (code != BULLA_OK || !field_find(request->body, "messages"))
         return code == BULLA_OK ? read_text_to_tokenize(request, &reader) : code;

@@ -48,7 +48,7 @@ struct api_request {
     int is_base64;                /* embeddings */
     int64_t dimensions;           /* embeddings; 0: not asked for */
     int adds_special;             /* tokenize */
-    int wants_strings;            /* tokenize */
+    int wants_strings, wants_pieces; /* tokenize */
 };
 
 /* Each reads one kind of body; the caller frees the request in either case, after it used the problem. */

@@ -150,6 +150,8 @@ struct backend_class {
                     size_t *count, bulla_error *error);
     int (*detokenize)(struct backend *backend, const uint32_t *ids, size_t count, char **text, size_t *length,
                       bulla_error *error);
+    /* The bytes that a token stands for inside a text, a control token's spelling; they live as long as the backend. */
+    int (*spell)(const struct backend *backend, uint32_t id, const char **bytes, size_t *length, bulla_error *error);
     void (*close)(struct backend *backend); /* answers under way fail first */
 };
 

@@ -113,6 +113,15 @@ static int detokenize(struct backend *backend, const uint32_t *ids, size_t id_co
     return bulla_tokenizer_decode(tokenizer, ids, id_count, 1, text, length, error);
 }
 
+static int spell(const struct backend *backend, uint32_t id, const char **bytes, size_t *length, bulla_error *error)
+{
+    const struct native *native = (const struct native *)(const void *)backend;
+    const uint8_t *spelling = NULL;
+    int code = bulla_tokenizer_token_bytes(bulla_model_tokenizer(native->model), id, &spelling, length);
+    *bytes = (const char *)spelling;
+    return code == BULLA_OK ? BULLA_OK : bulla_fail(error, code, "the model has no token %u", id);
+}
+
 static const struct backend_class native_class = {
     .name = "native",
     .start = start,
@@ -121,6 +130,7 @@ static const struct backend_class native_class = {
     .count = count,
     .tokenize = tokenize,
     .detokenize = detokenize,
+    .spell = spell,
     .close = close_backend,
 };
 

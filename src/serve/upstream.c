@@ -332,6 +332,12 @@ static int upstream_detokenize(struct backend *backend, const uint32_t *ids, siz
     return bulla_fail(error, BULLA_E_UNSUPPORTED, "an upstream's tokenizer is not here: ask the upstream itself");
 }
 
+static int upstream_spell(const struct backend *backend, uint32_t id, const char **bytes, size_t *length,
+                          bulla_error *error)
+{
+    return bulla_fail(error, BULLA_E_UNSUPPORTED, "an upstream's tokenizer is not here: ask the upstream itself");
+}
+
 static void upstream_close(struct backend *backend)
 {
     struct upstream *upstream = (struct upstream *)backend;
@@ -353,7 +359,8 @@ static void upstream_close(struct backend *backend)
 
 static const struct backend_class upstream_class = {
     .name = "upstream", .start = upstream_start, .cancel = upstream_cancel, .describe = upstream_describe,
-    .count = upstream_count, .tokenize = upstream_tokenize, .detokenize = upstream_detokenize, .close = upstream_close};
+    .count = upstream_count, .tokenize = upstream_tokenize, .detokenize = upstream_detokenize, .spell = upstream_spell,
+    .close = upstream_close};
 
 int upstream_open(struct event_base *base, const struct upstream_options *options, struct backend **backend,
                   bulla_error *error)

@@ -232,6 +232,7 @@ def test_keys_and_metrics(folder, model):
             body = {} if method == "POST" else None
             checks.equal(server.json(method, path, body, bearer(user))[0], 403, f"{method} {path} with a user's key")
         checks.equal(server.json("GET", "/v1/admin/models", None, bearer(admin))[0], 200, "an admin's key")
+        checks.equal(server.request("GET", "/v1/models", None, {"X-Api-Key": user})[0], 200, "x-api-key")
         status, answer = server.json("POST", "/v1/chat/completions", chat("tiny"), bearer(user))
         checks.equal(status, 200, f"an answer: {answer}")
         server.events("/v1/chat/completions", {**chat("tiny"), "max_tokens": 5}, bearer(admin))
