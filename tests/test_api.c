@@ -565,6 +565,14 @@ static void test_keep_alive(void **state)
     fake_close(&server);
 }
 
+static size_t count_headers(const struct http_exchange *exchange, const char *name)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < exchange->header_count; i++)
+        count += strcmp(exchange->headers[i].name, name) == 0;
+    return count;
+}
+
 /* Each allocation of an exchange fails once: the client hears of it, or the connection is cut. */
 static void test_memory(void **state)
 {
@@ -605,6 +613,7 @@ static void test_memory(void **state)
             is_whole = server.record.status == 200 && strcmp(server.record_code, "") == 0;
             if (!is_whole && server.record.status != 503)
                 fail_msg("%s, allocation %llu: status %d", cases[i].path, (unsigned long long)n, server.record.status);
+            assert_int_equal(count_headers(exchange, "Retry-After"), exchange->status == 503);
             fake_free(exchange);
             fake_close(&server);
         }

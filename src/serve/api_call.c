@@ -65,6 +65,8 @@ void api_call_reply_json(struct api_call *call, int status, const struct buffer 
         return;
     }
     call->record.error_code = "out_of_memory";
+    if (status != 429 && status != 503) /* those have it */
+        set_header(call, "Retry-After", "1");
     api_call_reply(call, 503, "application/json", no_memory, sizeof no_memory - 1);
 }
 
