@@ -515,6 +515,29 @@ static void test_unverified(void **state)
     fake_free(exchange);
     ask_and_expect(&server, "POST", "/v1/responses", NULL, "{\"input\":\"x\"}", 200, "bulla.verified", "false");
     ask_and_expect(&server, "GET", "/v1/models", NULL, NULL, 200, "data[0].bulla.verified", "false");
+    ask_and_expect(&server, "GET", "/v1/models", NULL, NULL, 200, "data[0].owned_by", "bulla");
+    fake_close(&server);
+}
+
+/* x-bulla-seed names what an upstream was sent, or nothing. */
+static void test_upstream_seed(void **state)
+{
+    static const char *const seeds[][2] = {
+        {"", NULL}, {",\"seed\":-1", NULL}, {",\"seed\":7", "7"}, {",\"seed\":-3", "9223372036854775805"}};
+    struct fake_server server;
+    char body[100];
+    fake_open(&server, 0, NULL);
+    server.fake.kind = "upstream";
+    server.fake.play = play_at_once;
+    for (size_t i = 0; i < sizeof seeds / sizeof seeds[0]; i++) {
+        snprintf(body, sizeof body, "{\"prompt\":\"x\"%s}", seeds[i][0]);
+        struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/completions", NULL, body);
+        const char *header = fake_header(exchange, "x-bulla-seed");
+        assert_true(seeds[i][1] ? header && strcmp(header, seeds[i][1]) == 0 : !header);
+        assert_int_equal(fake_last(&server)->request.has_seed, seeds[i][1] != NULL);
+        fake_free(exchange);
+    }
+    ask_and_expect(&server, "GET", "/v1/models", NULL, NULL, 200, "data[0].owned_by", "upstream");
     fake_close(&server);
 }
 
@@ -648,7 +671,7 @@ int main(void)
         cmocka_unit_test(test_many_prompts), cmocka_unit_test(test_embeddings), cmocka_unit_test(test_errors),
         cmocka_unit_test(test_field_names), cmocka_unit_test(test_hang_up),
            cmocka_unit_test(test_limits),      cmocka_unit_test(test_tool_schemas),
-        cmocka_unit_test(test_unverified),  cmocka_unit_test(test_stopping),    cmocka_unit_test(test_keep_alive),
+        cmocka_unit_test(test_upstream_seed), cmocka_unit_test(test_unverified),  cmocka_unit_test(test_stopping),    cmocka_unit_test(test_keep_alive),
         cmocka_unit_test(test_memory),      cmocka_unit_test(test_open_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -469,6 +469,17 @@ static void apply_limits(struct api_answer *answer)
     request->deadline = longest ? answer->call.record.received_nanoseconds + longest : 0;
 }
 
+/* The seed in effect, for x-bulla-seed. An upstream draws its own where the request has none, and is sent 63 bits of one. */
+static void tell_seed(struct api_answer *answer)
+{
+    const struct answer_request *request = &answer->request.answer;
+    int is_upstream = api_is_upstream(&answer->info);
+    if (request->kind == ANSWER_EMBEDDING || (is_upstream && !request->has_seed))
+        return;
+    snprintf(answer->call.seed, sizeof answer->call.seed, "%" PRIu64,
+             is_upstream ? request->sampling.seed & INT64_MAX : request->sampling.seed);
+}
+
 /* Ids, times, the seed where the request has none. */
 static int name_answer(struct api_answer *answer)
 {
@@ -489,8 +500,7 @@ static int name_answer(struct api_answer *answer)
     struct backend *backend = answer->model->backend;
     backend->class->describe(backend, &answer->info);
     answer->call.is_unverified = !answer->info.is_verified;
-    if (request->kind != ANSWER_EMBEDDING)
-        snprintf(answer->call.seed, sizeof answer->call.seed, "%" PRIu64, request->sampling.seed);
+    tell_seed(answer);
     if (answer->info.model_root)
         snprintf(answer->fingerprint, sizeof answer->fingerprint, "bulla-%.12s", answer->info.model_root);
     return 1;

@@ -12,7 +12,9 @@ static void write_model(struct buffer *out, const struct served_model *model, co
     api_write_text(out, id);
     buffer_append_text(out, ",\"object\":\"model\",\"created\":");
     api_write_number(out, model->created);
-    buffer_append_text(out, ",\"owned_by\":\"bulla\",\"root\":");
+    buffer_append_text(out, ",\"owned_by\":");
+    api_write_text(out, api_is_upstream(&info) ? "upstream" : "bulla");
+    buffer_append_text(out, ",\"root\":");
     api_write_text_or_null(out, info.model_root);
     buffer_append_text(out, ",\"parent\":");
     api_write_text_or_null(out, id == model->name ? NULL : model->name);
