@@ -75,7 +75,7 @@ static void serve_metrics(struct api_call *call)
     if (!rules || !rules->write_metrics)
         api_call_fail_with(call, 404, "invalid_request_error", "not_found", NULL, "this server counts no metrics");
     else if (rules->write_metrics(rules->context, &out, &error) != BULLA_OK || out.error.code != BULLA_OK)
-        api_call_fail_with(call, 500, "server_error", NULL, NULL, "%s", error.code ? error.text : out.error.text);
+        api_call_fail_with(call, 500, "server_error", "internal_error", NULL, "%s", error.code ? error.text : out.error.text);
     else
         api_call_reply(call, 200, "text/plain; version=0.0.4; charset=utf-8", out.data, out.length);
     buffer_free(&out);

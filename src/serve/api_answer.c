@@ -362,7 +362,7 @@ static void start_run(struct api_answer *answer, struct api_run *run)
     }
     end_run(run);
     if (!problem.status) {
-        problem = (struct answer_error){.status = 500, .type = "server_error"};
+        problem = (struct answer_error){.status = 500, .type = "server_error", .code = "internal_error"};
         snprintf(problem.message, sizeof problem.message, "the model's backend took no request and said no reason");
     }
     fail_run(run, &problem);

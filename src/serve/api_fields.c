@@ -65,7 +65,11 @@ int field_fail_error(struct field_reader *reader, const struct place *place, con
                                    [BULLA_E_INTERNAL] = 500};
     int code = error->code, status = code > 0 && code <= BULLA_E_INTERNAL ? statuses[code] : 500;
     set_problem(reader, place, status ? status : 500, status == 400 ? "invalid_request_error" : "server_error",
-                status == 503 ? "out_of_memory" : code == BULLA_E_UNSUPPORTED ? "unsupported" : NULL);
+                status == 503                 ? "out_of_memory"
+                : code == BULLA_E_UNSUPPORTED ? "unsupported"
+                : code == BULLA_E_LIMIT       ? "limit_exceeded"
+                : status == 400               ? "invalid_value"
+                                              : "internal_error");
     const char *param = reader->problem->param;
     snprintf(reader->problem->message, sizeof reader->problem->message, "%s%s%s%.700s", param ? "`" : "",
              param ? param : "", param ? "`: " : "", error->text);
