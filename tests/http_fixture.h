@@ -23,8 +23,9 @@ struct fixture {
     struct event_base *base;
     struct http_server *server;
     struct http_exchange *held[MOST_HELD];
-    size_t held_count, requests, closed;
+    size_t held_count, heads, requests, closed;
     void (*on_request)(struct fixture *fixture, struct http_exchange *exchange); /* instead of all that */
+    void (*on_head)(struct fixture *fixture, struct http_exchange *exchange);    /* NULL: none is answered early */
     uint16_t port;
 };
 
@@ -53,6 +54,14 @@ static inline void fixture_request(void *context, struct http_exchange *exchange
     }
 }
 
+static inline void fixture_head(void *context, struct http_exchange *exchange)
+{
+    struct fixture *fixture = context;
+    fixture->heads++;
+    if (fixture->on_head)
+        fixture->on_head(fixture, exchange);
+}
+
 static inline int fixture_listen(uint16_t *port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -73,7 +82,7 @@ static inline void fixture_open(struct fixture *fixture, const struct http_limit
     signal(SIGPIPE, SIG_IGN);
     fixture->base = event_base_new();
     assert_non_null(fixture->base);
-    const struct http_handler handler = {fixture, fixture_request};
+    const struct http_handler handler = {fixture, fixture_request, fixture_head};
     int listener = fixture_listen(&fixture->port);
     assert_ok(http_server_open(fixture->base, listener, tls, limits, &handler, &fixture->server, &error), error);
 }
