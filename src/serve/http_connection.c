@@ -428,7 +428,10 @@ static void event_happened(struct bufferevent *stream, short what, void *context
     struct connection *connection = context;
     if (what & BEV_EVENT_CONNECTED) {
         connection->state = CONNECTION_IDLE;
-        set_deadline(connection, connection->server->limits.idle_seconds);
+        if (connection->server->is_draining) /* its grace, not the time between requests */
+            connection_drain(connection);
+        else
+            set_deadline(connection, connection->server->limits.idle_seconds);
     } else if (what & BEV_EVENT_EOF && what & BEV_EVENT_READING) {
         hang_up(connection);
     } else {
