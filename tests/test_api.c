@@ -14,45 +14,6 @@ static const char chat_stream[] = "{\"model\":\"tiny\",\"messages\":[{\"role\":\
 static const char *const user[] = {"authorization: Bearer user", NULL};
 static const char *const admin[] = {"authorization: Bearer admin", NULL};
 
-static void check_at(const struct http_exchange *exchange, const char *way, const char *expected)
-{
-    const char *found = fake_at(exchange, way);
-    if (strcmp(found, expected) != 0)
-        fail_msg("%s is %s, expected %s, in %s", way, found, expected, (char *)exchange->reply.data);
-}
-
-static void check_event(const struct http_exchange *exchange, size_t event, const char *way, const char *expected)
-{
-    const char *found = fake_event_at(exchange, event, way);
-    if (strcmp(found, expected) != 0)
-        fail_msg("event %zu: %s is %s, expected %s, in %s", event, way, found, expected, (char *)exchange->reply.data);
-}
-
-static void check_error(const struct http_exchange *exchange, int status, const char *code, const char *param)
-{
-    if (exchange->status != status)
-        fail_msg("status %d, expected %d: %s", exchange->status, status, (char *)exchange->reply.data);
-    check_at(exchange, "error.code", code);
-    check_at(exchange, "error.param", param);
-    assert_true(strlen(fake_at(exchange, "error.message")) > 10);
-    assert_string_not_equal(fake_at(exchange, "error.type"), "-");
-    assert_true(exchange->is_over);
-    if (status == 429 || status == 503)
-        assert_non_null(fake_header(exchange, "retry-after"));
-}
-
-static void ask_and_expect(struct fake_server *server, const char *method, const char *path, const char *const *headers,
-                           const char *body, int status, const char *way, const char *expected)
-{
-    struct http_exchange *exchange = fake_ask(server, method, path, headers, body);
-    if (exchange->status != status)
-        fail_msg("%s %s: status %d, expected %d: %s", method, path, exchange->status, status,
-                 (char *)exchange->reply.data);
-    if (way)
-        check_at(exchange, way, expected);
-    fake_free(exchange);
-}
-
 static void test_routes(void **state)
 {
     struct fake_server server;
@@ -383,15 +344,6 @@ static void test_chat_stream(void **state)
 }
 
 /* Told before start returns. */
-static void play_at_once(struct fake_backend *fake, struct fake_answer *answer)
-{
-    for (uint32_t i = 0; i < answer->request.choices; i++) {
-        fake_text(answer, i, "now");
-        fake_finish(answer, i, "length", NULL);
-    }
-    fake_end(answer, 1, answer->request.choices);
-}
-
 static void play_failure(struct fake_backend *fake, struct fake_answer *answer)
 {
     if (fake->count == 2)
@@ -402,7 +354,7 @@ static void test_completions(void **state)
 {
     struct fake_server server;
     fake_open(&server, 0, NULL);
-    server.fake.play = play_at_once;
+    server.fake.play = fake_play_at_once;
     struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/completions", NULL,
                                               "{\"prompt\":[\"ab\",[67,68]],\"n\":2,\"echo\":true}");
     assert_int_equal(server.fake.count, 2);
@@ -592,7 +544,7 @@ static void test_limits(void **state)
     server.identity.priority = 3;
     server.identity.most_tokens = 100;
     server.model->most_tokens = 200;
-    server.fake.play = play_at_once;
+    server.fake.play = fake_play_at_once;
     ask_and_expect(&server, "POST", "/v1/chat/completions", user, body, 200, NULL, NULL);
     assert_int_equal(fake_last(&server)->request.max_tokens, 100);
     assert_int_equal(fake_last(&server)->request.priority, 3);
@@ -604,7 +556,7 @@ static void test_limits(void **state)
     assert_int_equal(fake_last(&server)->request.priority, 0);
     fake_close(&server);
     fake_open(&server, 0, NULL);
-    server.fake.play = play_at_once;
+    server.fake.play = fake_play_at_once;
     ask_and_expect(&server, "POST", "/v1/chat/completions", NULL, body, 200, NULL, NULL);
     assert_int_equal(fake_last(&server)->request.max_tokens, 500);
     assert_int_equal(fake_last(&server)->request.priority, 9);
@@ -616,7 +568,7 @@ static void test_unverified(void **state)
     struct fake_server server;
     fake_open(&server, 0, NULL);
     server.fake.is_unverified = 1;
-    server.fake.play = play_at_once;
+    server.fake.play = fake_play_at_once;
     struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/chat/completions", NULL, chat);
     check_at(exchange, "bulla", "{\"verified\":false}");
     check_at(exchange, "system_fingerprint", "null");

@@ -4,20 +4,6 @@
 #include "api_fakes.h"
 #include "base/memory.h"
 
-static void check_at(const struct http_exchange *exchange, const char *way, const char *expected)
-{
-    const char *found = fake_at(exchange, way);
-    if (strcmp(found, expected) != 0)
-        fail_msg("%s is %s, expected %s, in %s", way, found, expected, (char *)exchange->reply.data);
-}
-
-static void check_event(const struct http_exchange *exchange, size_t event, const char *way, const char *expected)
-{
-    const char *found = fake_event_at(exchange, event, way);
-    if (strcmp(found, expected) != 0)
-        fail_msg("event %zu: %s is %s, expected %s, in %s", event, way, found, expected, (char *)exchange->reply.data);
-}
-
 static const char body[] =
     "{\"model\":\"small\",\"input\":\"hi\",\"instructions\":\"be brief\",\"temperature\":0.25,\"metadata\":{\"a\":\"b\"},"
     "\"tools\":[{\"type\":\"function\",\"name\":\"f\",\"parameters\":{\"type\":\"object\"}}],\"max_output_tokens\":50%s}";

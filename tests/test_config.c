@@ -16,7 +16,7 @@ static const char whole[] =
     "{\"listen\":\"0.0.0.0:443\",\"tls\":{\"certificate\":\"c.pem\",\"key\":\"k.pem\"},\"insecure_http\":false,"
     "\"open\":true,\"keys\":\"keys.db\",\"metrics_open\":true,\"cors_origin\":\"*\",\"log\":\"a.log\","
     "\"log_level\":\"debug\",\"page\":false,\"drain_seconds\":5,"
-    "\"limits\":{\"header_bytes\":2048,\"header_lines\":50,\"body_bytes\":4096,\"unsent_bytes\":100000,"
+    "\"limits\":{\"header_bytes\":2048,\"header_lines\":50,\"body_bytes\":4096,\"held_bytes\":8192,\"answer_bytes\":1048576,\"unsent_bytes\":100000,"
     "\"connections\":7,\"header_seconds\":1,\"body_seconds\":2,\"idle_seconds\":3,\"write_seconds\":4},"
     "\"models\":[{\"name\":\"a/b:1\",\"path\":\"a.gguf\",\"aliases\":[\"x\",\"y\"],\"max_tokens\":9,\"max_waiting\":8,"
     "\"threads\":2,\"cache_positions\":4096,\"max_running\":16,\"speculate\":0,\"prefix_cache\":false,\"isa\":\"avx2\"},"
@@ -38,10 +38,12 @@ static void test_whole(void **state)
     assert_string_equal(config.log_level, "debug");
     assert_true(config.is_open && config.metrics_open && !config.has_page && !config.insecure_http);
     assert_int_equal(config.drain_seconds, 5);
+    assert_int_equal(config.most_answer_bytes, 1 << 20);
     const struct http_limits *limits = &config.limits;
     assert_int_equal(limits->most_header_bytes, 2048);
     assert_int_equal(limits->most_header_lines, 50);
     assert_int_equal(limits->most_body_bytes, 4096);
+    assert_int_equal(limits->most_held_bytes, 8192);
     assert_int_equal(limits->most_unsent, 100000);
     assert_int_equal(limits->most_connections, 7);
     assert_int_equal(limits->header_seconds * 1000 + limits->body_seconds * 100 + limits->idle_seconds * 10 +
@@ -110,6 +112,7 @@ static void test_malformed(void **state)
         {"{\"tls\":{\"ca\":\"x\"}}", "file.json, tls: there is no field \"ca\""},
         {"{\"limits\":{\"body_bytes\":99999999999}}", "limits: \"body_bytes\" must be"},
         {"{\"limits\":{\"connections\":0}}", "limits: \"connections\" must be"},
+        {"{\"limits\":{\"answer_bytes\":1}}", "limits: \"answer_bytes\" must be"},
         {"{\"limits\":{\"body\":1}}", "limits: there is no field \"body\""},
         {"{\"models\":{}}", "\"models\" must be an array"},
         {"{\"models\":[1]}", "file.json, models[0]: must be an object"},

@@ -15,8 +15,6 @@
 #include "serve/tls.h"
 #include "serve/tls_make.h"
 
-#define GET(path) "GET " path " HTTP/1.1\r\nHost: a\r\n\r\n"
-
 static struct http_tls *open_in_folder(const char *name)
 {
     bulla_error error = {0};

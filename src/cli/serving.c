@@ -338,7 +338,8 @@ static int open_server(struct serving *serving, bulla_error *error)
                                   .rules = operator_rules(serving->operator),
                                   .cors_origin = config->cors_origin,
                                   .version = BULLA_VERSION,
-                                  .has_page = config->has_page};
+                                  .has_page = config->has_page,
+                                  .most_held_bytes = config->most_answer_bytes};
     int code = api_open(serving->base, &options, &serving->api, error);
     if (code != BULLA_OK)
         return code;

@@ -30,15 +30,17 @@ struct field {
 #define AT(type, member) offsetof(struct type, member)
 
 static const struct field limit_fields[] = {
-    {"header_bytes", FIELD_SIZE, AT(http_limits, most_header_bytes), 1024, 1 << 20},
-    {"header_lines", FIELD_SIZE, AT(http_limits, most_header_lines), 8, 10000},
-    {"body_bytes", FIELD_SIZE, AT(http_limits, most_body_bytes), 1024, 1 << 30},
-    {"unsent_bytes", FIELD_SIZE, AT(http_limits, most_unsent), 64 << 10, 1 << 30},
-    {"connections", FIELD_COUNT, AT(http_limits, most_connections), 1, 1 << 20},
-    {"header_seconds", FIELD_COUNT, AT(http_limits, header_seconds), 1, CONFIG_MOST_SECONDS},
-    {"body_seconds", FIELD_COUNT, AT(http_limits, body_seconds), 1, CONFIG_MOST_SECONDS},
-    {"idle_seconds", FIELD_COUNT, AT(http_limits, idle_seconds), 1, CONFIG_MOST_SECONDS},
-    {"write_seconds", FIELD_COUNT, AT(http_limits, write_seconds), 1, CONFIG_MOST_SECONDS},
+    {"header_bytes", FIELD_SIZE, AT(config, limits.most_header_bytes), 1024, 1 << 20},
+    {"header_lines", FIELD_SIZE, AT(config, limits.most_header_lines), 8, 10000},
+    {"body_bytes", FIELD_SIZE, AT(config, limits.most_body_bytes), 1024, 1 << 30},
+    {"held_bytes", FIELD_SIZE, AT(config, limits.most_held_bytes), 1024, UINT64_C(1) << 40},
+    {"answer_bytes", FIELD_SIZE, AT(config, most_answer_bytes), 1 << 20, UINT64_C(1) << 40},
+    {"unsent_bytes", FIELD_SIZE, AT(config, limits.most_unsent), 64 << 10, 1 << 30},
+    {"connections", FIELD_COUNT, AT(config, limits.most_connections), 1, 1 << 20},
+    {"header_seconds", FIELD_COUNT, AT(config, limits.header_seconds), 1, CONFIG_MOST_SECONDS},
+    {"body_seconds", FIELD_COUNT, AT(config, limits.body_seconds), 1, CONFIG_MOST_SECONDS},
+    {"idle_seconds", FIELD_COUNT, AT(config, limits.idle_seconds), 1, CONFIG_MOST_SECONDS},
+    {"write_seconds", FIELD_COUNT, AT(config, limits.write_seconds), 1, CONFIG_MOST_SECONDS},
 };
 
 static const struct field tls_fields[] = {
@@ -296,8 +298,7 @@ static int read_config(const struct json *value, const char *file, struct config
     if (code == BULLA_OK)
         code = read_section(json_get(value, "tls"), "tls", tls_fields, COUNT(tls_fields), file, config, error);
     if (code == BULLA_OK)
-        code = read_section(json_get(value, "limits"), "limits", limit_fields, COUNT(limit_fields), file, &config->limits,
-                            error);
+        code = read_section(json_get(value, "limits"), "limits", limit_fields, COUNT(limit_fields), file, config, error);
     if (code == BULLA_OK)
         code = read_models(json_get(value, "models"), file, config, error);
     if (code == BULLA_OK && !config->certificate != !config->key)

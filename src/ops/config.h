@@ -11,7 +11,12 @@
 #include "serve/http.h"
 #include "serve/models.h"
 
-enum { CONFIG_MOST_MODELS = 64, CONFIG_NAME_BYTES = 128, CONFIG_DRAIN_SECONDS = 30, CONFIG_MOST_SECONDS = 86400 };
+enum {
+    CONFIG_MOST_MODELS = 64,
+    CONFIG_NAME_BYTES = 128,
+    CONFIG_DRAIN_SECONDS = 30,
+    CONFIG_MOST_SECONDS = 86400
+};
 
 /* A model to serve: of a file (`path`), or of another server (`upstream`, its URL). Texts are the JSON's. */
 struct config_model {
@@ -37,6 +42,7 @@ struct config {
     int has_page;
     uint64_t drain_seconds;
     struct http_limits limits;
+    size_t most_answer_bytes;                 /* held by answers under way together; 0: the API's default */
     struct config_model models[CONFIG_MOST_MODELS];
     size_t model_count;
     struct arena arena; /* holds the texts */

@@ -9,7 +9,8 @@
  *   api_embedding.c  /v1/embeddings            api_response.c    /v1/responses
  *   api_models.c     /v1/models, admin         api_token.c       /tokenize, /detokenize
  *   api_call.c       what every exchange has: request ids, headers, errors, records
- *   api.c            routes, authorisation, CORS, health, metrics, the page at / */
+ *   api_origin.c     what browsers say: CORS, pages from elsewhere
+ *   api.c            routes, authorisation, health, metrics, the page at / */
 #ifndef SERVE_API_H
 #define SERVE_API_H
 
@@ -25,6 +26,7 @@ struct api_options {
     const char *cors_origin;          /* NULL: no CORS headers; "*" or an origin */
     const char *version;
     int has_page;                     /* serve the page at / */
+    size_t most_held_bytes;           /* by answers under way together; more get 503. 0: 1 GiB */
     unsigned keep_alive_seconds;      /* between comments on an idle stream; 0: 15 */
 };
 

@@ -13,6 +13,7 @@
 
 enum {
     API_MOST_REQUEST_ID = 128,
+    API_MOST_REPLY = 64 << 20, /* bytes of a whole answer, and gathered of a stream */
     API_MOST_RUNS = 64,       /* of one answer at a time */
     API_MOST_TOOL_CALLS = 1024, /* of one choice */
     API_RANDOM_BYTES = 16
@@ -27,6 +28,7 @@ struct api {
     const struct serve_rules *rules;
     char *cors_origin, *version;
     int has_page, is_draining;
+    size_t held, most_held;      /* bytes: the sum of the answers' `held` */
     uint64_t keep_alive_nanoseconds;
     struct event *sweep; /* made active when answers wait to be freed, or runs to be started */
     struct event *tick;  /* while there are answers: comments on idle streams */
@@ -54,8 +56,8 @@ struct api_call {
 
 /* Sends the whole of an answer, with the headers that all have, and records it. */
 void api_call_reply(struct api_call *call, int status, const char *content_type, const void *body, size_t length);
-/* The same of a buffer, which may hold an error instead. */
-void api_call_reply_json(struct api_call *call, int status, const struct buffer *body);
+/* The same of a buffer, which may hold an error instead; it is empty afterwards. */
+void api_call_reply_json(struct api_call *call, int status, struct buffer *body);
 void api_call_fail(struct api_call *call, const struct answer_error *problem);
 void api_call_fail_with(struct api_call *call, int status, const char *type, const char *code, const char *param,
                         const char *format, ...) __attribute__((format(printf, 6, 7)));
@@ -65,6 +67,9 @@ void api_call_set_headers(struct api_call *call);
 void api_call_record(struct api_call *call, int status);
 /* The model that a request names; NULL after failing the call. */
 struct served_model *api_call_find_model(struct api_call *call, const char *name);
+
+/* Answers under way hold too much. */
+extern const struct answer_error api_overloaded;
 
 /* {"error":{...}} */
 void api_write_error(struct buffer *out, const struct answer_error *problem);
@@ -136,7 +141,9 @@ struct api_answer {
     struct api_choice *choices;
     size_t choice_count;
     struct answer_usage usage;
-    struct buffer out;         /* used again and again */
+    size_t held;               /* bytes until its end, of api->held: what was kept of the request, choices, what was gathered */
+    size_t gathered;           /* of them, bytes that the whole of the answer will have at least */
+    struct buffer out;         /* used again and again; holds at most API_MOST_REPLY */
     struct buffer head, tail;  /* of every chunk: the form's, made once */
 };
 
@@ -150,6 +157,8 @@ void api_answer_fail_all(struct api *api, const struct answer_error *problem);
 /* Frees the answers that are done and starts the runs that wait: the sweep event's. */
 void api_answer_sweep(struct api *api);
 
+/* Counts bytes that were gathered. */
+void answer_gather(struct api_answer *answer, size_t bytes);
 /* The backend's words into a constant. */
 const char *answer_finish_name(const char *reason);
 /* What the OpenAI API calls it: "range" is "length". */
@@ -186,7 +195,11 @@ void api_stream_keep_alive(struct api *api);
 
 extern const struct answer_form chat_form, completion_form, embedding_form, response_form;
 
+/* api_origin.c. From a page of another origin that no option allows. */
+int api_is_foreign_origin(const struct api_call *call);
+
 /* Routes in other files. */
+void api_serve_preflight(struct api_call *call);
 void api_serve_models(struct api_call *call);
 void api_serve_model(struct api_call *call);
 void api_serve_admin_models(struct api_call *call);

@@ -13,7 +13,7 @@ static int set_grammar(struct api_request *request, struct field_reader *reader,
     if (specification->error.code != BULLA_OK)
         error = specification->error;
     else if (grammar_compile((const char *)specification->data, specification->length, &grammar, &error) == BULLA_OK)
-        request->answer.grammar = arena_copy_text(&request->arena, (const char *)specification->data,
+        request->answer.grammar = arena_copy_text(&request->kept, (const char *)specification->data,
                                                   specification->length, &error);
     grammar_free(grammar);
     request->answer.grammar_length = specification->length;
@@ -48,6 +48,20 @@ int request_set_any_object(struct api_request *request, struct field_reader *rea
     return code;
 }
 
+int request_keep_format(struct api_request *request, struct field_reader *reader, const struct json *format)
+{
+    struct answer_request *answer = &request->answer;
+    struct buffer text = {0};
+    json_write(&text, format);
+    if (text.error.code == BULLA_OK)
+        answer->response_format = request_keep_text(request, reader, (const char *)text.data, text.length);
+    else
+        field_fail_error(reader, NULL, &text.error);
+    answer->response_format_length = text.length;
+    buffer_free(&text);
+    return answer->response_format ? BULLA_OK : BULLA_E_MEMORY;
+}
+
 static int read_schema(struct api_request *request, struct field_reader *reader, const struct json *format,
                        const struct place *place)
 {
@@ -74,7 +88,9 @@ int request_read_format(struct api_request *request, struct field_reader *reader
         return BULLA_OK;
     if (field_needed(reader, format, place, "type", JSON_STRING, &type) != BULLA_OK)
         return BULLA_E_INPUT;
-    request->answer.response_format = format;
+    int code = request_keep_format(request, reader, format);
+    if (code != BULLA_OK)
+        return code;
     if (made_is_text(type, "text"))
         return BULLA_OK;
     if (made_is_text(type, "json_object"))

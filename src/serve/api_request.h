@@ -23,7 +23,8 @@ struct api_prompt {
 };
 
 struct api_request {
-    struct arena arena;           /* holds everything here, and the param of a problem */
+    struct arena json;            /* the body, what was made of it, the param of a problem: until api_request_forget */
+    struct arena kept;            /* all the rest: until api_request_free */
     const struct json *body;
     struct answer_request answer; /* the same for each prompt: prompt, id and tenant are filled in later */
     const char *model;            /* NULL where the request names none */
@@ -54,6 +55,9 @@ int api_request_read_tokenize(const char *body, size_t length, struct api_reques
 int api_request_read_detokenize(const char *body, size_t length, struct api_request *request,
                                 struct answer_error *problem);
 void api_request_free(struct api_request *request); /* a zeroed one is fine */
+/* A backend has begun to answer: lets go of the JSON, which takes many times the memory of its text, and with it of
+ * messages, tools, tool_name and template_kwargs. */
+void api_request_forget(struct api_request *request);
 
 /* The parts below are for the readers among themselves. `body` is the request's object. */
 
@@ -63,6 +67,10 @@ int request_open(const char *body, size_t length, struct api_request *request, s
 int request_read_sampling(struct api_request *request, struct field_reader *reader);
 /* Fields that change an answer and that Bulla does not have: refused unless they are off. */
 int request_refuse_unsupported(struct api_request *request, struct field_reader *reader);
+/* A copy that lives as long as the request; NULL with the problem filled. */
+const char *request_keep_text(struct api_request *request, struct field_reader *reader, const char *text, size_t length);
+/* response_format as upstreams get it. */
+int request_keep_format(struct api_request *request, struct field_reader *reader, const struct json *format);
 /* response_format to a grammar (api_format.c); `format` may be NULL. */
 int request_read_format(struct api_request *request, struct field_reader *reader, const struct json *format,
                         const struct place *place);

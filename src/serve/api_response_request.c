@@ -249,8 +249,9 @@ static int read_text(struct api_request *request, struct field_reader *reader)
     struct json *nested = code == BULLA_OK ? made_object(reader, 2) : NULL;
     nested = made_add(nested, "type", type);
     nested = made_add(nested, "json_schema", format);
-    request->answer.response_format = nested;
-    return code == BULLA_OK && !nested ? BULLA_E_MEMORY : code;
+    if (code == BULLA_OK)
+        code = nested ? request_keep_format(request, reader, nested) : BULLA_E_MEMORY;
+    return code;
 }
 
 /* What needs a server that remembers, or that works on after the client left. */
@@ -297,7 +298,7 @@ static int read_rest(struct api_request *request, struct field_reader *reader)
 int api_request_read_response(const char *body, size_t length, struct api_request *request,
                               struct answer_error *problem)
 {
-    struct field_reader reader = {&request->arena, problem};
+    struct field_reader reader = {&request->json, problem};
     bulla_error error = {0};
     int code = request_open(body, length, request, &reader);
     request->answer.kind = ANSWER_CHAT;
@@ -319,7 +320,7 @@ int api_request_read_response(const char *body, size_t length, struct api_reques
         code = read_rest(request, &reader);
     if (code != BULLA_OK)
         return code;
-    request->prompts = arena_alloc(&request->arena, 1, sizeof *request->prompts, &error);
+    request->prompts = arena_alloc(&request->kept, 1, sizeof *request->prompts, &error);
     request->prompt_count = 1;
     return request->prompts ? BULLA_OK : field_fail_error(&reader, NULL, &error);
 }

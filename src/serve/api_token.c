@@ -5,9 +5,19 @@
 static void fail_backend(struct api_call *call, struct api_request *request, const bulla_error *error)
 {
     struct answer_error problem = {0};
-    struct field_reader reader = {&request->arena, &problem};
+    struct field_reader reader = {&request->json, &problem};
     field_fail_error(&reader, NULL, error);
     api_call_fail(call, &problem);
+}
+
+/* `less`: what to send instead where the reply is too long. */
+static void reply_bounded(struct api_call *call, struct buffer *out, const char *less)
+{
+    if (out->error.code == BULLA_E_LIMIT)
+        api_call_fail_with(call, 400, "invalid_request_error", "reply_too_long", NULL,
+                           "the answer is longer than 64 MiB, the most that is given at once; ask with %s", less);
+    else
+        api_call_reply_json(call, 200, out);
 }
 
 /* The text of each token by itself. */
@@ -18,7 +28,7 @@ static int write_strings(struct buffer *out, struct backend *backend, const uint
     for (size_t i = 0; i < count; i++) {
         char *text;
         size_t length;
-        int code = backend->class->detokenize(backend, ids + i, 1, &text, &length, error);
+        int code = backend->class->detokenize(backend, ids + i, 1, API_MOST_REPLY, &text, &length, error);
         if (code != BULLA_OK)
             return code;
         if (i)
@@ -59,7 +69,7 @@ void api_serve_tokenize(struct api_call *call)
 {
     struct api_request request = {0};
     struct answer_error problem = {0};
-    struct buffer out = {0};
+    struct buffer out = {.limit = API_MOST_REPLY};
     bulla_error error = {0};
     uint32_t *ids = NULL;
     size_t length, count = 0;
@@ -81,7 +91,8 @@ void api_serve_tokenize(struct api_call *call)
         if (code == BULLA_OK)
             code = write_tokens(&out, backend, ids, count, request.wants_strings, &error);
         if (code == BULLA_OK)
-            api_call_reply_json(call, 200, &out);
+            reply_bounded(call, &out, request.wants_strings ? "a shorter text, or without `return_token_strs`"
+                                                            : "a shorter text");
         else
             fail_backend(call, &request, &error);
     }
@@ -93,13 +104,13 @@ void api_serve_tokenize(struct api_call *call)
 /* The text under vLLM's name and under llama.cpp's. */
 static void reply_text(struct api_call *call, const char *text, size_t length)
 {
-    struct buffer out = {0};
+    struct buffer out = {.limit = API_MOST_REPLY};
     buffer_append_text(&out, "{\"prompt\":");
     json_write_string(&out, text, length);
     buffer_append_text(&out, ",\"content\":");
     json_write_string(&out, text, length);
     buffer_append_byte(&out, '}');
-    api_call_reply_json(call, 200, &out);
+    reply_bounded(call, &out, "fewer tokens");
     buffer_free(&out);
 }
 
@@ -119,7 +130,8 @@ void api_serve_detokenize(struct api_call *call)
     struct served_model *model = api_call_find_model(call, request.model);
     if (model) {
         const struct api_prompt *ids = request.prompts;
-        int code = model->backend->class->detokenize(model->backend, ids->ids, ids->id_count, &text, &text_length, &error);
+        int code = model->backend->class->detokenize(model->backend, ids->ids, ids->id_count, API_MOST_REPLY / 2, &text,
+                                                     &text_length, &error); /* it stands there twice */
         if (code == BULLA_OK)
             reply_text(call, text, text_length);
         else
