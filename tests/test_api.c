@@ -489,6 +489,23 @@ static void test_errors(void **state)
         }
         fake_free(exchange);
     }
+    /* Another server's words reach the client; the log has a word of this program. */
+    for (int told = 0; told < 2; told++) {
+        struct answer_error words = {.status = 400, .type = "their type", .code = told ? "their code" : NULL,
+                                     .own_code = "upstream_refused", .message = "their message, of some length"};
+        exchange = fake_ask(&server, "POST", "/v1/chat/completions", user, told ? chat_stream : chat);
+        struct fake_answer *answer = fake_last(&server);
+        if (told)
+            fake_text(answer, 0, "x");
+        answer->is_over = 1;
+        (answer->sink.fail)(answer->sink.context, &words);
+        assert_string_equal(server.record_code, "upstream_refused");
+        if (told)
+            check_event(exchange, 2, "error.code", "their code");
+        else
+            check_at(exchange, "error.type", "their type");
+        fake_free(exchange);
+    }
     /* One run of several that fails ends them all. */
     server.fake.count = 0;
     server.fake.play = play_failure;

@@ -104,7 +104,7 @@ void api_answer_fail(struct api_answer *answer, const struct answer_error *probl
 {
     if (answer->is_done)
         return;
-    answer->call.record.error_code = problem->code ? problem->code : problem->type;
+    answer->call.record.error_code = api_problem_code(problem);
     if (!answer->has_begun) {
         api_call_fail(&answer->call, problem);
         finish_answer(answer, problem->status);

@@ -61,6 +61,8 @@ void api_call_reply_json(struct api_call *call, int status, struct buffer *body)
 void api_call_fail(struct api_call *call, const struct answer_error *problem);
 void api_call_fail_with(struct api_call *call, int status, const char *type, const char *code, const char *param,
                         const char *format, ...) __attribute__((format(printf, 6, 7)));
+/* What a record says of an error: a constant of this program. */
+const char *api_problem_code(const struct answer_error *problem);
 /* Only the headers that all answers have. */
 void api_call_set_headers(struct api_call *call);
 /* To the rules, once, when the answer has ended. */

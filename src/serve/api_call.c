@@ -86,6 +86,11 @@ void api_call_reply_json(struct api_call *call, int status, struct buffer *body)
     api_call_reply(call, 503, "application/json", no_memory, sizeof no_memory - 1);
 }
 
+const char *api_problem_code(const struct answer_error *problem)
+{
+    return problem->own_code ? problem->own_code : problem->code ? problem->code : problem->type;
+}
+
 void api_call_fail(struct api_call *call, const struct answer_error *problem)
 {
     struct buffer out = {0};
@@ -98,7 +103,7 @@ void api_call_fail(struct api_call *call, const struct answer_error *problem)
     }
     if (status == 401)
         set_header(call, "WWW-Authenticate", "Bearer");
-    call->record.error_code = problem->code ? problem->code : problem->type;
+    call->record.error_code = api_problem_code(problem);
     api_write_error(&out, problem);
     api_call_reply_json(call, status, &out);
     buffer_free(&out);

@@ -69,6 +69,7 @@ struct answer_error {
     int status;          /* HTTP: 400, 404, 429, 500, 502, 503 ... */
     const char *type;    /* "invalid_request_error", "server_error", "overloaded_error", ... */
     const char *code;    /* or NULL */
+    const char *own_code; /* what is logged in its place, where type and code are another server's words; else NULL */
     const char *param;   /* the field, or NULL */
     char message[1000];
     unsigned retry_after; /* seconds, 0: none */
