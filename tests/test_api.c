@@ -697,7 +697,8 @@ static void test_memory(void **state)
 static void test_open_memory(void **state)
 {
     for (uint64_t n = 1;; n++) {
-        struct api_options options = {.cors_origin = "*", .version = "1"};
+        static const char *const hosts[] = {"a", "b"};
+        struct api_options options = {.cors_origin = "*", .version = "1", .hosts = hosts, .host_count = 2};
         struct event_base *base = event_base_new();
         struct api *api;
         bulla_error error = {0};

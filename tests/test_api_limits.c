@@ -44,6 +44,70 @@ static void test_heads(void **state)
     fake_close(&server);
 }
 
+/* Where only this machine can ask and no key is needed, the host that is asked for must be this machine. */
+static void test_hosts(void **state)
+{
+    static const char *const more[] = {"box.example", "[fd00::1]"};
+    static const struct {
+        const char *host; /* NULL: none */
+        int is_taken;
+    } cases[] = {
+        {NULL, 1},
+        {"host: localhost", 1},
+        {"host: LocalHost:8080", 1},
+        {"host: a.localhost:8080", 1},
+        {"host: 127.0.0.1:8080", 1},
+        {"host: 127.255.3.4", 1},
+        {"host: [::1]:8080", 1},
+        {"host: [0:0::1]", 1},
+        {"host: box.example", 1},
+        {"host: BOX.example:81", 1},
+        {"host: [fd00::1]:8080", 1},
+        {"host: evil.example:8080", 0},
+        {"host: localhost.evil.example", 0},
+        {"host: evillocalhost", 0},
+        {"host: .localhost", 0},
+        {"host: 127.0.0.1.evil.example", 0},
+        {"host: 128.0.0.1", 0},
+        {"host: 0.0.0.0:8080", 0},
+        {"host: 127.1", 0},
+        {"host: [::2]", 0},
+        {"host: [fd00::2]", 0},
+        {"host: a.box.example", 0},
+    };
+    static const struct {
+        const char *method, *path, *body;
+        int status;
+    } routes[] = {{"GET", "/health", NULL, 200},           {"GET", "/", NULL, 200},
+                  {"GET", "/v1/models", NULL, 200},        {"GET", "/nowhere", NULL, 404},
+                  {"POST", "/tokenize", "{\"prompt\":\"a\"}", 200}, {"OPTIONS", "/tokenize", NULL, 204}};
+    struct fake_server server;
+    char origin[100];
+    fake_open(&server, 0, &(struct api_options){.has_page = 1, .cors_origin = "https://a.example", .is_local = 1,
+                                                .hosts = more, .host_count = 2});
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (size_t k = 0; k < sizeof routes / sizeof routes[0]; k++) {
+            const char *headers[] = {cases[i].host, NULL, NULL};
+            if (cases[i].host) { /* of the same origin, as a page is whose name was bound anew */
+                snprintf(origin, sizeof origin, "origin: http://%s", cases[i].host + strlen("host: "));
+                headers[1] = origin;
+            }
+            ask_and_expect(&server, routes[k].method, routes[k].path, headers, routes[k].body,
+                           cases[i].is_taken ? routes[k].status : 403, cases[i].is_taken ? NULL : "error.code",
+                           "foreign_host");
+        }
+    static const char *const evil[] = {"host: evil.example:8080", "origin: http://evil.example:8080", NULL};
+    struct http_exchange *exchange = fake_ask(&server, "POST", "/tokenize", evil, "{\"prompt\":\"a\"}");
+    assert_true(exchange->is_refused);
+    assert_non_null(strstr(fake_at(exchange, "error.message"), "evil.example:8080 is no name of this machine"));
+    assert_non_null(strstr(fake_at(exchange, "error.message"), "--hosts"));
+    fake_free(exchange);
+    fake_close(&server);
+    fake_open(&server, 0, NULL); /* others can connect: any name may be its own */
+    ask_and_expect(&server, "GET", "/v1/models", evil, NULL, 200, "object", "list");
+    fake_close(&server);
+}
+
 /* A large body whose fields mean nothing takes no memory while its answer lasts. */
 static void test_bodies_are_forgotten(void **state)
 {
@@ -228,7 +292,7 @@ static void test_long_answers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_heads),      cmocka_unit_test(test_bodies_are_forgotten),
+        cmocka_unit_test(test_heads),      cmocka_unit_test(test_hosts),     cmocka_unit_test(test_bodies_are_forgotten),
         cmocka_unit_test(test_overload),   cmocka_unit_test(test_long_echo), cmocka_unit_test(test_long_texts),
         cmocka_unit_test(test_long_answers),
     };

@@ -252,12 +252,19 @@ static int has_room(struct api_call *call)
     return 0;
 }
 
-/* The route of a request that is let in: its method, origin and key are good. NULL where it was answered. Nothing
+/* The route of a request that is let in: its host, method, origin and key are good. NULL where it was answered. Nothing
  * here looks at the body. */
 static const struct api_route *admit(struct api_call *call)
 {
     const char *path = http_path(call->exchange);
     char allowed[64];
+    if (api_is_foreign_host(call)) {
+        api_call_fail_with(call, 403, "permission_error", "foreign_host", NULL,
+                           "%.200s is no name of this machine that the server knows, and only this machine may use it; ask "
+                           "for localhost, or start the server with --hosts to name others",
+                           http_header(call->exchange, "host"));
+        return NULL;
+    }
     if (strcmp(call->method, "OPTIONS") == 0 && call->api->cors_origin) {
         call->route = "preflight";
         api_serve_preflight(call);
@@ -318,6 +325,19 @@ static int copy_option(char **copy, const char *text, bulla_error *error)
     return text && !*copy ? error->code : BULLA_OK;
 }
 
+static int copy_hosts(struct api *api, const struct api_options *options, bulla_error *error)
+{
+    if (options->host_count == 0)
+        return BULLA_OK;
+    api->hosts = memory_alloc(options->host_count, sizeof *api->hosts, error);
+    if (!api->hosts)
+        return error->code;
+    int code = BULLA_OK;
+    for (; code == BULLA_OK && api->host_count < options->host_count; api->host_count++)
+        code = copy_option(&api->hosts[api->host_count], options->hosts[api->host_count], error);
+    return code;
+}
+
 int api_open(struct event_base *base, const struct api_options *options, struct api **result, bulla_error *error)
 {
     struct api *api = memory_alloc(1, sizeof *api, error);
@@ -328,12 +348,15 @@ int api_open(struct event_base *base, const struct api_options *options, struct 
     api->models = options->models;
     api->rules = options->rules;
     api->has_page = options->has_page;
+    api->is_local = options->is_local;
     api->most_held = options->most_held_bytes ? options->most_held_bytes : MOST_HELD_BYTES;
     api->keep_alive_nanoseconds =
         UINT64_C(1000000000) * (options->keep_alive_seconds ? options->keep_alive_seconds : KEEP_ALIVE_SECONDS);
     int code = copy_option(&api->cors_origin, options->cors_origin, error);
     if (code == BULLA_OK)
         code = copy_option(&api->version, options->version ? options->version : "", error);
+    if (code == BULLA_OK)
+        code = copy_hosts(api, options, error);
     api->sweep = event_new(base, -1, 0, on_sweep, api);
     api->tick = event_new(base, -1, EV_PERSIST, on_tick, api);
     if (code == BULLA_OK && (!api->sweep || !api->tick))
@@ -358,6 +381,9 @@ void api_close(struct api *api)
         event_free(api->sweep);
     if (api->tick)
         event_free(api->tick);
+    for (size_t i = 0; i < api->host_count; i++)
+        memory_free(api->hosts[i]);
+    memory_free(api->hosts);
     memory_free(api->cors_origin);
     memory_free(api->version);
     memory_free(api);

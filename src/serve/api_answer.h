@@ -13,6 +13,7 @@
 
 enum {
     API_MOST_REQUEST_ID = 128,
+    API_MOST_HOST = 256,
     API_MOST_REPLY = 64 << 20, /* bytes of a whole answer, and gathered of a stream */
     API_MOST_RUNS = 64,       /* of one answer at a time */
     API_MOST_TOOL_CALLS = 1024, /* of one choice */
@@ -27,7 +28,9 @@ struct api {
     struct models *models;
     const struct serve_rules *rules;
     char *cors_origin, *version;
-    int has_page, is_draining;
+    char **hosts;
+    size_t host_count;
+    int has_page, is_draining, is_local;
     size_t held, most_held;      /* bytes: the sum of the answers' `held` */
     uint64_t keep_alive_nanoseconds;
     struct event *sweep; /* made active when answers wait to be freed, or runs to be started */
@@ -58,11 +61,11 @@ struct api_call {
 void api_call_reply(struct api_call *call, int status, const char *content_type, const void *body, size_t length);
 /* The same of a buffer, which may hold an error instead; it is empty afterwards. */
 void api_call_reply_json(struct api_call *call, int status, struct buffer *body);
+/* What a record says of an error: a constant of this program. */
+const char *api_problem_code(const struct answer_error *problem);
 void api_call_fail(struct api_call *call, const struct answer_error *problem);
 void api_call_fail_with(struct api_call *call, int status, const char *type, const char *code, const char *param,
                         const char *format, ...) __attribute__((format(printf, 6, 7)));
-/* What a record says of an error: a constant of this program. */
-const char *api_problem_code(const struct answer_error *problem);
 /* Only the headers that all answers have. */
 void api_call_set_headers(struct api_call *call);
 /* To the rules, once, when the answer has ended. */
@@ -197,8 +200,10 @@ void api_stream_keep_alive(struct api *api);
 
 extern const struct answer_form chat_form, completion_form, embedding_form, response_form;
 
-/* api_origin.c. From a page of another origin that no option allows. */
+/* api_origin.c. From a page of another origin that no option allows; to a host that may not be this machine, where
+ * that is what keeps others out. */
 int api_is_foreign_origin(const struct api_call *call);
+int api_is_foreign_host(const struct api_call *call);
 
 /* Routes in other files. */
 void api_serve_preflight(struct api_call *call);

@@ -303,6 +303,29 @@ def test_heads(folder, model):
         checks.contains(said, "HTTP/1.1 400", "a body that is let in is read")
 
 
+def test_hosts(folder, model):
+    """Where only this machine can connect and there are no keys, requests must be for a name of this machine."""
+    store = os.path.join(folder, "hosts.json")
+    user = add_key(store)
+    evil = {"Host": "evil.example:8080", "Origin": "http://evil.example:8080"}
+    body = {"prompt": "a"}
+    with Server(model, tls=False) as server:
+        for method, path in (("GET", "/health"), ("GET", "/"), ("GET", "/v1/models"), ("GET", "/nowhere"), ("POST", "/tokenize")):
+            status, answer = server.json(method, path, body if method == "POST" else None, evil)
+            checks.equal((status, answer["error"]["code"]), (403, "foreign_host"), f"{method} {path} of another host")
+        checks.contains(answer["error"]["message"], "--hosts", "it says what to do")
+        for host in ("localhost", "chat.localhost:1", "127.0.0.1", "[::1]:8080"):
+            checks.equal(server.request("POST", "/tokenize", body, {"Host": host})[0], 200, host)
+        checks.contains(raw(server, b"GET /health HTTP/1.0\r\n\r\n"), "200 OK", "HTTP/1.0 without Host")
+    with Server(model, tls=False, arguments=["--hosts", "other.example,box.example"]) as server:
+        checks.equal(server.request("GET", "/v1/models", None, {"Host": "box.example:99"})[0], 200, "--hosts")
+        checks.equal(server.request("GET", "/v1/models", None, evil)[0], 403, "and no others")
+    with Server(model, config={"hosts": ["box.example"], "insecure_http": True}) as server:
+        checks.equal(server.request("GET", "/v1/models", None, {"Host": "box.example"})[0], 200, "hosts of a configuration")
+    with Server(model, tls=False, arguments=["--keys", store]) as server:
+        checks.equal(server.request("GET", "/v1/models", None, {**evil, **bearer(user)})[0], 200, "keys keep others out")
+
+
 def test_large_bodies():
     """What means nothing in a body takes no memory while the answer lasts, and answers together are bounded."""
     upstream = Upstream()
@@ -350,6 +373,7 @@ def test_command_lines(folder, model):
         ([model, "--listen", "0.0.0.0:0", "--http"], 2, "--insecure-http"),
         ([model, "--listen", "0.0.0.0:0"], 2, "--keys FILE"),
         ([model, "--listen", "192.0.2.1:1", "--open"], 1, "cannot listen on 192.0.2.1"),
+        ([model, *here, "--hosts", "a:80"], 2, "is no host's name"),
         ([*here, "--config", config({"limits": {"body_bytes": 4096, "held_bytes": 4095}})], 2, "less than that of one body"),
         ([model, *here, "--log-level", "loud"], 2, "expected error, warning, info or debug"),
         ([model, *here, "--tls-certificate", "x"], 2, "belong together"),
@@ -511,6 +535,7 @@ def main():
         test_keys_and_metrics(folder, model)
         test_without_keys(model)
         test_heads(folder, model)
+        test_hosts(folder, model)
         test_large_bodies()
         test_metrics_open(folder, model)
         test_command_lines(folder, model)

@@ -208,7 +208,7 @@ def check_failures(checks, url, stand_in):
     place = urllib.parse.urlsplit(url)
     connection = socket.create_connection((place.hostname, place.port), PATIENCE)
     body = json.dumps({"model": "theirs", "stream": True, "messages": [{"role": "user", "content": "for ever"}]})
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Length: {len(body)}\r\n\r\n"
     connection.sendall((head + body).encode())
     checks.contains(connection.recv(12), b"HTTP/1.1 200", "a stream that does not end")
     connection.close()
