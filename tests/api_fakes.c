@@ -105,6 +105,21 @@ void http_reply_abort(struct http_exchange *exchange)
     exchange->is_over = exchange->was_aborted = 1;
 }
 
+void http_reply_buffer(struct http_exchange *exchange, int status, const char *content_type, struct buffer *body)
+{
+    assert_int_equal(body->error.code, BULLA_OK);
+    http_reply(exchange, status, content_type, body->data, body->length);
+    buffer_free(body);
+}
+
+void http_drop_body(struct http_exchange *exchange)
+{
+    check_open(exchange);
+    free(exchange->body);
+    exchange->body = NULL;
+    exchange->body_length = 0;
+}
+
 void http_reply(struct http_exchange *exchange, int status, const char *content_type, const void *body, size_t length)
 {
     http_reply_begin(exchange, status, content_type);
@@ -166,6 +181,12 @@ struct http_exchange *fake_ask(struct fake_server *server, const char *method, c
         struct fake_header *header = exchange->given + exchange->given_count++;
         snprintf(header->name, sizeof header->name, "%.*s", (int)(colon - *headers), *headers);
         snprintf(header->value, sizeof header->value, "%s", colon + 2);
+    }
+    if (body)
+        server->handler.head(server->handler.context, exchange);
+    if (exchange->is_over) {
+        exchange->is_refused = 1;
+        return exchange;
     }
     exchange->body_length = body ? strlen(body) : 0;
     exchange->body = calloc(1, exchange->body_length + 1);
@@ -408,10 +429,14 @@ static int fake_tokenize(struct backend *backend, const struct answer_request *r
     return BULLA_OK;
 }
 
-static int fake_detokenize(struct backend *backend, const uint32_t *ids, size_t count, char **text, size_t *length,
-                           bulla_error *error)
+static int fake_detokenize(struct backend *backend, const uint32_t *ids, size_t count, size_t most, char **text,
+                           size_t *length, bulla_error *error)
 {
-    *text = memory_alloc(count + 1, 1, error);
+    size_t spelled = ((struct fake_backend *)backend)->spelled;
+    spelled = spelled ? spelled : 1;
+    if (count * spelled > most)
+        return bulla_fail(error, BULLA_E_LIMIT, "the text is longer than %zu bytes", most);
+    *text = memory_alloc(count * spelled + 1, 1, error);
     if (!*text)
         return error->code;
     for (size_t i = 0; i < count; i++) {
@@ -420,21 +445,23 @@ static int fake_detokenize(struct backend *backend, const uint32_t *ids, size_t 
             *text = NULL;
             return bulla_fail(error, BULLA_E_USAGE, "id %u is beyond the vocabulary", ids[i]);
         }
-        (*text)[i] = (char)ids[i];
+        memset(*text + i * spelled, (int)ids[i], spelled);
     }
-    *length = count;
+    *length = count * spelled;
     return BULLA_OK;
 }
 
 /* Ids up to 127 are their characters, those beyond are bytes of characters. */
 static int fake_spell(const struct backend *backend, uint32_t id, const char **bytes, size_t *length, bulla_error *error)
 {
-    static char texts[256];
+    static char text[100000]; /* of the last id */
+    size_t spelled = ((const struct fake_backend *)backend)->spelled;
     if (id > 255)
         return bulla_fail(error, BULLA_E_USAGE, "id %u is beyond the vocabulary", id);
-    texts[id] = (char)id;
-    *bytes = texts + id;
-    *length = 1;
+    *length = spelled ? spelled : 1;
+    assert_true(*length <= sizeof text);
+    memset(text, (int)id, *length);
+    *bytes = text;
     return BULLA_OK;
 }
 
@@ -482,6 +509,15 @@ void fake_fail(struct fake_answer *answer, int status, const char *type, const c
     snprintf(problem.message, sizeof problem.message, "%s", message);
     answer->is_over = 1;
     (answer->sink.fail)(answer->sink.context, &problem); /* cmocka has a macro of this name */
+}
+
+void fake_play_at_once(struct fake_backend *fake, struct fake_answer *answer)
+{
+    for (uint32_t i = 0; i < answer->request.choices; i++) {
+        fake_text(answer, i, "now");
+        fake_finish(answer, i, "length", NULL);
+    }
+    fake_end(answer, 1, answer->request.choices);
 }
 
 /* Rules */

@@ -168,15 +168,6 @@ static void test_chat_stream(void **state)
 }
 
 /* Told before start returns. */
-static void play_at_once(struct fake_backend *fake, struct fake_answer *answer)
-{
-    for (uint32_t i = 0; i < answer->request.choices; i++) {
-        fake_text(answer, i, "now");
-        fake_finish(answer, i, "length", NULL);
-    }
-    fake_end(answer, 1, answer->request.choices);
-}
-
 static void play_failure(struct fake_backend *fake, struct fake_answer *answer)
 {
     if (fake->count == 2)
@@ -187,7 +178,7 @@ static void test_completions(void **state)
 {
     struct fake_server server;
     fake_open(&server, 0, NULL);
-    server.fake.play = play_at_once;
+    server.fake.play = fake_play_at_once;
     struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/completions", NULL,
                                               "{\"prompt\":[\"ab\",[67,68]],\"n\":2,\"echo\":true}");
     assert_int_equal(server.fake.count, 2);
@@ -344,6 +335,23 @@ static void test_errors(void **state)
         }
         fake_free(exchange);
     }
+    /* Another server's words reach the client; the log has a word of this program. */
+    for (int told = 0; told < 2; told++) {
+        struct answer_error words = {.status = 400, .type = "their type", .code = told ? "their code" : NULL,
+                                     .own_code = "upstream_refused", .message = "their message, of some length"};
+        exchange = fake_ask(&server, "POST", "/v1/chat/completions", user, told ? chat_stream : chat);
+        struct fake_answer *answer = fake_last(&server);
+        if (told)
+            fake_text(answer, 0, "x");
+        answer->is_over = 1;
+        (answer->sink.fail)(answer->sink.context, &words);
+        assert_string_equal(server.record_code, "upstream_refused");
+        if (told)
+            check_event(exchange, 2, "error.code", "their code");
+        else
+            check_at(exchange, "error.type", "their type");
+        fake_free(exchange);
+    }
     /* One run of several that fails ends them all. */
     server.fake.count = 0;
     server.fake.play = play_failure;
@@ -440,7 +448,7 @@ static void test_limits(void **state)
     server.identity.priority = 3;
     server.identity.most_tokens = 100;
     server.model->most_tokens = 200;
-    server.fake.play = play_at_once;
+    server.fake.play = fake_play_at_once;
     ask_and_expect(&server, "POST", "/v1/chat/completions", user, body, 200, NULL, NULL);
     assert_int_equal(fake_last(&server)->request.max_tokens, 100);
     assert_int_equal(fake_last(&server)->request.priority, 3);
@@ -452,7 +460,7 @@ static void test_limits(void **state)
     assert_int_equal(fake_last(&server)->request.priority, 0);
     fake_close(&server);
     fake_open(&server, 0, NULL);
-    server.fake.play = play_at_once;
+    server.fake.play = fake_play_at_once;
     ask_and_expect(&server, "POST", "/v1/chat/completions", NULL, body, 200, NULL, NULL);
     assert_int_equal(fake_last(&server)->request.max_tokens, 500);
     assert_int_equal(fake_last(&server)->request.priority, 9);
@@ -478,7 +486,7 @@ static void test_tool_schemas(void **state)
     struct fake_server server;
     char list[500], body[700];
     fake_open(&server, 0, NULL);
-    server.fake.play = play_at_once;
+    server.fake.play = fake_play_at_once;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         snprintf(list, sizeof list, tools, cases[i].strict, cases[i].parameters, cases[i].choice);
         snprintf(body, sizeof body, "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],%s}", list);
@@ -502,7 +510,7 @@ static void test_unverified(void **state)
     struct fake_server server;
     fake_open(&server, 0, NULL);
     server.fake.is_unverified = 1;
-    server.fake.play = play_at_once;
+    server.fake.play = fake_play_at_once;
     struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/chat/completions", NULL, chat);
     check_at(exchange, "bulla", "{\"verified\":false}");
     check_at(exchange, "system_fingerprint", "null");
@@ -528,7 +536,7 @@ static void test_upstream_seed(void **state)
     char body[100];
     fake_open(&server, 0, NULL);
     server.fake.kind = "upstream";
-    server.fake.play = play_at_once;
+    server.fake.play = fake_play_at_once;
     for (size_t i = 0; i < sizeof seeds / sizeof seeds[0]; i++) {
         snprintf(body, sizeof body, "{\"prompt\":\"x\"%s}", seeds[i][0]);
         struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/completions", NULL, body);
@@ -646,7 +654,8 @@ static void test_memory(void **state)
 static void test_open_memory(void **state)
 {
     for (uint64_t n = 1;; n++) {
-        struct api_options options = {.cors_origin = "*", .version = "1"};
+        static const char *const hosts[] = {"a", "b"};
+        struct api_options options = {.cors_origin = "*", .version = "1", .hosts = hosts, .host_count = 2};
         struct event_base *base = event_base_new();
         struct api *api;
         bulla_error error = {0};

@@ -513,12 +513,9 @@ static void test_schema_forms(void **state)
     };
     struct api_request request;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct buffer text = {0};
         read_good(cases[i].kind, cases[i].more, &request);
         assert_string_equal(request.answer.grammar, cases[i].grammar);
-        json_write(&text, request.answer.response_format);
-        assert_string_equal((char *)text.data, cases[i].passed_on);
-        buffer_free(&text);
+        assert_string_equal(request.answer.response_format, cases[i].passed_on);
         api_request_free(&request);
     }
 }
@@ -553,6 +550,44 @@ static void test_effort(void **state)
     }
     check_refused(CHAT, "\"reasoning_effort\":\"much\"", "reasoning_effort", "invalid_value");
     check_refused(RESPONSE, "\"reasoning\":{\"effort\":\"much\"}", "reasoning.effort", "invalid_value");
+}
+
+/* What an answer needs after its beginning does not lie in the JSON. */
+static void test_forgotten(void **state)
+{
+    struct api_request request;
+    read_good(COMPLETION,
+              "\"model\":\"m\",\"stop\":[\"end\"],\"logit_bias\":{\"5\":1},\"response_format\":{\"type\":\"json_object\"},"
+              "\"unknown\":[0,0,0]",
+              &request);
+    assert_true(request.json.total > 0);
+    api_request_forget(&request);
+    assert_int_equal(request.json.total, 0);
+    assert_null(request.body);
+    assert_string_equal(request.model, "m");
+    assert_string_equal(request.prompts[0].text, "hi");
+    assert_string_equal(request.answer.stops[0], "end");
+    assert_int_equal(request.answer.sampling.biases[0].id, 5);
+    assert_string_equal(request.answer.grammar, "{\"object\":true}");
+    assert_string_equal(request.answer.response_format, "{\"type\":\"json_object\"}");
+    assert_int_equal(request.answer.response_format_length, strlen(request.answer.response_format));
+    api_request_free(&request);
+    read_good(CHAT,
+              "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],\"tool_choice\":{\"type\":\"function\","
+              "\"function\":{\"name\":\"f\"}},\"chat_template_kwargs\":{\"a\":1},\"reasoning_effort\":\"low\"",
+              &request);
+    api_request_forget(&request);
+    assert_null(request.answer.messages);
+    assert_null(request.answer.tools);
+    assert_null(request.answer.tool_name);
+    assert_null(request.answer.template_kwargs);
+    assert_null(request.answer.reasoning_effort);
+    api_request_free(&request);
+    read_good(RESPONSE, "\"text\":{\"format\":{\"type\":\"json_schema\",\"name\":\"n\",\"schema\":{\"a\":1}}}", &request);
+    api_request_forget(&request);
+    assert_string_equal(request.answer.response_format,
+                        "{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\",\"schema\":{\"a\":1}}}");
+    api_request_free(&request);
 }
 
 static void test_prompts(void **state)
@@ -735,7 +770,7 @@ static void test_large(void **state)
     buffer_append_text(&body, "]}");
     assert_int_not_equal(api_request_read_completion((char *)body.data, body.length, &request, &problem), BULLA_OK);
     assert_int_equal(problem.status, 400);
-    assert_true(request.arena.total <= 128u << 20);
+    assert_true(request.json.total <= 128u << 20 && request.kept.total <= 128u << 20);
     api_request_free(&request);
     buffer_free(&body);
 }
@@ -744,6 +779,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),        cmocka_unit_test(test_sampling),
+        cmocka_unit_test(test_forgotten),
         cmocka_unit_test(test_wrong_types),     cmocka_unit_test(test_ranges),
         cmocka_unit_test(test_what_is_off),     cmocka_unit_test(test_messages),
         cmocka_unit_test(test_wrong_messages),  cmocka_unit_test(test_tools_and_format),

@@ -301,11 +301,15 @@ static void texts_become_ids_and_back(void **state)
     const struct backend_class *class = fixture.backend->class;
     assert_ok(class->tokenize(fixture.backend, &request, 1, &ids, &count, &error), error);
     assert_int_equal(count, 3);
-    assert_ok(class->detokenize(fixture.backend, ids, count, &text, &length, &error), error);
+    assert_ok(class->detokenize(fixture.backend, ids, count, 100, &text, &length, &error), error);
     assert_string_equal(text, "abc");
     bulla_text_free(text);
+    assert_ok(class->detokenize(fixture.backend, ids, count, 3, &text, &length, &error), error);
+    bulla_text_free(text);
+    assert_int_equal(class->detokenize(fixture.backend, ids, count, 2, &text, &length, &error), BULLA_E_LIMIT);
+    bulla_error_clear(&error);
     ids[1] = 211;
-    assert_int_equal(class->detokenize(fixture.backend, ids, count, &text, &length, &error), BULLA_E_INPUT);
+    assert_int_equal(class->detokenize(fixture.backend, ids, count, 100, &text, &length, &error), BULLA_E_INPUT);
     bulla_tokens_free(ids);
     native_fixture_close(&fixture);
 }

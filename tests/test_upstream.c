@@ -410,7 +410,8 @@ static void test_chat_body(void **state)
     request.tool_name = "f";
     request.template_kwargs = parse("{\"enable_thinking\":false}", &arena);
     request.reasoning_effort = "none";
-    request.response_format = parse("{\"type\":\"json_object\"}", &arena);
+    request.response_format = "{\"type\":\"json_object\"}";
+    request.response_format_length = strlen(request.response_format);
     request.continues_last = 1;
     request.logprobs = 4;
     assert_request(&request, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"z\"},{\"role\":"

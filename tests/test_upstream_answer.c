@@ -384,7 +384,7 @@ static void test_limit_and_refusals(void **state)
     bulla_error error = {0};
     assert_int_equal(backend->class->tokenize(backend, &request, 1, &ids, &count, &error), BULLA_E_UNSUPPORTED);
     bulla_error_clear(&error);
-    assert_int_equal(backend->class->detokenize(backend, NULL, 0, NULL, NULL, &error), BULLA_E_UNSUPPORTED);
+    assert_int_equal(backend->class->detokenize(backend, NULL, 0, 0, NULL, NULL, &error), BULLA_E_UNSUPPORTED);
     backend->class->close(backend);
     answer_log_clear(&log);
     server_close(&server);

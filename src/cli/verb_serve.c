@@ -12,7 +12,7 @@
 
 /* As options_parse fills it; NULL, 0 and NO_NUMBER where an option was not given. */
 struct serve_choice {
-    const char *listen, *config, *keys, *name, *cors, *log, *log_level, *certificate, *key, *upstream;
+    const char *listen, *config, *keys, *name, *cors, *hosts, *log, *log_level, *certificate, *key, *upstream;
     int http, insecure_http, is_open, metrics_open, no_page;
     uint64_t threads, cache_positions, max_running, max_tokens, max_seconds, speculate, drain_seconds;
 };
@@ -48,6 +48,9 @@ static const struct option_spec options[] = {
     NUMBER("speculate", speculate, "guess up to N tokens ahead where few requests run; default 15; 0: never", 0,
            SPECULATE_MOST),
     TEXT("cors", cors, "ORIGIN", "let pages of this origin use the server; \"*\": of any"),
+    TEXT("hosts", hosts, "NAMES",
+         "names of this machine beside localhost, commas between; where only it can connect and there are no keys, others "
+         "are refused"),
     FLAG("no-page", no_page, "without the page at /"),
     TEXT("log", log, "FILE", "where a line a request goes; default -: standard error; none: nowhere"),
     TEXT("log-level", log_level, "LEVEL", "error, warning, info or debug; default info"),
@@ -172,7 +175,8 @@ static int apply(const struct serve_choice *chosen, struct config *config, bulla
     config->has_page &= !chosen->no_page;
     if (chosen->drain_seconds != NO_NUMBER)
         config->drain_seconds = chosen->drain_seconds;
-    return choose_tls(chosen, config, error);
+    int code = chosen->hosts ? config_set_hosts(config, chosen->hosts, error) : BULLA_OK;
+    return code == BULLA_OK ? choose_tls(chosen, config, error) : code;
 }
 
 static int run(const struct verb *verb, int argc, char **argv, bulla_error *error)

@@ -16,6 +16,11 @@ static const struct answer_error out_of_memory = {.status = 503, .type = "server
                                                   .message = "the server is short of memory; try again later",
                                                   .retry_after = 1};
 
+static const struct answer_error too_long = {
+    .status = 400, .type = "invalid_request_error", .code = "reply_too_long",
+    .message = "the answer is longer than 64 MiB, the most that is given at once; ask for fewer prompts or inputs at a "
+               "time, or for a smaller `n`, `max_tokens` or `top_logprobs`"};
+
 static void link_answer(struct api_answer **list, struct api_answer *answer)
 {
     answer->previous = NULL;
@@ -62,7 +67,20 @@ static void free_answer(struct api_answer *answer)
     buffer_free(&answer->head);
     buffer_free(&answer->tail);
     api_request_free(&answer->request);
+    answer->call.api->held -= answer->held;
     memory_free(answer);
+}
+
+static void hold(struct api_answer *answer, size_t bytes)
+{
+    answer->held += bytes;
+    answer->call.api->held += bytes;
+}
+
+void answer_gather(struct api_answer *answer, size_t bytes)
+{
+    answer->gathered += bytes;
+    hold(answer, bytes);
 }
 
 /* The tokens of the choice that has most. Usage counts all choices together. */
@@ -99,7 +117,7 @@ void api_answer_fail(struct api_answer *answer, const struct answer_error *probl
 {
     if (answer->is_done)
         return;
-    answer->call.record.error_code = problem->code ? problem->code : problem->type;
+    answer->call.record.error_code = api_problem_code(problem);
     if (!answer->has_begun) {
         api_call_fail(&answer->call, problem);
         finish_answer(answer, problem->status);
@@ -133,7 +151,9 @@ void api_answer_fail_all(struct api *api, const struct answer_error *problem)
 /* Sends what a stream's form wrote; what could not be written ends the answer. */
 static void send_out(struct api_answer *answer)
 {
-    if (answer->out.error.code != BULLA_OK || answer->head.error.code != BULLA_OK)
+    if (answer->gathered > API_MOST_REPLY || answer->out.error.code == BULLA_E_LIMIT)
+        api_answer_fail(answer, &too_long);
+    else if (answer->out.error.code != BULLA_OK || answer->head.error.code != BULLA_OK)
         api_answer_fail_memory(answer);
     else if (answer->request.is_stream && answer->out.length > 0)
         api_stream_send(answer);
@@ -243,6 +263,8 @@ static void on_embedding(void *context, const float *values, size_t count)
         api_answer_fail(answer, &problem);
     else if (choice->text.error.code != BULLA_OK)
         api_answer_fail_memory(answer);
+    else
+        send_out(answer);
 }
 
 static void end_run(struct api_run *run)
@@ -312,7 +334,7 @@ static void fail_run(struct api_run *run, const struct answer_error *found)
     static const char *const names[] = {"messages", "prompt", "input"};
     struct api_request *request = &run->owner->request;
     struct answer_error problem = *found;
-    struct field_reader reader = {&request->arena, &problem};
+    struct field_reader reader = {&request->json, &problem};
     struct place field = {NULL, request->prompt_key, 0}, item = {&field, NULL, run->number};
     int is_prompt = !found->param && found->code && strcmp(found->code, "context_length_exceeded") == 0;
     for (size_t i = 0; found->param && i < sizeof names / sizeof names[0]; i++)
@@ -549,7 +571,15 @@ static int prepare(struct api_answer *answer, struct answer_error *problem)
         return 0;
     apply_limits(answer);
     fill_record(answer);
-    return !answer->form->open || answer->form->open(answer, problem) == BULLA_OK;
+    answer->out.limit = API_MOST_REPLY;
+    if (answer->form->open && answer->form->open(answer, problem) != BULLA_OK)
+        return 0;
+    hold(answer, sizeof *answer + answer->request.kept.total + answer->run_count * sizeof *answer->runs +
+                     answer->choice_count * sizeof *answer->choices);
+    if (answer->call.api->held <= answer->call.api->most_held)
+        return 1;
+    *problem = api_overloaded;
+    return 0;
 }
 
 void api_answer_begin(struct api_call *call, struct api_request *request, const struct answer_form *form)
@@ -588,4 +618,5 @@ void api_answer_begin(struct api_call *call, struct api_request *request, const 
     http_on_close(call->exchange, on_close, answer);
     answer->call.record.front_nanoseconds = clock_nanoseconds() - call->record.received_nanoseconds;
     start_runs(answer);
+    api_request_forget(&answer->request);
 }

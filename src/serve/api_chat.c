@@ -100,10 +100,13 @@ static void gather_delta(struct api_answer *answer, struct api_choice *choice, c
 {
     buffer_append(&choice->text, delta->text, delta->text_length);
     buffer_append(&choice->reasoning, delta->reasoning, delta->reasoning_length);
+    answer_gather(answer, delta->text_length + delta->reasoning_length + delta->arguments_length);
     if (delta->logprob) {
-        if (choice->lists[0].length)
+        size_t before = choice->lists[0].length;
+        if (before)
             buffer_append_byte(choice->lists, ',');
         answer_write_logprob(choice->lists, delta);
+        answer_gather(answer, choice->lists[0].length - before);
     }
     if (delta->tool < 0)
         return;

@@ -23,14 +23,14 @@ static int set_grammar(struct api_request *request, struct field_reader *reader,
     if (specification->error.code != BULLA_OK)
         error = specification->error;
     else if (grammar_compile((const char *)specification->data, specification->length, &grammar, &error) == BULLA_OK)
-        request->answer.grammar = arena_copy_text(&request->arena, (const char *)specification->data,
+        request->answer.grammar = arena_copy_text(&request->kept, (const char *)specification->data,
                                                   specification->length, &error);
     grammar_free(grammar);
     request->answer.grammar_length = specification->length;
     return error.code == BULLA_OK ? BULLA_OK : request_fail_schema(reader, place, &error);
 }
 
-int request_set_schema(struct api_request *request, struct field_reader *reader, const struct json *schema,
+static int set_schema(struct api_request *request, struct field_reader *reader, const struct json *schema,
                        const struct place *place)
 {
     struct buffer specification = {0};
@@ -42,13 +42,28 @@ int request_set_schema(struct api_request *request, struct field_reader *reader,
     return code;
 }
 
-int request_set_any_object(struct api_request *request, struct field_reader *reader)
+static int set_any_object(struct api_request *request, struct field_reader *reader)
 {
     struct buffer specification = {0};
     buffer_append_text(&specification, "{\"object\":true}");
     int code = set_grammar(request, reader, &specification, NULL);
     buffer_free(&specification);
     return code;
+}
+
+/* As upstreams get it. */
+static int keep_format(struct api_request *request, struct field_reader *reader, const struct json *format)
+{
+    struct answer_request *answer = &request->answer;
+    struct buffer text = {0};
+    json_write(&text, format);
+    if (text.error.code == BULLA_OK)
+        answer->response_format = request_keep_text(request, reader, (const char *)text.data, text.length);
+    else
+        field_fail_error(reader, NULL, &text.error);
+    answer->response_format_length = text.length;
+    buffer_free(&text);
+    return answer->response_format ? BULLA_OK : BULLA_E_MEMORY;
 }
 
 /* A format's `schema`, beside its `type`, is enforced and kept in the form that upstreams know: inside "json_schema". */
@@ -64,7 +79,7 @@ static int take_schema(struct api_request *request, struct field_reader *reader,
         return BULLA_E_INPUT;
     if (schema->type != JSON_OBJECT && !json_is_bool(schema))
         return field_fail_type(reader, place, schema, "a JSON schema, an object");
-    int code = request_set_schema(request, reader, schema, place);
+    int code = set_schema(request, reader, schema, place);
     if (code != BULLA_OK)
         return code;
     struct json *inner = made_add(made_object(reader, 4), "name", name ? name : made_text(reader, "answer", 6));
@@ -74,8 +89,8 @@ static int take_schema(struct api_request *request, struct field_reader *reader,
         inner = made_add(inner, "strict", field_find(format, "strict"));
     inner = made_add(inner, "schema", schema);
     struct json *nested = made_add(made_object(reader, 2), "type", made_text(reader, "json_schema", 11));
-    request->answer.response_format = made_add(nested, "json_schema", inner);
-    return request->answer.response_format ? BULLA_OK : BULLA_E_MEMORY;
+    nested = made_add(nested, "json_schema", inner);
+    return nested ? keep_format(request, reader, nested) : BULLA_E_MEMORY;
 }
 
 /* OpenAI's {"json_schema": {"schema"}}, or llama.cpp's and /v1/responses' {"schema"}. */
@@ -103,8 +118,10 @@ static int read_object(struct api_request *request, struct field_reader *reader,
 {
     const struct json *schema = field_find(format, "schema");
     int is_any = !schema || schema->type == JSON_TRUE || (schema->type == JSON_OBJECT && schema->length == 0);
-    return is_any ? request_set_any_object(request, reader)
-                  : take_schema(request, reader, format, place);
+    if (!is_any)
+        return take_schema(request, reader, format, place);
+    int code = set_any_object(request, reader);
+    return code == BULLA_OK ? keep_format(request, reader, format) : code;
 }
 
 int request_read_format(struct api_request *request, struct field_reader *reader, const struct json *format,
@@ -115,9 +132,8 @@ int request_read_format(struct api_request *request, struct field_reader *reader
         return BULLA_OK;
     if (field_needed(reader, format, place, "type", JSON_STRING, &type) != BULLA_OK)
         return BULLA_E_INPUT;
-    request->answer.response_format = format;
     if (made_is_text(type, "text"))
-        return BULLA_OK;
+        return keep_format(request, reader, format);
     if (made_is_text(type, "json_object"))
         return read_object(request, reader, format, place);
     if (made_is_text(type, "json_schema"))

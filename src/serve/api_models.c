@@ -161,7 +161,7 @@ void api_serve_admin_load(struct api_call *call)
 {
     struct api_request request = {0};
     struct answer_error problem = {0};
-    struct field_reader reader = {&request.arena, &problem};
+    struct field_reader reader = {&request.json, &problem};
     const struct serve_rules *rules = call->api->rules;
     const struct json *name = NULL;
     size_t length;

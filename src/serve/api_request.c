@@ -8,15 +8,33 @@
 enum {
     ARENA_LEAST = 1 << 20,
     ARENA_FACTOR = 96, /* an element of a list takes two bytes of text at least and some 150 of memory */
-    ARENA_MOST = 128 << 20
+    ARENA_MOST = 128 << 20 /* of JSON, and of what is kept of it */
 };
 
 static const int64_t MOST_TIMEOUT = INT64_C(1000000000) * 1000000; /* millionths of a second */
 
 void api_request_free(struct api_request *request)
 {
-    arena_free(&request->arena);
+    arena_free(&request->json);
+    arena_free(&request->kept);
     memset(request, 0, sizeof *request);
+}
+
+void api_request_forget(struct api_request *request)
+{
+    struct answer_request *answer = &request->answer;
+    arena_free(&request->json);
+    request->body = answer->messages = answer->tools = answer->template_kwargs = NULL;
+    answer->tool_name = answer->reasoning_effort = NULL;
+}
+
+const char *request_keep_text(struct api_request *request, struct field_reader *reader, const char *text, size_t length)
+{
+    bulla_error error = {0};
+    const char *copy = arena_copy_text(&request->kept, text, length, &error);
+    if (!copy)
+        field_fail_error(reader, NULL, &error);
+    return copy;
 }
 
 /* An adapter would change every token: one that is asked for is never ignored. */
@@ -47,14 +65,15 @@ int request_open(const char *body, size_t length, struct api_request *request, s
     bulla_error error = {0};
     const struct json *model = NULL;
     size_t limit = length < (ARENA_MOST - ARENA_LEAST) / ARENA_FACTOR ? ARENA_LEAST + ARENA_FACTOR * length : ARENA_MOST;
-    request->arena.limit = limit;
+    request->json.limit = limit;
+    request->kept.limit = ARENA_MOST;
     bulla_sampling_defaults(&request->answer.sampling);
     request->answer.choices = 1;
     request->answer.logprobs = -1;
     request->answer.shares_prefix = 1;
     request->answer.parallel_tool_calls = 1;
     request->adds_special = 1;
-    request->body = json_parse(body, length, "the request's body", &request->arena, &error);
+    request->body = json_parse(body, length, "the request's body", &request->json, &error);
     if (!request->body) {
         int code = field_fail_error(reader, NULL, &error);
         if (code == BULLA_E_INPUT)
@@ -68,7 +87,8 @@ int request_open(const char *body, size_t length, struct api_request *request, s
         return BULLA_E_INPUT;
     if (model && strlen(model->text) != model->length)
         return field_fail(reader, &(struct place){NULL, "model", 0}, "invalid_value", "holds a NUL character");
-    request->model = model ? model->text : NULL;
+    if (model && !(request->model = request_keep_text(request, reader, model->text, model->length)))
+        return BULLA_E_MEMORY;
     if (field_integer(reader, request->body, NULL, "priority", -REQUEST_MOST_PRIORITY, REQUEST_MOST_PRIORITY,
                       &request->priority) != BULLA_OK ||
         read_stream(request, reader) != BULLA_OK)
@@ -93,10 +113,10 @@ static int set_timeout(struct api_request *request, struct field_reader *reader,
 
 int api_request_read_timeout(const char *seconds, struct api_request *request, struct answer_error *problem)
 {
-    struct field_reader reader = {&request->arena, problem};
+    struct field_reader reader = {&request->json, problem};
     struct place place = {NULL, "X-Request-Timeout", 0};
     bulla_error error = {0};
-    const struct json *number = json_parse(seconds, strlen(seconds), "X-Request-Timeout", &request->arena, &error);
+    const struct json *number = json_parse(seconds, strlen(seconds), "X-Request-Timeout", &request->json, &error);
     if (!number && error.code == BULLA_E_INPUT)
         return field_fail(&reader, &place, "invalid_value", "is \"%.40s\"; expected a number of seconds", seconds);
     return number ? set_timeout(request, &reader, number, &place) : field_fail_error(&reader, NULL, &error);
@@ -120,7 +140,7 @@ int request_open_answer(const char *body, size_t length, enum request_form form,
 static int add_empty_prompt(struct api_request *request, struct field_reader *reader)
 {
     bulla_error error = {0};
-    request->prompts = arena_alloc(&request->arena, 1, sizeof *request->prompts, &error);
+    request->prompts = arena_alloc(&request->kept, 1, sizeof *request->prompts, &error);
     if (!request->prompts)
         return field_fail_error(reader, NULL, &error);
     request->prompt_count = 1;
@@ -131,7 +151,7 @@ static int read_ids(struct api_request *request, struct field_reader *reader, co
                     const struct place *place, struct api_prompt *prompt)
 {
     bulla_error error = {0};
-    uint32_t *ids = arena_alloc(&request->arena, list->length, sizeof *ids, &error);
+    uint32_t *ids = arena_alloc(&request->kept, list->length, sizeof *ids, &error);
     if (!ids)
         return field_fail_error(reader, NULL, &error);
     for (size_t i = 0; i < list->length; i++) {
@@ -156,8 +176,9 @@ static int read_prompt(struct api_request *request, struct field_reader *reader,
         return field_fail(reader, place, "invalid_value", "is empty; an answer needs at least one token before it");
     if (value->type == JSON_ARRAY)
         return read_ids(request, reader, value, place, prompt);
-    *prompt = (struct api_prompt){.text = value->text, .length = value->length};
-    return BULLA_OK;
+    *prompt = (struct api_prompt){.text = request_keep_text(request, reader, value->text, value->length),
+                                  .length = value->length};
+    return prompt->text ? BULLA_OK : BULLA_E_MEMORY;
 }
 
 int request_read_prompts(struct api_request *request, struct field_reader *reader)
@@ -174,7 +195,7 @@ int request_read_prompts(struct api_request *request, struct field_reader *reade
     if (count > REQUEST_MOST_PROMPTS)
         return field_fail(reader, &place, "invalid_value", "holds %zu prompts; a request has at most %d", count,
                           REQUEST_MOST_PROMPTS);
-    request->prompts = arena_alloc(&request->arena, count, sizeof *request->prompts, &error);
+    request->prompts = arena_alloc(&request->kept, count, sizeof *request->prompts, &error);
     if (!request->prompts)
         return field_fail_error(reader, NULL, &error);
     request->prompt_count = count;
@@ -202,7 +223,7 @@ static int check_prompt_ids(const struct api_request *request, size_t number, ui
 
 int api_request_check_ids(struct api_request *request, uint32_t vocabulary, struct answer_error *problem)
 {
-    struct field_reader reader = {&request->arena, problem};
+    struct field_reader reader = {&request->json, problem};
     const bulla_sampling *sampling = &request->answer.sampling;
     int code = BULLA_OK;
     for (size_t i = 0; vocabulary && i < sampling->bias_count; i++)
@@ -285,7 +306,7 @@ static int read_chat_logprobs(struct api_request *request, struct field_reader *
 
 int api_request_read_chat(const char *body, size_t length, struct api_request *request, struct answer_error *problem)
 {
-    struct field_reader reader = {&request->arena, problem};
+    struct field_reader reader = {&request->json, problem};
     const struct json *format = NULL;
     int code = request_open_answer(body, length, REQUEST_CHAT, request, &reader);
     if (code == BULLA_OK)
@@ -334,7 +355,7 @@ static int read_completion_options(struct api_request *request, struct field_rea
 int api_request_read_completion(const char *body, size_t length, struct api_request *request,
                                 struct answer_error *problem)
 {
-    struct field_reader reader = {&request->arena, problem};
+    struct field_reader reader = {&request->json, problem};
     const struct json *format = NULL;
     int code = request_open_answer(body, length, REQUEST_COMPLETION, request, &reader);
     if (code == BULLA_OK)
@@ -356,7 +377,7 @@ int api_request_read_completion(const char *body, size_t length, struct api_requ
 int api_request_read_embedding(const char *body, size_t length, struct api_request *request,
                                struct answer_error *problem)
 {
-    struct field_reader reader = {&request->arena, problem};
+    struct field_reader reader = {&request->json, problem};
     const struct json *format = NULL;
     int code = request_open_answer(body, length, REQUEST_EMBEDDING, request, &reader);
     request->is_stream = 0;
@@ -392,7 +413,7 @@ static int read_text_to_tokenize(struct api_request *request, struct field_reade
 int api_request_read_tokenize(const char *body, size_t length, struct api_request *request,
                               struct answer_error *problem)
 {
-    struct field_reader reader = {&request->arena, problem};
+    struct field_reader reader = {&request->json, problem};
     int code = request_open(body, length, request, &reader);
     request->is_stream = 0;
     if (code == BULLA_OK)
@@ -419,7 +440,7 @@ int api_request_read_tokenize(const char *body, size_t length, struct api_reques
 int api_request_read_detokenize(const char *body, size_t length, struct api_request *request,
                                 struct answer_error *problem)
 {
-    struct field_reader reader = {&request->arena, problem};
+    struct field_reader reader = {&request->json, problem};
     const struct json *list = NULL;
     int code = request_open(body, length, request, &reader);
     request->prompt_key = "tokens";

@@ -32,7 +32,8 @@ struct api_prompt {
 };
 
 struct api_request {
-    struct arena arena;           /* holds everything here, and the param of a problem */
+    struct arena json;            /* the body, what was made of it, the param of a problem: until api_request_forget */
+    struct arena kept;            /* all the rest: until api_request_free */
     const struct json *body;
     struct answer_request answer; /* the same for each prompt: prompt, id and tenant are filled in later */
     const char *model;            /* NULL where the request names none */
@@ -68,6 +69,9 @@ int api_request_read_detokenize(const char *body, size_t length, struct api_requ
 /* The seconds of the header X-Request-Timeout, for clients that cannot add the field `timeout`; the smaller one counts. */
 int api_request_read_timeout(const char *seconds, struct api_request *request, struct answer_error *problem);
 void api_request_free(struct api_request *request); /* a zeroed one is fine */
+/* A backend has begun to answer: lets go of the JSON, which takes many times the memory of its text, and with it of
+ * messages, tools, tool_name, template_kwargs and reasoning_effort. */
+void api_request_forget(struct api_request *request);
 
 /* Ids that the model does not have: of the prompts, of logit_bias. `vocabulary` 0: not known, so none is wrong. */
 int api_request_check_ids(struct api_request *request, uint32_t vocabulary, struct answer_error *problem);
@@ -83,15 +87,13 @@ int request_open_answer(const char *body, size_t length, enum request_form form,
 int request_read_sampling(struct api_request *request, struct field_reader *reader);
 /* Fields that change an answer and that Bulla does not have: refused unless they are off (api_refuse.c). */
 int request_refuse_unsupported(struct api_request *request, struct field_reader *reader, enum request_form form);
+/* A copy that lives as long as the request; NULL with the problem filled. */
+const char *request_keep_text(struct api_request *request, struct field_reader *reader, const char *text, size_t length);
 /* response_format to a grammar (api_format.c); `format` may be NULL. */
 int request_read_format(struct api_request *request, struct field_reader *reader, const struct json *format,
                         const struct place *place);
-/* A grammar {"schema": schema}, compiled once to see that it can be enforced. */
-int request_set_schema(struct api_request *request, struct field_reader *reader, const struct json *schema,
-                       const struct place *place);
 /* What the grammar's compiler said of the schema at `place`. Returns the error's code. */
 int request_fail_schema(struct field_reader *reader, const struct place *place, const bulla_error *error);
-int request_set_any_object(struct api_request *request, struct field_reader *reader);
 /* messages (api_message.c), tools and tool_choice (api_tools.c), into request->answer. */
 int request_read_messages(struct api_request *request, struct field_reader *reader);
 int request_read_tools(struct api_request *request, struct field_reader *reader);

@@ -95,11 +95,12 @@ static int open_response(struct api_answer *answer, struct answer_error *problem
     answer->state = state;
     if (state) {
         write_fixed(answer, &state->fixed);
+        answer_gather(answer, state->fixed.length);
         error = state->fixed.error;
     }
     if (error.code == BULLA_OK)
         return BULLA_OK;
-    struct field_reader reader = {&answer->request.arena, problem};
+    struct field_reader reader = {&answer->request.json, problem};
     return field_fail_error(&reader, NULL, &error);
 }
 
@@ -386,9 +387,11 @@ static struct item *find_item(struct api_answer *answer, enum item_kind kind, co
 
 static void add_logprob(struct api_answer *answer, struct item *item, const struct answer_delta *delta)
 {
-    if (item->logprobs.length)
+    size_t before = item->logprobs.length;
+    if (before)
         buffer_append_byte(&item->logprobs, ',');
     answer_write_logprob(&item->logprobs, delta);
+    answer_gather(answer, item->logprobs.length - before);
     if (answer->request.is_stream)
         answer_write_logprob(&answer->out, delta);
 }
@@ -405,6 +408,7 @@ static void add_piece(struct api_answer *answer, enum item_kind kind, const stru
         return;
     int is_told = answer->request.is_stream && (length > 0 || kind == ITEM_MESSAGE);
     buffer_append(&item->text, text, length);
+    answer_gather(answer, length);
     if (is_told) {
         begin_item_event(answer, item, types[kind]);
         buffer_append_text(&answer->out, ",\"delta\":");

@@ -329,7 +329,7 @@ static int read_rest(struct api_request *request, struct field_reader *reader)
 int api_request_read_response(const char *body, size_t length, struct api_request *request,
                               struct answer_error *problem)
 {
-    struct field_reader reader = {&request->arena, problem};
+    struct field_reader reader = {&request->json, problem};
     bulla_error error = {0};
     int code = request_open_answer(body, length, REQUEST_RESPONSE, request, &reader);
     request->includes_usage = 1;
@@ -352,7 +352,7 @@ int api_request_read_response(const char *body, size_t length, struct api_reques
         code = read_rest(request, &reader);
     if (code != BULLA_OK)
         return code;
-    request->prompts = arena_alloc(&request->arena, 1, sizeof *request->prompts, &error);
+    request->prompts = arena_alloc(&request->kept, 1, sizeof *request->prompts, &error);
     request->prompt_count = 1;
     return request->prompts ? BULLA_OK : field_fail_error(&reader, NULL, &error);
 }

@@ -90,7 +90,10 @@ static int add_stop(struct api_request *request, struct field_reader *reader, co
     if (stop->length > REQUEST_MOST_STOP_BYTES)
         return field_fail(reader, place, "invalid_value", "has %zu bytes; a stop string has at most %d", stop->length,
                           REQUEST_MOST_STOP_BYTES);
-    answer->stops[answer->stop_count] = stop->text;
+    const char *kept = request_keep_text(request, reader, stop->text, stop->length);
+    if (!kept)
+        return BULLA_E_MEMORY;
+    answer->stops[answer->stop_count] = kept;
     answer->stop_lengths[answer->stop_count++] = stop->length;
     return BULLA_OK;
 }
@@ -108,10 +111,10 @@ static int read_stops(struct api_request *request, struct field_reader *reader)
     if (stops->length > ANSWER_MOST_STOPS)
         return field_fail(reader, &place, "invalid_value", "has %zu strings; at most %d are taken", stops->length,
                           ANSWER_MOST_STOPS);
-    for (size_t i = 0; i < stops->length; i++)
-        if (add_stop(request, reader, stops->items[i], &(struct place){&place, NULL, i}) != BULLA_OK)
-            return BULLA_E_INPUT;
-    return BULLA_OK;
+    int code = BULLA_OK;
+    for (size_t i = 0; i < stops->length && code == BULLA_OK; i++)
+        code = add_stop(request, reader, stops->items[i], &(struct place){&place, NULL, i});
+    return code;
 }
 
 /* A token id as JSON keys write it: digits without a leading zero, so that no two keys mean the same id. */
@@ -141,7 +144,7 @@ static int read_biases(struct api_request *request, struct field_reader *reader)
     if (object->length > REQUEST_MOST_BIASES)
         return field_fail(reader, &place, "invalid_value", "names %zu tokens; at most %d are taken", object->length,
                           REQUEST_MOST_BIASES);
-    bulla_logit_bias *biases = arena_alloc(&request->arena, object->length, sizeof *biases, &error);
+    bulla_logit_bias *biases = arena_alloc(&request->kept, object->length, sizeof *biases, &error);
     if (!biases)
         return field_fail_error(reader, NULL, &error);
     for (size_t i = 0; i < object->length; i++) {

@@ -6,9 +6,19 @@
 static void fail_backend(struct api_call *call, struct api_request *request, const bulla_error *error)
 {
     struct answer_error problem = {0};
-    struct field_reader reader = {&request->arena, &problem};
+    struct field_reader reader = {&request->json, &problem};
     field_fail_error(&reader, NULL, error);
     api_call_fail(call, &problem);
+}
+
+/* `less`: what to send instead where the reply is too long. */
+static void reply_bounded(struct api_call *call, struct buffer *out, const char *less)
+{
+    if (out->error.code == BULLA_E_LIMIT)
+        api_call_fail_with(call, 400, "invalid_request_error", "reply_too_long", NULL,
+                           "the answer is longer than 64 MiB, the most that is given at once; ask with %s", less);
+    else
+        api_call_reply_json(call, 200, out);
 }
 
 /* llama.cpp's spelling of a token: its text, or its bytes where they are no whole characters. */
@@ -90,7 +100,7 @@ void api_serve_tokenize(struct api_call *call)
 {
     struct api_request request = {0};
     struct answer_error problem = {0};
-    struct buffer out = {0};
+    struct buffer out = {.limit = API_MOST_REPLY};
     bulla_error error = {0};
     uint32_t *ids = NULL;
     size_t length, count = 0;
@@ -112,7 +122,9 @@ void api_serve_tokenize(struct api_call *call)
         if (code == BULLA_OK)
             code = write_tokens(&out, backend, ids, count, &request, &error);
         if (code == BULLA_OK)
-            api_call_reply_json(call, 200, &out);
+            reply_bounded(call, &out, request.wants_strings || request.wants_pieces
+                                          ? "a shorter text, or without `return_token_strs` and `with_pieces`"
+                                          : "a shorter text");
         else
             fail_backend(call, &request, &error);
     }
@@ -124,13 +136,13 @@ void api_serve_tokenize(struct api_call *call)
 /* The text under vLLM's name and under llama.cpp's. */
 static void reply_text(struct api_call *call, const char *text, size_t length)
 {
-    struct buffer out = {0};
+    struct buffer out = {.limit = API_MOST_REPLY};
     buffer_append_text(&out, "{\"prompt\":");
     json_write_string(&out, text, length);
     buffer_append_text(&out, ",\"content\":");
     json_write_string(&out, text, length);
     buffer_append_byte(&out, '}');
-    api_call_reply_json(call, 200, &out);
+    reply_bounded(call, &out, "fewer tokens");
     buffer_free(&out);
 }
 
@@ -145,7 +157,8 @@ static void detokenize(struct api_call *call, struct backend *backend, struct ap
     backend->class->describe(backend, &info);
     if (api_request_check_ids(request, info.spellings, &problem) != BULLA_OK)
         api_call_fail(call, &problem);
-    else if (backend->class->detokenize(backend, ids->ids, ids->id_count, &text, &length, &error) != BULLA_OK)
+    else if (backend->class->detokenize(backend, ids->ids, ids->id_count, API_MOST_REPLY / 2, &text, &length, /* there twice */
+                                        &error) != BULLA_OK)
         fail_backend(call, request, &error);
     else
         reply_text(call, text, length);

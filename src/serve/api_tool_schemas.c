@@ -76,7 +76,7 @@ static int is_known(const struct api *api, const uint8_t digest[HASH_SHA256_BYTE
 
 int api_check_tool_schemas(struct api *api, struct api_request *request, int is_flat, struct answer_error *problem)
 {
-    struct field_reader reader = {&request->arena, problem};
+    struct field_reader reader = {&request->json, problem};
     struct buffer specification = {0};
     uint8_t digest[HASH_SHA256_BYTES];
     bulla_error error = {0};

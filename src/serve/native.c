@@ -102,14 +102,20 @@ static int tokenize(struct backend *backend, const struct answer_request *reques
     return BULLA_OK;
 }
 
-static int detokenize(struct backend *backend, const uint32_t *ids, size_t id_count, char **text, size_t *length,
-                      bulla_error *error)
+static int detokenize(struct backend *backend, const uint32_t *ids, size_t id_count, size_t most, char **text,
+                      size_t *length, bulla_error *error)
 {
     const bulla_tokenizer *tokenizer = bulla_model_tokenizer(native_of(backend)->model);
-    for (size_t i = 0; i < id_count; i++)
-        if (ids[i] >= bulla_tokenizer_vocabulary(tokenizer))
+    const uint8_t *bytes;
+    size_t left = most, size;
+    for (size_t i = 0; i < id_count; i++, left -= size) {
+        if (bulla_tokenizer_token_bytes(tokenizer, ids[i], &bytes, &size) != BULLA_OK)
             return bulla_fail(error, BULLA_E_INPUT, "token %zu is %u; the model's vocabulary ends at %u", i, ids[i],
                               bulla_tokenizer_vocabulary(tokenizer) - 1);
+        if (size > left)
+            return bulla_fail(error, BULLA_E_LIMIT, "the text of %zu tokens is longer than %zu bytes, the most that is "
+                              "given at once; send fewer", id_count, most);
+    }
     return bulla_tokenizer_decode(tokenizer, ids, id_count, 1, text, length, error);
 }
 

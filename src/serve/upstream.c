@@ -326,8 +326,8 @@ static int upstream_tokenize(struct backend *backend, const struct answer_reques
     return bulla_fail(error, BULLA_E_UNSUPPORTED, "an upstream's tokenizer is not here: ask the upstream itself");
 }
 
-static int upstream_detokenize(struct backend *backend, const uint32_t *ids, size_t count, char **text, size_t *length,
-                               bulla_error *error)
+static int upstream_detokenize(struct backend *backend, const uint32_t *ids, size_t count, size_t most, char **text,
+                               size_t *length, bulla_error *error)
 {
     return bulla_fail(error, BULLA_E_UNSUPPORTED, "an upstream's tokenizer is not here: ask the upstream itself");
 }

@@ -317,6 +317,7 @@ void upstream_reply_refusal(struct upstream_reply *reply, int status, unsigned r
                          : status == 429 ? "rate_limit_error"
                                          : "invalid_request_error",
                          NULL, retry_after ? retry_after : status == 429, "the upstream answers %d%s", status, said);
+        problem->own_code = "upstream_refused";
         problem->code = keep_short_text(reply, json_get(error, "code"));
         problem->param = keep_short_text(reply, json_get(error, "param"));
     } else {

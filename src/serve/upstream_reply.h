@@ -52,8 +52,9 @@ void upstream_reply_cut(struct upstream_reply *reply, const char *stop);
 /* The body of an answer to /v1/embeddings. */
 int upstream_reply_embedding(struct upstream_reply *reply, const char *text, size_t length,
                              struct answer_error *problem);
-/* Fills *problem from an answer with this status (not 200) and body. 4xx stay what they are, but for 401, 403 and
- * 407, which are about the key that the operator set, not the client's: they become 502, as 3xx and 5xx do. */
+/* Fills *problem from an answer with this status (not 200) and body. 4xx stay what they are, in the upstream's words,
+ * but for 401, 403 and 407, which are about the key that the operator set, not the client's: they become 502, as 3xx and
+ * 5xx do. */
 void upstream_reply_refusal(struct upstream_reply *reply, int status, unsigned retry_after, const char *body,
                             size_t length, struct answer_error *problem);
 

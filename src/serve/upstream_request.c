@@ -219,8 +219,10 @@ static void write_generation(struct buffer *out, const struct answer_request *re
         }
         buffer_append_byte(out, ']');
     }
-    if (request->response_format)
-        write_json(out, "response_format", request->response_format);
+    if (request->response_format) {
+        begin_member(out, "response_format");
+        buffer_append(out, request->response_format, request->response_format_length);
+    }
     if (request->ignores_end)
         write_bool(out, "ignore_eos", 1);
     if (!request->shares_prefix)
