@@ -105,6 +105,21 @@ void http_reply_abort(struct http_exchange *exchange)
     exchange->is_over = exchange->was_aborted = 1;
 }
 
+void http_reply_buffer(struct http_exchange *exchange, int status, const char *content_type, struct buffer *body)
+{
+    assert_int_equal(body->error.code, BULLA_OK);
+    http_reply(exchange, status, content_type, body->data, body->length);
+    buffer_free(body);
+}
+
+void http_drop_body(struct http_exchange *exchange)
+{
+    check_open(exchange);
+    free(exchange->body);
+    exchange->body = NULL;
+    exchange->body_length = 0;
+}
+
 void http_reply(struct http_exchange *exchange, int status, const char *content_type, const void *body, size_t length)
 {
     http_reply_begin(exchange, status, content_type);
@@ -166,6 +181,12 @@ struct http_exchange *fake_ask(struct fake_server *server, const char *method, c
         struct fake_header *header = exchange->given + exchange->given_count++;
         snprintf(header->name, sizeof header->name, "%.*s", (int)(colon - *headers), *headers);
         snprintf(header->value, sizeof header->value, "%s", colon + 2);
+    }
+    if (body)
+        server->handler.head(server->handler.context, exchange);
+    if (exchange->is_over) {
+        exchange->is_refused = 1;
+        return exchange;
     }
     exchange->body_length = body ? strlen(body) : 0;
     exchange->body = calloc(1, exchange->body_length + 1);
@@ -256,6 +277,45 @@ const char *fake_event_at(const struct http_exchange *exchange, size_t event, co
     return text_at(text, length, way);
 }
 
+void check_at(const struct http_exchange *exchange, const char *way, const char *expected)
+{
+    const char *found = fake_at(exchange, way);
+    if (strcmp(found, expected) != 0)
+        fail_msg("%s is %s, expected %s, in %s", way, found, expected, (char *)exchange->reply.data);
+}
+
+void check_event(const struct http_exchange *exchange, size_t event, const char *way, const char *expected)
+{
+    const char *found = fake_event_at(exchange, event, way);
+    if (strcmp(found, expected) != 0)
+        fail_msg("event %zu: %s is %s, expected %s, in %s", event, way, found, expected, (char *)exchange->reply.data);
+}
+
+void check_error(const struct http_exchange *exchange, int status, const char *code, const char *param)
+{
+    if (exchange->status != status)
+        fail_msg("status %d, expected %d: %s", exchange->status, status, (char *)exchange->reply.data);
+    check_at(exchange, "error.code", code);
+    check_at(exchange, "error.param", param);
+    assert_true(strlen(fake_at(exchange, "error.message")) > 10);
+    assert_string_not_equal(fake_at(exchange, "error.type"), "-");
+    assert_true(exchange->is_over);
+    if (status == 429 || status == 503)
+        assert_non_null(fake_header(exchange, "retry-after"));
+}
+
+void ask_and_expect(struct fake_server *server, const char *method, const char *path, const char *const *headers,
+                    const char *body, int status, const char *way, const char *expected)
+{
+    struct http_exchange *exchange = fake_ask(server, method, path, headers, body);
+    if (exchange->status != status)
+        fail_msg("%s %s: status %d, expected %d: %s", method, path, exchange->status, status,
+                 (char *)exchange->reply.data);
+    if (way)
+        check_at(exchange, way, expected);
+    fake_free(exchange);
+}
+
 /* Models: two at most, in a list that lives as long as the test. */
 
 struct models {
@@ -340,8 +400,9 @@ static void fake_cancel(struct answer *answer)
 static void fake_describe(const struct backend *backend, struct backend_info *info)
 {
     const struct fake_backend *fake = (const struct fake_backend *)backend;
-    *info = (struct backend_info){.kind = "native", .context = 2048, .is_verified = !fake->is_unverified,
+    *info = (struct backend_info){.kind = fake->kind ? fake->kind : "native", .context = 2048, .vocabulary = 1000, .spellings = 128, .is_verified = !fake->is_unverified,
                                   .model_root = fake->is_unverified ? NULL : "0123456789abcdef0123456789abcdef"};
+    info->was_ready = fake->was_ready;
     info->state = fake->state == BACKEND_STARTING ? BACKEND_STARTING
                   : fake->state == BACKEND_READY  ? BACKEND_READY
                                                   : BACKEND_FAILED;
@@ -368,10 +429,14 @@ static int fake_tokenize(struct backend *backend, const struct answer_request *r
     return BULLA_OK;
 }
 
-static int fake_detokenize(struct backend *backend, const uint32_t *ids, size_t count, char **text, size_t *length,
-                           bulla_error *error)
+static int fake_detokenize(struct backend *backend, const uint32_t *ids, size_t count, size_t most, char **text,
+                           size_t *length, bulla_error *error)
 {
-    *text = memory_alloc(count + 1, 1, error);
+    size_t spelled = ((struct fake_backend *)backend)->spelled;
+    spelled = spelled ? spelled : 1;
+    if (count * spelled > most)
+        return bulla_fail(error, BULLA_E_LIMIT, "the text is longer than %zu bytes", most);
+    *text = memory_alloc(count * spelled + 1, 1, error);
     if (!*text)
         return error->code;
     for (size_t i = 0; i < count; i++) {
@@ -380,15 +445,30 @@ static int fake_detokenize(struct backend *backend, const uint32_t *ids, size_t 
             *text = NULL;
             return bulla_fail(error, BULLA_E_USAGE, "id %u is beyond the vocabulary", ids[i]);
         }
-        (*text)[i] = (char)ids[i];
+        memset(*text + i * spelled, (int)ids[i], spelled);
     }
-    *length = count;
+    *length = count * spelled;
+    return BULLA_OK;
+}
+
+/* Ids up to 127 are their characters, those beyond are bytes of characters. */
+static int fake_spell(const struct backend *backend, uint32_t id, const char **bytes, size_t *length, bulla_error *error)
+{
+    static char text[100000]; /* of the last id */
+    size_t spelled = ((const struct fake_backend *)backend)->spelled;
+    if (id > 255)
+        return bulla_fail(error, BULLA_E_USAGE, "id %u is beyond the vocabulary", id);
+    *length = spelled ? spelled : 1;
+    assert_true(*length <= sizeof text);
+    memset(text, (int)id, *length);
+    *bytes = text;
     return BULLA_OK;
 }
 
 static const struct backend_class fake_class = {.name = "fake", .start = fake_start, .cancel = fake_cancel,
                                                 .describe = fake_describe, .count = fake_count,
-                                                .tokenize = fake_tokenize, .detokenize = fake_detokenize};
+                                                .tokenize = fake_tokenize, .detokenize = fake_detokenize,
+                                                .spell = fake_spell};
 
 struct fake_answer *fake_last(struct fake_server *server)
 {
@@ -431,14 +511,24 @@ void fake_fail(struct fake_answer *answer, int status, const char *type, const c
     (answer->sink.fail)(answer->sink.context, &problem); /* cmocka has a macro of this name */
 }
 
+void fake_play_at_once(struct fake_backend *fake, struct fake_answer *answer)
+{
+    for (uint32_t i = 0; i < answer->request.choices; i++) {
+        fake_text(answer, i, "now");
+        fake_finish(answer, i, "length", NULL);
+    }
+    fake_end(answer, 1, answer->request.choices);
+}
+
 /* Rules */
 
-static int authorise(void *context, enum rules_scope scope, const char *authorization, struct rules_identity *identity,
-                     struct answer_error *problem)
+static int authorise(void *context, enum rules_scope scope, const char *authorization, const char *api_key,
+                     struct rules_identity *identity, struct answer_error *problem)
 {
     struct fake_server *server = context;
     int is_admin = authorization && strcmp(authorization, "Bearer admin") == 0;
-    int is_user = is_admin || (authorization && strcmp(authorization, "Bearer user") == 0);
+    int is_user = is_admin || (authorization ? strcmp(authorization, "Bearer user") == 0
+                                             : api_key && strcmp(api_key, "user") == 0);
     *identity = server->identity;
     if (scope == SCOPE_OPEN || ((scope == SCOPE_USE || scope == SCOPE_METRICS) && is_user) || is_admin)
         return BULLA_OK;
@@ -477,8 +567,13 @@ static int write_metrics(void *context, struct buffer *out, bulla_error *error)
 
 static int load_model(void *context, const struct json *description, struct answer_error *problem)
 {
-    if (json_get(description, "path"))
+    struct models *models = ((struct fake_server *)context)->models;
+    if (json_get(description, "path")) {
+        ((struct fake_server *)context)->later = (struct fake_backend){.backend.class = &fake_class};
+        models->list[models->count++] = (struct served_model){
+            .name = "later", .backend = &((struct fake_server *)context)->later.backend};
         return BULLA_OK;
+    }
     *problem = (struct answer_error){.status = 400, .type = "invalid_request_error", .param = "path",
                                      .message = "`path` is missing"};
     return BULLA_E_INPUT;

@@ -25,6 +25,7 @@ struct http_exchange {
     size_t header_count;
     struct buffer reply;
     int has_begun, is_over, was_aborted, is_closed;
+    int is_refused;            /* answered before its body was there */
     void (*closed)(void *context);
     void *closed_context;
     size_t cut_after;          /* the client is cut off when more bytes than this were written; 0: never */
@@ -39,10 +40,12 @@ struct fake_answer {
 struct fake_backend {
     struct backend backend;
     int is_unverified;
-    int state; /* of struct backend_info */
+    const char *kind; /* NULL: "native" */
+    int state, was_ready; /* of struct backend_info */
     /* What happens inside start: it may call the sink. NULL: nothing, the test goes on later. */
     void (*play)(struct fake_backend *fake, struct fake_answer *answer);
     struct answer_error refusal; /* with a status: start takes nothing */
+    size_t spelled;              /* bytes that each id stands for; 0: 1 */
     struct fake_answer answers[256];
     size_t count;
 };
@@ -52,8 +55,8 @@ struct fake_server {
     struct api *api;
     struct http_handler handler;
     struct models *models;
-    struct fake_backend fake;
-    struct served_model *model; /* "small", alias "tiny" */
+    struct fake_backend fake, later; /* the second: of a model that is loaded */
+    struct served_model *model; /* "small", alias "tiny"; "later" follows it once one was loaded */
     /* rules */
     struct serve_rules rules;
     struct rules_record record; /* the last */
@@ -80,12 +83,22 @@ const char *fake_at(const struct http_exchange *exchange, const char *way);
 const char *fake_event_at(const struct http_exchange *exchange, size_t event, const char *way);
 size_t fake_events(const struct http_exchange *exchange); /* data: lines, without [DONE] and comments */
 
+/* What a test expects of an answer, or of an event of a stream; an error has all that one must have. */
+void check_at(const struct http_exchange *exchange, const char *way, const char *expected);
+void check_event(const struct http_exchange *exchange, size_t event, const char *way, const char *expected);
+void check_error(const struct http_exchange *exchange, int status, const char *code, const char *param);
+/* A request that is answered at once; `way` may be NULL. */
+void ask_and_expect(struct fake_server *server, const char *method, const char *path, const char *const *headers,
+                    const char *body, int status, const char *way, const char *expected);
+
 /* What a backend tells. */
 struct fake_answer *fake_last(struct fake_server *server);
 void fake_text(struct fake_answer *answer, uint32_t choice, const char *text);
 void fake_tell(struct fake_answer *answer, const struct answer_delta *delta);
 void fake_finish(struct fake_answer *answer, uint32_t choice, const char *reason, const char *stop);
 void fake_end(struct fake_answer *answer, uint64_t prompt, uint64_t output);
+/* To play: a word of each choice, its finish and the end, all inside start. */
+void fake_play_at_once(struct fake_backend *fake, struct fake_answer *answer);
 void fake_fail(struct fake_answer *answer, int status, const char *type, const char *code, const char *message);
 
 #endif

@@ -15,6 +15,9 @@
 #include "base/buffer.h"
 #include "serve/http.h"
 
+#define HOST "Host: a\r\n"
+#define GET(path) "GET " path " HTTP/1.1\r\n" HOST "\r\n"
+
 enum { MOST_HELD = 8 };
 
 /* What the handler was asked for. By path: /echo is answered at once with its body, /hold waits in `held` for the
@@ -23,8 +26,9 @@ struct fixture {
     struct event_base *base;
     struct http_server *server;
     struct http_exchange *held[MOST_HELD];
-    size_t held_count, requests, closed;
+    size_t held_count, heads, requests, closed;
     void (*on_request)(struct fixture *fixture, struct http_exchange *exchange); /* instead of all that */
+    void (*on_head)(struct fixture *fixture, struct http_exchange *exchange);    /* NULL: none is answered early */
     uint16_t port;
 };
 
@@ -53,6 +57,14 @@ static inline void fixture_request(void *context, struct http_exchange *exchange
     }
 }
 
+static inline void fixture_head(void *context, struct http_exchange *exchange)
+{
+    struct fixture *fixture = context;
+    fixture->heads++;
+    if (fixture->on_head)
+        fixture->on_head(fixture, exchange);
+}
+
 static inline int fixture_listen(uint16_t *port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -73,7 +85,7 @@ static inline void fixture_open(struct fixture *fixture, const struct http_limit
     signal(SIGPIPE, SIG_IGN);
     fixture->base = event_base_new();
     assert_non_null(fixture->base);
-    const struct http_handler handler = {fixture, fixture_request};
+    const struct http_handler handler = {fixture, fixture_request, fixture_head};
     int listener = fixture_listen(&fixture->port);
     assert_ok(http_server_open(fixture->base, listener, tls, limits, &handler, &fixture->server, &error), error);
 }
@@ -155,6 +167,18 @@ static inline int client_expect_end(struct fixture *fixture, int client, struct 
     }
     fail_msg("the server did not close; got \"%s\"", got->data ? (char *)got->data : "");
     return 1;
+}
+
+/* What came without its first Date, which changes. */
+static inline const char *without_date(struct buffer *got)
+{
+    char *date = got->data ? strstr((char *)got->data, "Date: ") : NULL;
+    if (date) {
+        char *end = strchr(date, '\n') + 1;
+        memmove(date, end, strlen(end) + 1);
+        got->length = strlen((char *)got->data);
+    }
+    return got->data ? (char *)got->data : "";
 }
 
 #endif

@@ -1,5 +1,4 @@
-/* Whole exchanges with the API: routes, keys, CORS, answers of all kinds, whole and streamed, their errors, clients that
- * hang up, and a server that stops. */
+/* Answers of the API: of all kinds, whole and streamed, their errors, clients that hang up, and a server that stops. */
 #include "test.h"
 
 #include <event2/event.h>
@@ -12,224 +11,6 @@ static const char chat[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"
 static const char chat_stream[] = "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],"
                                   "\"stream\":true,\"stream_options\":{\"include_usage\":true}}";
 static const char *const user[] = {"authorization: Bearer user", NULL};
-static const char *const admin[] = {"authorization: Bearer admin", NULL};
-
-static void check_at(const struct http_exchange *exchange, const char *way, const char *expected)
-{
-    const char *found = fake_at(exchange, way);
-    if (strcmp(found, expected) != 0)
-        fail_msg("%s is %s, expected %s, in %s", way, found, expected, (char *)exchange->reply.data);
-}
-
-static void check_event(const struct http_exchange *exchange, size_t event, const char *way, const char *expected)
-{
-    const char *found = fake_event_at(exchange, event, way);
-    if (strcmp(found, expected) != 0)
-        fail_msg("event %zu: %s is %s, expected %s, in %s", event, way, found, expected, (char *)exchange->reply.data);
-}
-
-static void check_error(const struct http_exchange *exchange, int status, const char *code, const char *param)
-{
-    if (exchange->status != status)
-        fail_msg("status %d, expected %d: %s", exchange->status, status, (char *)exchange->reply.data);
-    check_at(exchange, "error.code", code);
-    check_at(exchange, "error.param", param);
-    assert_true(strlen(fake_at(exchange, "error.message")) > 10);
-    assert_string_not_equal(fake_at(exchange, "error.type"), "-");
-    assert_true(exchange->is_over);
-    if (status == 429 || status == 503)
-        assert_non_null(fake_header(exchange, "retry-after"));
-}
-
-static void ask_and_expect(struct fake_server *server, const char *method, const char *path, const char *const *headers,
-                           const char *body, int status, const char *way, const char *expected)
-{
-    struct http_exchange *exchange = fake_ask(server, method, path, headers, body);
-    if (exchange->status != status)
-        fail_msg("%s %s: status %d, expected %d: %s", method, path, exchange->status, status,
-                 (char *)exchange->reply.data);
-    if (way)
-        check_at(exchange, way, expected);
-    fake_free(exchange);
-}
-
-static void test_routes(void **state)
-{
-    struct fake_server server;
-    fake_open(&server, 0, &(struct api_options){.version = "1.2", .has_page = 1});
-    ask_and_expect(&server, "GET", "/health", NULL, NULL, 200, "status", "ok");
-    ask_and_expect(&server, "HEAD", "/health", NULL, NULL, 200, NULL, NULL);
-    ask_and_expect(&server, "GET", "/ready", NULL, NULL, 200, "status", "ready");
-    ask_and_expect(&server, "GET", "/version", NULL, NULL, 200, "version", "1.2");
-    ask_and_expect(&server, "GET", "/metrics", NULL, NULL, 404, "error.code", "not_found");
-    ask_and_expect(&server, "GET", "/nowhere", NULL, NULL, 404, "error.code", "not_found");
-    ask_and_expect(&server, "GET", "/v1/models/", NULL, NULL, 404, "error.code", "not_found");
-    ask_and_expect(&server, "OPTIONS", "/v1/models", NULL, NULL, 405, "error.code", "method_not_allowed");
-    ask_and_expect(&server, "GET", "/v1/admin/models", NULL, NULL, 403, "error.code", "not_administrable");
-    struct http_exchange *exchange = fake_ask(&server, "PUT", "/v1/admin/models", NULL, "{}");
-    check_error(exchange, 405, "method_not_allowed", "null");
-    assert_string_equal(fake_header(exchange, "allow"), "GET, POST");
-    fake_free(exchange);
-    server.fake.state = BACKEND_STARTING;
-    ask_and_expect(&server, "GET", "/ready", NULL, NULL, 503, "error.code", "not_ready");
-    server.fake.state = BACKEND_FAILED;
-    ask_and_expect(&server, "GET", "/ready", NULL, NULL, 503, "error.code", "not_ready");
-    exchange = fake_ask(&server, "GET", "/page/chat.js", NULL, NULL);
-    assert_int_equal(exchange->status, 200);
-    assert_string_equal(exchange->content_type, "text/javascript");
-    assert_string_equal(fake_header(exchange, "content-security-policy"), "default-src 'none'");
-    assert_string_equal(fake_header(exchange, "x-content-type-options"), "nosniff");
-    assert_null(fake_header(exchange, "access-control-allow-origin"));
-    fake_free(exchange);
-    ask_and_expect(&server, "POST", "/", NULL, NULL, 405, "error.code", "method_not_allowed");
-    fake_close(&server);
-    fake_open(&server, 0, NULL);
-    ask_and_expect(&server, "GET", "/", NULL, NULL, 404, "error.code", "not_found");
-    fake_close(&server);
-}
-
-static void test_request_ids(void **state)
-{
-    static const struct {
-        const char *sent;
-        int is_kept;
-    } cases[] = {{"x-request-id: abc-1", 1}, {"x-request-id: a b", 0}, {"x-request-id: \xC3\xA9", 0}, {NULL, 0},
-                 {"x-request-id: ", 0}};
-    struct fake_server server;
-    char last[200] = "";
-    fake_open(&server, 0, NULL);
-    for (size_t i = 0; i < 5; i++) {
-        struct http_exchange *exchange = fake_ask(&server, "GET", "/health", (const char *[]){cases[i].sent, NULL}, NULL);
-        const char *id = fake_header(exchange, "x-request-id");
-        if (cases[i].is_kept)
-            assert_string_equal(id, "abc-1");
-        else
-            assert_true(strncmp(id, "req-", 4) == 0 && strlen(id) == 36 && strcmp(id, last) != 0);
-        snprintf(last, sizeof last, "%s", id);
-        fake_free(exchange);
-    }
-    char longest[200];
-    snprintf(longest, sizeof longest, "x-request-id: %.129s", "0123456789012345678901234567890123456789012345678901234567890"
-             "123456789012345678901234567890123456789012345678901234567890123456789");
-    struct http_exchange *exchange = fake_ask(&server, "GET", "/health", (const char *[]){longest, NULL}, NULL);
-    assert_int_equal(strlen(fake_header(exchange, "x-request-id")), 36);
-    fake_free(exchange);
-    fake_close(&server);
-}
-
-static void test_cors(void **state)
-{
-    static const char *const preflight[] = {"origin: https://a.example", "access-control-request-headers: X-Stainless-Os, "
-                                            "authorization", NULL};
-    static const char *const foreign[] = {"origin: https://evil.example", "host: localhost:8080", NULL};
-    static const char *const own[] = {"origin: https://localhost:8080", "host: localhost:8080", NULL};
-    static const char *const null_origin[] = {"origin: null", "host: localhost:8080", NULL};
-    struct fake_server server;
-    fake_open(&server, 0, &(struct api_options){.version = "1", .cors_origin = "https://a.example"});
-    struct http_exchange *exchange = fake_ask(&server, "OPTIONS", "/v1/chat/completions", preflight, NULL);
-    assert_int_equal(exchange->status, 204);
-    assert_string_equal(fake_header(exchange, "access-control-allow-origin"), "https://a.example");
-    assert_string_equal(fake_header(exchange, "access-control-allow-headers"), "X-Stainless-Os, authorization");
-    assert_string_equal(fake_header(exchange, "vary"), "Origin");
-    assert_non_null(strstr(fake_header(exchange, "access-control-allow-methods"), "POST"));
-    fake_free(exchange);
-    ask_and_expect(&server, "POST", "/tokenize", preflight, "{\"prompt\":\"a\"}", 200, "count", "2");
-    ask_and_expect(&server, "POST", "/tokenize", foreign, "{\"prompt\":\"a\"}", 403, "error.code", "foreign_origin");
-    fake_close(&server);
-    fake_open(&server, 0, NULL);
-    ask_and_expect(&server, "POST", "/tokenize", foreign, "{\"prompt\":\"a\"}", 403, "error.code", "foreign_origin");
-    ask_and_expect(&server, "POST", "/tokenize", null_origin, "{\"prompt\":\"a\"}", 403, "error.code", "foreign_origin");
-    ask_and_expect(&server, "POST", "/tokenize", own, "{\"prompt\":\"a\"}", 200, "count", "2");
-    ask_and_expect(&server, "GET", "/v1/models", foreign, NULL, 200, "object", "list");
-    fake_close(&server);
-    fake_open(&server, 0, &(struct api_options){.cors_origin = "*"});
-    ask_and_expect(&server, "POST", "/tokenize", foreign, "{\"prompt\":\"a\"}", 200, "count", "2");
-    fake_close(&server);
-}
-
-static void test_keys(void **state)
-{
-    static const struct {
-        const char *method, *path, *body;
-        int none, with_user, with_admin; /* status */
-    } cases[] = {
-        {"GET", "/health", NULL, 200, 200, 200},
-        {"GET", "/ready", NULL, 200, 200, 200},
-        {"GET", "/version", NULL, 200, 200, 200},
-        {"GET", "/", NULL, 200, 200, 200},
-        {"GET", "/metrics", NULL, 401, 200, 200},
-        {"GET", "/v1/models", NULL, 401, 200, 200},
-        {"GET", "/v1/models/small", NULL, 401, 200, 200},
-        {"POST", "/tokenize", "{\"prompt\":\"a\"}", 401, 200, 200},
-        {"POST", "/detokenize", "{\"tokens\":[65]}", 401, 200, 200},
-        {"POST", "/v1/chat/completions", "{}", 401, 400, 400},
-        {"POST", "/chat/completions", "{}", 401, 400, 400},
-        {"POST", "/v1/completions", "{}", 401, 400, 400},
-        {"POST", "/v1/embeddings", "{}", 401, 400, 400},
-        {"POST", "/v1/responses", "{}", 401, 400, 400},
-        {"GET", "/v1/admin/models", NULL, 401, 403, 200},
-        {"POST", "/v1/admin/models", "{\"name\":\"n\",\"path\":\"p\"}", 401, 403, 200},
-        {"DELETE", "/v1/admin/models/small", NULL, 401, 403, 200},
-    };
-    struct fake_server server;
-    fake_open(&server, 1, &(struct api_options){.has_page = 1});
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        ask_and_expect(&server, cases[i].method, cases[i].path, NULL, cases[i].body, cases[i].none, NULL, NULL);
-        ask_and_expect(&server, cases[i].method, cases[i].path, user, cases[i].body, cases[i].with_user, NULL, NULL);
-        ask_and_expect(&server, cases[i].method, cases[i].path, admin, cases[i].body, cases[i].with_admin, NULL, NULL);
-        assert_int_equal(server.records, 3 * i + 3);
-        assert_int_equal(server.record.status, cases[i].with_admin);
-    }
-    struct http_exchange *exchange = fake_ask(&server, "GET", "/v1/models", NULL, NULL);
-    check_error(exchange, 401, "invalid_api_key", "null");
-    assert_string_equal(fake_header(exchange, "www-authenticate"), "Bearer");
-    fake_free(exchange);
-    fake_close(&server);
-}
-
-static void test_models(void **state)
-{
-    struct fake_server server;
-    fake_open(&server, 1, NULL);
-    struct http_exchange *exchange = fake_ask(&server, "GET", "/v1/models", user, NULL);
-    check_at(exchange, "data[0].id", "small");
-    check_at(exchange, "data[0].object", "model");
-    check_at(exchange, "data[0].created", "1700000000");
-    check_at(exchange, "data[0].max_model_len", "2048");
-    check_at(exchange, "data[1].id", "tiny");
-    check_at(exchange, "data[1].parent", "small");
-    check_at(exchange, "data[2]", "-");
-    fake_free(exchange);
-    ask_and_expect(&server, "GET", "/v1/models/tiny", user, NULL, 200, "id", "tiny");
-    ask_and_expect(&server, "GET", "/v1/models/none", user, NULL, 404, "error.code", "model_not_found");
-    ask_and_expect(&server, "GET", "/v1/admin/models", admin, NULL, 200, "data[0].state", "ready");
-    ask_and_expect(&server, "POST", "/v1/admin/models", admin, "{}", 400, "error.param", "name");
-    ask_and_expect(&server, "POST", "/v1/admin/models", admin, "{\"name\":\"n\"}", 400, "error.param", "path");
-    ask_and_expect(&server, "POST", "/v1/admin/models", admin, "{\"name\":\"n\",\"path\":\"p\"}", 200, "state", "loaded");
-    ask_and_expect(&server, "DELETE", "/v1/admin/models/x", admin, NULL, 404, "error.code", "model_not_found");
-    ask_and_expect(&server, "DELETE", "/v1/admin/models/small", admin, NULL, 200, "state", "unloaded");
-    assert_string_equal(server.record_route, "/v1/admin/models/{id}");
-    fake_close(&server);
-}
-
-static void test_tokens(void **state)
-{
-    struct fake_server server;
-    fake_open(&server, 0, NULL);
-    struct http_exchange *exchange =
-        fake_ask(&server, "POST", "/tokenize", NULL, "{\"prompt\":\"AB\",\"return_token_strs\":true,\"model\":\"small\"}");
-    check_at(exchange, "count", "3");
-    check_at(exchange, "tokens", "[1,65,66]");
-    check_at(exchange, "token_strs", "[\"\\u0001\",\"A\",\"B\"]");
-    check_at(exchange, "max_model_len", "2048");
-    fake_free(exchange);
-    ask_and_expect(&server, "POST", "/tokenize", NULL, "{\"content\":\"AB\"}", 200, "tokens", "[65,66]");
-    ask_and_expect(&server, "POST", "/tokenize", NULL, chat, 200, "count", "4");
-    ask_and_expect(&server, "POST", "/detokenize", NULL, "{\"tokens\":[72,105]}", 200, "prompt", "Hi");
-    ask_and_expect(&server, "POST", "/detokenize", NULL, "{\"tokens\":[200]}", 400, "error.type",
-                   "invalid_request_error");
-    fake_close(&server);
-}
 
 static void test_chat(void **state)
 {
@@ -258,6 +39,7 @@ static void test_chat(void **state)
     check_at(exchange, "choices[0].message.refusal", "null");
     check_at(exchange, "choices[0].message.tool_calls", "-");
     check_at(exchange, "choices[0].message.reasoning_content", "-");
+    check_at(exchange, "choices[0].message.reasoning", "-");
     check_at(exchange, "choices[0].logprobs", "null");
     check_at(exchange, "choices[0].finish_reason", "stop");
     check_at(exchange, "choices[0].stop_reason", "END");
@@ -271,6 +53,7 @@ static void test_chat(void **state)
     assert_int_equal(server.records, 1);
     assert_int_equal(server.record.status, 200);
     assert_int_equal(server.record.usage.output_tokens, 2);
+    assert_int_equal(server.record.most_output_tokens, 2);
     assert_string_equal(server.record_finish, "stop");
     assert_string_equal(server.record_id, fake_header(exchange, "x-request-id"));
     assert_int_equal(server.record.reply_bytes, exchange->reply.length);
@@ -296,9 +79,9 @@ static void tell_logprob(struct fake_answer *answer, uint32_t choice, const char
 static void test_chat_parts(void **state)
 {
     struct fake_server server;
-    fake_open(&server, 0, NULL);
+    fake_open(&server, 1, NULL);
     struct http_exchange *exchange =
-        fake_ask(&server, "POST", "/v1/chat/completions", NULL,
+        fake_ask(&server, "POST", "/v1/chat/completions", user,
                  "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"n\":2,\"logprobs\":true,\"top_logprobs\":2,"
                  "\"seed\":7,\"model\":\"tiny\"}");
     struct fake_answer *answer = fake_last(&server);
@@ -326,11 +109,13 @@ static void test_chat_parts(void **state)
     check_at(exchange, "choices[1].index", "1");
     check_at(exchange, "choices[1].message.content", "null");
     check_at(exchange, "choices[1].message.reasoning_content", "hm");
+    check_at(exchange, "choices[1].message.reasoning", "hm");
     check_at(exchange, "choices[1].message.tool_calls[0]", "{\"id\":\"call_a\",\"type\":\"function\",\"function\":"
                                                            "{\"name\":\"f\",\"arguments\":\"{\\\"x\\\":1}\"}}");
     check_at(exchange, "choices[1].message.tool_calls[1].function.arguments", "");
     check_at(exchange, "choices[1].finish_reason", "tool_calls");
     assert_string_equal(fake_header(exchange, "x-bulla-seed"), "7");
+    assert_int_equal(server.record.most_output_tokens, 4);
     fake_free(exchange);
     fake_close(&server);
 }
@@ -365,7 +150,7 @@ static void test_chat_stream(void **state)
             check_event(exchange, i, "usage", "null");
     }
     check_event(exchange, 0, "choices[0].delta", "{\"role\":\"assistant\",\"content\":\"\"}");
-    check_event(exchange, 1, "choices[0].delta", "{\"reasoning_content\":\"hm\"}");
+    check_event(exchange, 1, "choices[0].delta", "{\"reasoning_content\":\"hm\",\"reasoning\":\"hm\"}");
     check_event(exchange, 2, "choices[0].delta", "{\"content\":\"a\\nb\"}");
     check_event(exchange, 3, "choices[0].delta.tool_calls[0]", "{\"index\":0,\"id\":\"call_a\",\"type\":\"function\","
                                                                "\"function\":{\"name\":\"f\",\"arguments\":\"{\"}}");
@@ -383,15 +168,6 @@ static void test_chat_stream(void **state)
 }
 
 /* Told before start returns. */
-static void play_at_once(struct fake_backend *fake, struct fake_answer *answer)
-{
-    for (uint32_t i = 0; i < answer->request.choices; i++) {
-        fake_text(answer, i, "now");
-        fake_finish(answer, i, "length", NULL);
-    }
-    fake_end(answer, 1, answer->request.choices);
-}
-
 static void play_failure(struct fake_backend *fake, struct fake_answer *answer)
 {
     if (fake->count == 2)
@@ -402,7 +178,7 @@ static void test_completions(void **state)
 {
     struct fake_server server;
     fake_open(&server, 0, NULL);
-    server.fake.play = play_at_once;
+    server.fake.play = fake_play_at_once;
     struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/completions", NULL,
                                               "{\"prompt\":[\"ab\",[67,68]],\"n\":2,\"echo\":true}");
     assert_int_equal(server.fake.count, 2);
@@ -436,6 +212,28 @@ static void test_completions(void **state)
     check_at(exchange, "choices[0].logprobs",
              "{\"tokens\":[\"\xC3\xA9\",\"b\"],\"token_logprobs\":[-0.5,-0.5],\"top_logprobs\":[{\"\xC3\xA9\":-0.5,"
              "\"bytes:\\\\xff\":-9999},{\"b\":-0.5,\"bytes:\\\\xff\":-9999}],\"text_offset\":[0,1]}");
+    fake_free(exchange);
+    fake_close(&server);
+}
+
+/* The token that was taken is always among the likeliest ones of a completion. */
+static void test_completion_logprobs(void **state)
+{
+    static const struct answer_logprob a = {"a", 1, -0.5}, b = {"b", 1, -1}, again = {"b", 1, -2};
+    struct fake_server server;
+    fake_open(&server, 0, NULL);
+    struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/completions", NULL, "{\"prompt\":\"x\",\"logprobs\":0}");
+    struct fake_answer *answer = fake_last(&server);
+    struct answer_logprob top[] = {a, b, again};
+    struct answer_delta delta = {.tokens = 1, .text = "b", .text_length = 1, .tool = -1, .logprob = &b, .top = top};
+    for (size_t count = 0; count <= 3; count++) {
+        delta.top_count = count;
+        fake_tell(answer, &delta);
+    }
+    fake_finish(answer, 0, "stop", NULL);
+    fake_end(answer, 1, 4);
+    check_at(exchange, "choices[0].logprobs.top_logprobs",
+             "[{\"b\":-1},{\"a\":-0.5,\"b\":-1},{\"a\":-0.5,\"b\":-1},{\"a\":-0.5,\"b\":-1}]");
     fake_free(exchange);
     fake_close(&server);
 }
@@ -537,6 +335,23 @@ static void test_errors(void **state)
         }
         fake_free(exchange);
     }
+    /* Another server's words reach the client; the log has a word of this program. */
+    for (int told = 0; told < 2; told++) {
+        struct answer_error words = {.status = 400, .type = "their type", .code = told ? "their code" : NULL,
+                                     .own_code = "upstream_refused", .message = "their message, of some length"};
+        exchange = fake_ask(&server, "POST", "/v1/chat/completions", user, told ? chat_stream : chat);
+        struct fake_answer *answer = fake_last(&server);
+        if (told)
+            fake_text(answer, 0, "x");
+        answer->is_over = 1;
+        (answer->sink.fail)(answer->sink.context, &words);
+        assert_string_equal(server.record_code, "upstream_refused");
+        if (told)
+            check_event(exchange, 2, "error.code", "their code");
+        else
+            check_at(exchange, "error.type", "their type");
+        fake_free(exchange);
+    }
     /* One run of several that fails ends them all. */
     server.fake.count = 0;
     server.fake.play = play_failure;
@@ -547,6 +362,47 @@ static void test_errors(void **state)
     fake_loop(&server);
     assert_true(server.fake.answers[0].is_cancelled);
     assert_false(server.fake.answers[1].is_cancelled);
+    fake_close(&server);
+}
+
+/* What is wrong is named as the client has it: ids that the model has not, prompts that are too long. */
+static void test_field_names(void **state)
+{
+    static const struct {
+        const char *path, *body, *from_backend, *code, *param; /* from_backend: the param of its error; NULL: not asked */
+    } cases[] = {
+        {"/v1/completions", "{\"prompt\":[1,1000]}", NULL, "invalid_value", "prompt[1]"},
+        {"/v1/completions", "{\"prompt\":[[1,1000]]}", NULL, "invalid_value", "prompt[0][1]"},
+        {"/v1/embeddings", "{\"input\":[[1],[1000]]}", NULL, "invalid_value", "input[1][0]"},
+        {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"\"}],\"logit_bias\":{\"1000\":1}}", NULL,
+         "invalid_value", "logit_bias"},
+        {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"\"}]}", "messages",
+         "context_length_exceeded", "messages"},
+        {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"\"}]}", "", "context_length_exceeded",
+         "messages"},
+        {"/v1/responses", "{\"input\":\"x\"}", "messages", "context_length_exceeded", "input"},
+        {"/v1/responses", "{\"input\":\"x\"}", "tools", "unsupported", "tools"},
+        {"/v1/completions", "{\"prompt\":\"x\"}", "prompt", "context_length_exceeded", "prompt"},
+        {"/v1/completions", "{\"prompt\":[\"x\"]}", "prompt", "context_length_exceeded", "prompt[0]"},
+        {"/v1/embeddings", "{\"input\":[\"x\"]}", "input", "context_length_exceeded", "input[0]"},
+    };
+    struct fake_server server;
+    fake_open(&server, 0, NULL);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *param = cases[i].from_backend;
+        server.fake.refusal = (struct answer_error){
+            .status = param ? 400 : 500, .type = "invalid_request_error", .code = cases[i].code,
+            .param = param && *param ? param : NULL, .message = "the prompt is too long"};
+        struct http_exchange *exchange = fake_ask(&server, "POST", cases[i].path, NULL, cases[i].body);
+        check_error(exchange, 400, cases[i].code, cases[i].param);
+        fake_free(exchange);
+    }
+    server.fake.refusal.status = 0;
+    struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/completions", NULL, "{\"prompt\":[\"a\",[5]]}");
+    fake_fail(server.fake.answers + 1, 400, "invalid_request_error", "context_length_exceeded", "it is too long");
+    check_error(exchange, 400, "context_length_exceeded", "prompt[1]");
+    fake_free(exchange);
+    fake_loop(&server);
     fake_close(&server);
 }
 
@@ -592,7 +448,7 @@ static void test_limits(void **state)
     server.identity.priority = 3;
     server.identity.most_tokens = 100;
     server.model->most_tokens = 200;
-    server.fake.play = play_at_once;
+    server.fake.play = fake_play_at_once;
     ask_and_expect(&server, "POST", "/v1/chat/completions", user, body, 200, NULL, NULL);
     assert_int_equal(fake_last(&server)->request.max_tokens, 100);
     assert_int_equal(fake_last(&server)->request.priority, 3);
@@ -604,10 +460,48 @@ static void test_limits(void **state)
     assert_int_equal(fake_last(&server)->request.priority, 0);
     fake_close(&server);
     fake_open(&server, 0, NULL);
-    server.fake.play = play_at_once;
+    server.fake.play = fake_play_at_once;
     ask_and_expect(&server, "POST", "/v1/chat/completions", NULL, body, 200, NULL, NULL);
     assert_int_equal(fake_last(&server)->request.max_tokens, 500);
     assert_int_equal(fake_last(&server)->request.priority, 9);
+    fake_close(&server);
+}
+
+/* Schemas of tools that cannot be enforced: where a call is forced, and where a tool says `strict`. */
+static void test_tool_schemas(void **state)
+{
+    static const char tools[] = "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}},{\"type\":\"function\","
+                                "\"function\":{\"name\":\"g\"%s,\"parameters\":%s}}]%s";
+    static const char bad[] = "{\"type\":\"object\",\"refused\":1}", good[] = "{\"type\":\"object\"}";
+    static const char strict[] = ",\"strict\":true";
+    static const struct {
+        const char *strict, *parameters, *choice, *code; /* NULL: it is taken */
+    } cases[] = {
+        {"", bad, "", NULL}, {strict, bad, "", "unsupported_schema"}, {strict, bad, ",\"tool_choice\":\"none\"", NULL},
+        {"", bad, ",\"tool_choice\":\"required\"", "unsupported_schema"}, {strict, good, "", NULL}, {strict, good, "", NULL},
+        {"", bad, ",\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}}", NULL},
+        {"", bad, ",\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"g\"}}", "unsupported_schema"},
+        {strict, "{\"type\":\"array\"}", "", "invalid_schema"}, {",\"strict\":false", bad, "", NULL},
+    };
+    struct fake_server server;
+    char list[500], body[700];
+    fake_open(&server, 0, NULL);
+    server.fake.play = fake_play_at_once;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        snprintf(list, sizeof list, tools, cases[i].strict, cases[i].parameters, cases[i].choice);
+        snprintf(body, sizeof body, "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],%s}", list);
+        struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/chat/completions", NULL, body);
+        if (cases[i].code)
+            check_error(exchange, 400, cases[i].code, "tools[1].function.parameters");
+        else
+            check_at(exchange, "object", "chat.completion");
+        fake_free(exchange);
+    }
+    static const char flat[] = "{\"input\":\"x\",\"tools\":[{\"type\":\"function\",\"name\":\"f\",\"strict\":true,"
+                               "\"parameters\":{\"refused\":1}}]}";
+    ask_and_expect(&server, "POST", "/v1/responses", NULL, flat, 400, "error.param", "tools[0].parameters");
+    server.fake.kind = "upstream";
+    ask_and_expect(&server, "POST", "/v1/responses", NULL, flat, 200, "tools[0].name", "f");
     fake_close(&server);
 }
 
@@ -616,7 +510,7 @@ static void test_unverified(void **state)
     struct fake_server server;
     fake_open(&server, 0, NULL);
     server.fake.is_unverified = 1;
-    server.fake.play = play_at_once;
+    server.fake.play = fake_play_at_once;
     struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/chat/completions", NULL, chat);
     check_at(exchange, "bulla", "{\"verified\":false}");
     check_at(exchange, "system_fingerprint", "null");
@@ -629,6 +523,29 @@ static void test_unverified(void **state)
     fake_free(exchange);
     ask_and_expect(&server, "POST", "/v1/responses", NULL, "{\"input\":\"x\"}", 200, "bulla.verified", "false");
     ask_and_expect(&server, "GET", "/v1/models", NULL, NULL, 200, "data[0].bulla.verified", "false");
+    ask_and_expect(&server, "GET", "/v1/models", NULL, NULL, 200, "data[0].owned_by", "bulla");
+    fake_close(&server);
+}
+
+/* x-bulla-seed names what an upstream was sent, or nothing. */
+static void test_upstream_seed(void **state)
+{
+    static const char *const seeds[][2] = {
+        {"", NULL}, {",\"seed\":-1", NULL}, {",\"seed\":7", "7"}, {",\"seed\":-3", "9223372036854775805"}};
+    struct fake_server server;
+    char body[100];
+    fake_open(&server, 0, NULL);
+    server.fake.kind = "upstream";
+    server.fake.play = fake_play_at_once;
+    for (size_t i = 0; i < sizeof seeds / sizeof seeds[0]; i++) {
+        snprintf(body, sizeof body, "{\"prompt\":\"x\"%s}", seeds[i][0]);
+        struct http_exchange *exchange = fake_ask(&server, "POST", "/v1/completions", NULL, body);
+        const char *header = fake_header(exchange, "x-bulla-seed");
+        assert_true(seeds[i][1] ? header && strcmp(header, seeds[i][1]) == 0 : !header);
+        assert_int_equal(fake_last(&server)->request.has_seed, seeds[i][1] != NULL);
+        fake_free(exchange);
+    }
+    ask_and_expect(&server, "GET", "/v1/models", NULL, NULL, 200, "data[0].owned_by", "upstream");
     fake_close(&server);
 }
 
@@ -679,6 +596,14 @@ static void test_keep_alive(void **state)
     fake_close(&server);
 }
 
+static size_t count_headers(const struct http_exchange *exchange, const char *name)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < exchange->header_count; i++)
+        count += strcmp(exchange->headers[i].name, name) == 0;
+    return count;
+}
+
 /* Each allocation of an exchange fails once: the client hears of it, or the connection is cut. */
 static void test_memory(void **state)
 {
@@ -688,7 +613,7 @@ static void test_memory(void **state)
         {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"n\":2}"},
         {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"stream\":true}"},
         {"/v1/completions", "{\"prompt\":[[65],\"b\"],\"echo\":true,\"logprobs\":null}"},
-        {"/v1/responses", "{\"input\":\"x\"}"},
+        {"/v1/responses", "{\"input\":\"x\",\"tools\":[{\"type\":\"function\",\"name\":\"f\",\"strict\":true}]}"},
         {"/v1/responses", "{\"input\":\"x\",\"stream\":true}"},
         {"/tokenize", "{\"prompt\":\"abc\",\"return_token_strs\":true}"},
         {"/detokenize", "{\"tokens\":[65]}"},
@@ -719,6 +644,7 @@ static void test_memory(void **state)
             is_whole = server.record.status == 200 && strcmp(server.record_code, "") == 0;
             if (!is_whole && server.record.status != 503)
                 fail_msg("%s, allocation %llu: status %d", cases[i].path, (unsigned long long)n, server.record.status);
+            assert_int_equal(count_headers(exchange, "Retry-After"), exchange->status == 503);
             fake_free(exchange);
             fake_close(&server);
         }
@@ -728,7 +654,8 @@ static void test_memory(void **state)
 static void test_open_memory(void **state)
 {
     for (uint64_t n = 1;; n++) {
-        struct api_options options = {.cors_origin = "*", .version = "1"};
+        static const char *const hosts[] = {"a", "b"};
+        struct api_options options = {.cors_origin = "*", .version = "1", .hosts = hosts, .host_count = 2};
         struct event_base *base = event_base_new();
         struct api *api;
         bulla_error error = {0};
@@ -748,12 +675,12 @@ static void test_open_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_routes),      cmocka_unit_test(test_request_ids), cmocka_unit_test(test_cors),
-        cmocka_unit_test(test_keys),        cmocka_unit_test(test_models),      cmocka_unit_test(test_tokens),
         cmocka_unit_test(test_chat),        cmocka_unit_test(test_chat_parts),  cmocka_unit_test(test_chat_stream),
-        cmocka_unit_test(test_completions), cmocka_unit_test(test_many_prompts), cmocka_unit_test(test_embeddings),
-        cmocka_unit_test(test_errors),      cmocka_unit_test(test_hang_up),     cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_unverified),  cmocka_unit_test(test_stopping),    cmocka_unit_test(test_keep_alive),
+        cmocka_unit_test(test_completions), cmocka_unit_test(test_completion_logprobs),
+        cmocka_unit_test(test_many_prompts), cmocka_unit_test(test_embeddings), cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_field_names), cmocka_unit_test(test_hang_up),
+           cmocka_unit_test(test_limits),      cmocka_unit_test(test_tool_schemas),
+        cmocka_unit_test(test_upstream_seed), cmocka_unit_test(test_unverified),  cmocka_unit_test(test_stopping),    cmocka_unit_test(test_keep_alive),
         cmocka_unit_test(test_memory),      cmocka_unit_test(test_open_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -116,6 +116,9 @@ static void test_sampling(void **state)
     assert_int_equal(request.priority, -4);
     assert_true(request.is_stream && request.includes_usage);
     api_request_free(&request);
+    read_good(CHAT, "\"seed\":-1", &request);
+    assert_false(request.answer.has_seed);
+    api_request_free(&request);
     read_good(CHAT, "\"seed\":18446744073709551615,\"stop\":\"x\",\"max_tokens\":-1,\"logprobs\":true", &request);
     assert_true(request.answer.sampling.seed == UINT64_MAX && request.answer.stop_count == 1);
     assert_int_equal(request.answer.max_tokens, 0);
@@ -142,13 +145,21 @@ static void test_wrong_types(void **state)
         {CHAT, "parallel_tool_calls", BOOLEAN}, {CHAT, "chat_template_kwargs", OBJECT},
         {CHAT, "continue_final_message", BOOLEAN}, {CHAT, "add_generation_prompt", BOOLEAN},
         {CHAT, "ignore_eos", BOOLEAN}, {CHAT, "cache_prompt", BOOLEAN}, {CHAT, "priority", NUMBER},
+        {CHAT, "timeout", NUMBER}, {COMPLETION, "timeout", NUMBER}, {CHAT, "repeat_penalty", NUMBER},
+        {CHAT, "repeat_last_n", NUMBER}, {COMPLETION, "n_predict", NUMBER}, {CHAT, "verbosity", STRING},
+        {EMBEDDING, "timeout", NUMBER},
+        {RESPONSE, "timeout", NUMBER},
         {COMPLETION, "echo", BOOLEAN}, {COMPLETION, "logprobs", NUMBER}, {COMPLETION, "best_of", NUMBER},
         {COMPLETION, "suffix", STRING}, {EMBEDDING, "encoding_format", STRING}, {EMBEDDING, "dimensions", NUMBER},
         {RESPONSE, "instructions", STRING}, {RESPONSE, "max_output_tokens", NUMBER}, {RESPONSE, "text", OBJECT},
         {RESPONSE, "tools", LIST}, {RESPONSE, "tool_choice", STRING | OBJECT}, {RESPONSE, "store", BOOLEAN},
         {RESPONSE, "metadata", OBJECT}, {RESPONSE, "include", LIST}, {RESPONSE, "top_logprobs", NUMBER},
-        {RESPONSE, "stream", BOOLEAN}, {RESPONSE, "temperature", NUMBER}, {RESPONSE, "background", BOOLEAN},
+        {CHAT, "reasoning_effort", STRING}, {RESPONSE, "reasoning", OBJECT}, {RESPONSE, "chat_template_kwargs", OBJECT},
+        {RESPONSE, "max_tool_calls", NUMBER}, {RESPONSE, "user", STRING}, {RESPONSE, "safety_identifier", STRING},
+        {RESPONSE, "prompt_cache_key", STRING}, {RESPONSE, "service_tier", STRING}, {RESPONSE, "truncation", STRING},
+        {RESPONSE, "parallel_tool_calls", BOOLEAN}, {RESPONSE, "top_p", NUMBER}, {RESPONSE, "stream", BOOLEAN}, {RESPONSE, "temperature", NUMBER}, {RESPONSE, "background", BOOLEAN},
         {TOKENIZE, "add_special_tokens", BOOLEAN}, {TOKENIZE, "return_token_strs", BOOLEAN},
+        {TOKENIZE, "with_pieces", BOOLEAN},
         {DETOKENIZE, "model", STRING},
     };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
@@ -195,6 +206,9 @@ static void test_ranges(void **state)
         {CHAT, "\"top_logprobs\":3", "top_logprobs"},
         {CHAT, "\"logprobs\":true,\"top_logprobs\":21", "top_logprobs"},
         {CHAT, "\"priority\":1001", "priority"},
+        {CHAT, "\"timeout\":0", "timeout"},
+        {CHAT, "\"timeout\":-1", "timeout"},
+        {CHAT, "\"timeout\":1e10", "timeout"},
         {CHAT, "\"lora\":[{\"id\":0}]", "lora"},
         {CHAT, "\"functions\":[{}]", "functions"},
         {CHAT, "\"function_call\":\"auto\"", "function_call"},
@@ -210,6 +224,12 @@ static void test_ranges(void **state)
          "response_format.json_schema.schema"},
         {CHAT, "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{\"$dynamicRef\":\"#a\"}}}",
          "response_format.json_schema.schema"},
+        {CHAT, "\"response_format\":{\"type\":\"json_object\",\"schema\":7}", "response_format.schema"},
+        {CHAT, "\"response_format\":{\"type\":\"json_object\",\"schema\":false}", "response_format.schema"},
+        {CHAT, "\"response_format\":{\"type\":\"json_schema\",\"schema\":{\"$dynamicRef\":\"#a\"}}",
+         "response_format.schema"},
+        {CHAT, "\"response_format\":{\"type\":\"json_schema\",\"schema\":{},\"json_schema\":{\"schema\":{}}}",
+         "response_format.schema"},
         {CHAT, "\"tools\":[1]", "tools[0]"},
         {CHAT, "\"tools\":[{\"type\":\"custom\"}]", "tools[0].type"},
         {CHAT, "\"tools\":[{\"type\":\"function\"}]", "tools[0].function"},
@@ -239,9 +259,98 @@ static void test_ranges(void **state)
         {RESPONSE, "\"text\":{\"format\":{\"type\":\"json_schema\"}}", "text.format.schema"},
         {RESPONSE, "\"text\":{\"format\":{\"type\":\"json_schema\",\"schema\":{\"$dynamicRef\":\"#a\"}}}", "text.format.schema"},
         {RESPONSE, "\"text\":{\"format\":{\"type\":\"xml\"}}", "text.format.type"},
+        {RESPONSE, "\"text\":{\"format\":7}", "text.format"},
+        {RESPONSE, "\"text\":{\"verbosity\":7}", "text.verbosity"},
+        {RESPONSE, "\"max_tool_calls\":-1", "max_tool_calls"},
+        {RESPONSE, "\"metadata\":{\"a\":{}}", "metadata.a"},
+        {RESPONSE, "\"include\":[7]", "include[0]"},
+        {RESPONSE, "\"reasoning\":{\"effort\":7}", "reasoning.effort"},
+        {RESPONSE, "\"reasoning\":{\"summary\":7}", "reasoning.summary"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         check_refused(cases[i].kind, cases[i].more, cases[i].param, NULL);
+}
+
+/* Fields of other servers that would change an answer: by the kinds that have them, with a value that changes nothing and
+ * one that does. */
+static void test_what_is_refused(void **state)
+{
+    static const struct {
+        const char *kinds; /* c: chats, p: completions, e: embeddings, r: responses, t: tokenize */
+        const char *key, *neutral, *refused;
+    } fields[] = {
+        {"cpr", "functions", "[]", "[{}]"}, {"cpr", "function_call", "\"\"", "\"auto\""}, {"cpr", "audio", "{}", "{\"a\":1}"},
+        {"cpr", "prediction", "null", "{\"a\":1}"}, {"cpr", "web_search_options", "null", "{\"a\":1}"},
+        {"cr", "best_of", "1", "2"}, {"r", "n", "1", "2"}, {"r", "response_format", "null", "{\"type\":\"text\"}"},
+        {"r", "messages", "[]", "[1]"}, {"r", "max_tokens", "null", "5"}, {"r", "max_completion_tokens", "null", "5"},
+        {"r", "n_predict", "null", "5"}, {"r", "logprobs", "false", "true"}, {"r", "reasoning_effort", "null", "\"low\""},
+        {"cpr", "stop_token_ids", "[]", "[1]"}, {"cpr", "include_stop_str_in_output", "false", "true"},
+        {"cpr", "no_stop_trim", "false", "true"}, {"cpr", "bad_words", "[]", "[\"a\"]"},
+        {"cpr", "allowed_token_ids", "[]", "[1]"}, {"cpr", "min_tokens", "0", "1"}, {"cpr", "use_beam_search", "false", "true"},
+        {"cpr", "length_penalty", "1.0", "0.5"}, {"cpr", "skip_special_tokens", "true", "false"},
+        {"cpr", "prompt_logprobs", "null", "0"}, {"cpr", "logprob_token_ids", "[]", "[1]"},
+        {"cpr", "return_tokens_as_token_ids", "false", "true"}, {"cper", "truncate_prompt_tokens", "null", "-1"},
+        {"cpr", "prompt_embeds", "[]", "\"x\""}, {"cr", "add_special_tokens", "false", "true"},
+        {"pe", "add_special_tokens", "true", "false"}, {"cr", "echo", "false", "true"}, {"crt", "chat_template", "\"\"", "\"x\""},
+        {"crt", "documents", "[]", "[{}]"}, {"cpr", "guided_json", "{}", "{\"a\":1}"}, {"cpr", "guided_choice", "[]", "[\"a\"]"},
+        {"cpr", "guided_regex", "\"\"", "\"a\""}, {"cpr", "guided_grammar", "\"\"", "\"a\""},
+        {"cpr", "guided_whitespace_pattern", "null", "\"a\""}, {"cpr", "structured_outputs", "{}", "{\"a\":1}"},
+        {"cpr", "structural_tag", "null", "\"a\""}, {"cpr", "regex", "\"\"", "\"a\""}, {"cpr", "ebnf", "\"\"", "\"a\""},
+        {"cpr", "logits_processors", "[]", "[1]"}, {"cpr", "custom_logit_processor", "null", "\"a\""},
+        {"cpr", "vllm_xargs", "{}", "{\"a\":1}"}, {"cpr", "watermarking", "false", "true"},
+        {"cpr", "repetition_detection", "null", "{\"a\":1}"}, {"cpr", "thinking_token_budget", "-1", "0"},
+        {"cpr", "include_reasoning", "true", "false"}, {"cpr", "separate_reasoning", "true", "false"},
+        {"e", "normalize", "true", "false"}, {"e", "use_activation", "true", "false"}, {"cpr", "grammar", "\"\"", "\"a\""},
+        {"cpr", "json_schema", "{}", "{\"a\":1}"}, {"cpr", "typical_p", "1", "0.9"}, {"cpr", "tfs_z", "1.0", "0.9"},
+        {"cpr", "top_a", "0", "0.2"}, {"cpr", "top_n_sigma", "-1", "1"}, {"cpr", "xtc_probability", "0.0", "0.5"},
+        {"cpr", "dry_multiplier", "0", "0.8"}, {"cpr", "mirostat", "0", "2"}, {"cpr", "dynatemp_range", "0", "0.5"},
+        {"cpr", "adaptive_target", "-1", "0.5"}, {"cpr", "min_keep", "0", "1"}, {"cpr", "samplers", "[]", "[\"top_k\"]"},
+        {"cpr", "n_indent", "0", "2"}, {"cpr", "n_cmpl", "1", "2"}, {"cpr", "n_probs", "0", "3"},
+        {"cpr", "post_sampling_probs", "false", "true"}, {"cpr", "t_max_predict_ms", "-1", "100"},
+        {"cpr", "reasoning_budget", "-1", "0"}, {"cpr", "reasoning_budget_tokens", "-1", "10"},
+        {"cpr", "parse_tool_calls", "true", "false"}, {"cpr", "image_data", "[]", "[1]"}, {"e", "embd_normalize", "2", "-1"},
+        {"cpr", "modalities", "[\"text\"]", NULL}, {"cper", "lora_path", "[]", "\"a\""},
+    };
+    static const char letters[] = "cpert";
+    char more[100];
+    struct api_request request;
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+        for (const char *letter = fields[i].kinds; *letter; letter++) {
+            int kind = (int)(strchr(letters, *letter) - letters);
+            snprintf(more, sizeof more, "\"%s\":%s", fields[i].key, fields[i].neutral);
+            read_good(kind, more, &request);
+            api_request_free(&request);
+            snprintf(more, sizeof more, "\"%s\":%s", fields[i].key, fields[i].refused);
+            if (fields[i].refused)
+                check_refused(kind, more, fields[i].key, "unsupported_parameter");
+        }
+    check_refused(CHAT, "\"reasoning_format\":\"none\"", "reasoning_format", "unsupported_value");
+    check_refused(CHAT, "\"verbosity\":\"low\"", "verbosity", "unsupported_value");
+    check_refused(RESPONSE, "\"text\":{\"verbosity\":\"high\"}", "text.verbosity", "unsupported_value");
+    check_refused(RESPONSE, "\"truncation\":\"auto\"", "truncation", "unsupported_value");
+    check_refused(CHAT, "\"repeat_last_n\":64,\"repeat_penalty\":1.1", "repeat_last_n", "unsupported_parameter");
+    check_refused(COMPLETION, "\"repeat_last_n\":0,\"presence_penalty\":1", "repeat_last_n", "unsupported_parameter");
+    read_good(CHAT, "\"reasoning_format\":\"deepseek\",\"verbosity\":\"medium\",\"repeat_last_n\":64", &request);
+    api_request_free(&request);
+    read_good(CHAT, "\"repeat_last_n\":-1,\"repeat_penalty\":1.1", &request);
+    api_request_free(&request);
+}
+
+/* The names that llama.cpp has for fields of vLLM and OpenAI, which count first. */
+static void test_other_names(void **state)
+{
+    struct api_request request;
+    read_good(COMPLETION, "\"repeat_penalty\":1.2,\"n_predict\":7", &request);
+    assert_int_equal(request.answer.sampling.repetition, 1200000);
+    assert_int_equal(request.answer.max_tokens, 7);
+    api_request_free(&request);
+    read_good(COMPLETION, "\"repeat_penalty\":1.2,\"repetition_penalty\":1.3,\"n_predict\":-1", &request);
+    assert_int_equal(request.answer.sampling.repetition, 1300000);
+    assert_int_equal(request.answer.max_tokens, 0);
+    api_request_free(&request);
+    read_good(CHAT, "\"max_tokens\":3,\"n_predict\":7", &request);
+    assert_int_equal(request.answer.max_tokens, 3);
+    api_request_free(&request);
 }
 
 /* Fields that other servers have, where they are off. */
@@ -292,6 +401,23 @@ static void test_messages(void **state)
     api_request_free(&request);
 }
 
+/* Thoughts under either name reach templates under one. */
+static void test_thoughts(void **state)
+{
+    static const char *const thoughts[] = {
+        "\"reasoning_content\":\"a\"", "\"reasoning\":\"a\"", "\"reasoning_content\":null,\"reasoning\":\"a\"",
+        "\"reasoning\":\"b\",\"reasoning_content\":\"a\"", "\"reasoning\":null,\"reasoning_content\":\"a\""};
+    for (size_t i = 0; i < sizeof thoughts / sizeof thoughts[0]; i++) {
+        struct api_request request;
+        struct answer_error problem;
+        char body[200];
+        snprintf(body, sizeof body, "{\"messages\":[{\"role\":\"assistant\",%s}]}", thoughts[i]);
+        assert_int_equal(read_body(CHAT, body, &request, &problem), BULLA_OK);
+        assert_string_equal(message(&request, 0, "reasoning_content")->text, "a");
+        api_request_free(&request);
+    }
+}
+
 static void test_wrong_messages(void **state)
 {
     static const struct {
@@ -311,6 +437,7 @@ static void test_wrong_messages(void **state)
         {"[{\"role\":\"user\",\"content\":[{\"text\":\"a\"}]}]", "messages[0].content[0].type"},
         {"[{\"role\":\"user\",\"content\":\"x\",\"name\":1}]", "messages[0].name"},
         {"[{\"role\":\"assistant\"}]", "messages[0].content"},
+        {"[{\"role\":\"assistant\",\"reasoning\":{}}]", "messages[0].reasoning"},
         {"[{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[]}]", "messages[0].content"},
         {"[{\"role\":\"assistant\",\"tool_calls\":{}}]", "messages[0].tool_calls"},
         {"[{\"role\":\"assistant\",\"tool_calls\":[1]}]", "messages[0].tool_calls[0]"},
@@ -357,6 +484,110 @@ static void test_tools_and_format(void **state)
     api_request_free(&request);
     check_refused(CHAT, "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{\"$dynamicRef\":\"#a\"}}}",
                   "response_format.json_schema.schema", "unsupported_schema");
+}
+
+/* The forms that a schema comes in: all are enforced, and an upstream gets OpenAI's. */
+static void test_schema_forms(void **state)
+{
+    static const struct {
+        int kind;
+        const char *more, *grammar, *passed_on;
+    } cases[] = {
+        {CHAT, "\"response_format\":{\"type\":\"json_object\",\"schema\":{\"type\":\"null\"}}",
+         "{\"schema\":{\"type\":\"null\"}}",
+         "{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"answer\",\"schema\":{\"type\":\"null\"}}}"},
+        {COMPLETION, "\"response_format\":{\"type\":\"json_schema\",\"schema\":{\"type\":\"null\"}}",
+         "{\"schema\":{\"type\":\"null\"}}",
+         "{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"answer\",\"schema\":{\"type\":\"null\"}}}"},
+        {CHAT, "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\",\"strict\":true,"
+               "\"description\":\"d\",\"schema\":true}}", "{\"schema\":true}",
+         "{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\",\"description\":\"d\",\"strict\":true,"
+         "\"schema\":true}}"},
+        {RESPONSE, "\"text\":{\"format\":{\"type\":\"json_schema\",\"name\":\"n\",\"schema\":{\"type\":\"null\"}}}",
+         "{\"schema\":{\"type\":\"null\"}}",
+         "{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\",\"schema\":{\"type\":\"null\"}}}"},
+        {CHAT, "\"response_format\":{\"type\":\"json_object\",\"schema\":{}}", "{\"object\":true}",
+         "{\"type\":\"json_object\",\"schema\":{}}"},
+        {CHAT, "\"response_format\":{\"type\":\"json_object\",\"schema\":null}", "{\"object\":true}",
+         "{\"type\":\"json_object\",\"schema\":null}"},
+    };
+    struct api_request request;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        read_good(cases[i].kind, cases[i].more, &request);
+        assert_string_equal(request.answer.grammar, cases[i].grammar);
+        assert_string_equal(request.answer.response_format, cases[i].passed_on);
+        api_request_free(&request);
+    }
+}
+
+/* reasoning_effort among the template's variables. */
+static void test_effort(void **state)
+{
+    static const struct {
+        int kind;
+        const char *more, *variables, *effort;
+    } cases[] = {
+        {CHAT, "\"reasoning_effort\":\"low\"", "{\"reasoning_effort\":\"low\"}", "low"},
+        {CHAT, "\"reasoning_effort\":\"none\"", "{\"reasoning_effort\":\"none\",\"enable_thinking\":false}", "none"},
+        {CHAT, "\"reasoning_effort\":\"none\",\"chat_template_kwargs\":{\"enable_thinking\":true,\"a\":1}",
+         "{\"enable_thinking\":true,\"a\":1,\"reasoning_effort\":\"none\"}", "none"},
+        {CHAT, "\"reasoning_effort\":\"high\",\"chat_template_kwargs\":{\"reasoning_effort\":\"max\"}",
+         "{\"reasoning_effort\":\"max\"}", "high"},
+        {RESPONSE, "\"reasoning\":{\"effort\":\"minimal\",\"summary\":\"auto\"}", "{\"reasoning_effort\":\"minimal\"}",
+         "minimal"},
+        {RESPONSE, "\"reasoning\":{\"effort\":\"none\"},\"chat_template_kwargs\":{\"b\":2}",
+         "{\"b\":2,\"reasoning_effort\":\"none\",\"enable_thinking\":false}", "none"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct api_request request;
+        struct buffer text = {0};
+        read_good(cases[i].kind, cases[i].more, &request);
+        json_write(&text, request.answer.template_kwargs);
+        assert_string_equal((char *)text.data, cases[i].variables);
+        assert_string_equal(request.answer.reasoning_effort, cases[i].effort);
+        buffer_free(&text);
+        api_request_free(&request);
+    }
+    check_refused(CHAT, "\"reasoning_effort\":\"much\"", "reasoning_effort", "invalid_value");
+    check_refused(RESPONSE, "\"reasoning\":{\"effort\":\"much\"}", "reasoning.effort", "invalid_value");
+}
+
+/* What an answer needs after its beginning does not lie in the JSON. */
+static void test_forgotten(void **state)
+{
+    struct api_request request;
+    read_good(COMPLETION,
+              "\"model\":\"m\",\"stop\":[\"end\"],\"logit_bias\":{\"5\":1},\"response_format\":{\"type\":\"json_object\"},"
+              "\"unknown\":[0,0,0]",
+              &request);
+    assert_true(request.json.total > 0);
+    api_request_forget(&request);
+    assert_int_equal(request.json.total, 0);
+    assert_null(request.body);
+    assert_string_equal(request.model, "m");
+    assert_string_equal(request.prompts[0].text, "hi");
+    assert_string_equal(request.answer.stops[0], "end");
+    assert_int_equal(request.answer.sampling.biases[0].id, 5);
+    assert_string_equal(request.answer.grammar, "{\"object\":true}");
+    assert_string_equal(request.answer.response_format, "{\"type\":\"json_object\"}");
+    assert_int_equal(request.answer.response_format_length, strlen(request.answer.response_format));
+    api_request_free(&request);
+    read_good(CHAT,
+              "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],\"tool_choice\":{\"type\":\"function\","
+              "\"function\":{\"name\":\"f\"}},\"chat_template_kwargs\":{\"a\":1},\"reasoning_effort\":\"low\"",
+              &request);
+    api_request_forget(&request);
+    assert_null(request.answer.messages);
+    assert_null(request.answer.tools);
+    assert_null(request.answer.tool_name);
+    assert_null(request.answer.template_kwargs);
+    assert_null(request.answer.reasoning_effort);
+    api_request_free(&request);
+    read_good(RESPONSE, "\"text\":{\"format\":{\"type\":\"json_schema\",\"name\":\"n\",\"schema\":{\"a\":1}}}", &request);
+    api_request_forget(&request);
+    assert_string_equal(request.answer.response_format,
+                        "{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\",\"schema\":{\"a\":1}}}");
+    api_request_free(&request);
 }
 
 static void test_prompts(void **state)
@@ -495,7 +726,7 @@ static void test_memory(void **state)
         const char *more;
     } bodies[] = {
         {CHAT, "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],\"logit_bias\":{\"1\":1},"
-               "\"response_format\":{\"type\":\"json_object\"}"},
+               "\"response_format\":{\"type\":\"json_object\"},\"reasoning_effort\":\"none\""},
         {COMPLETION, "\"stop\":\"x\""},
         {RESPONSE, "\"tools\":[{\"type\":\"function\",\"name\":\"f\"}],\"instructions\":\"x\",\"text\":{\"format\":"
                    "{\"type\":\"json_schema\",\"schema\":{}}}"},
@@ -539,7 +770,7 @@ static void test_large(void **state)
     buffer_append_text(&body, "]}");
     assert_int_not_equal(api_request_read_completion((char *)body.data, body.length, &request, &problem), BULLA_OK);
     assert_int_equal(problem.status, 400);
-    assert_true(request.arena.total <= 128u << 20);
+    assert_true(request.json.total <= 128u << 20 && request.kept.total <= 128u << 20);
     api_request_free(&request);
     buffer_free(&body);
 }
@@ -548,13 +779,16 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),        cmocka_unit_test(test_sampling),
+        cmocka_unit_test(test_forgotten),
         cmocka_unit_test(test_wrong_types),     cmocka_unit_test(test_ranges),
         cmocka_unit_test(test_what_is_off),     cmocka_unit_test(test_messages),
         cmocka_unit_test(test_wrong_messages),  cmocka_unit_test(test_tools_and_format),
         cmocka_unit_test(test_prompts),         cmocka_unit_test(test_no_json),
         cmocka_unit_test(test_response_items),  cmocka_unit_test(test_wrong_response_items),
         cmocka_unit_test(test_millionths),      cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_large),           cmocka_unit_test(test_schema_forms),
+        cmocka_unit_test(test_thoughts),        cmocka_unit_test(test_what_is_refused),
+        cmocka_unit_test(test_other_names),     cmocka_unit_test(test_effort),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

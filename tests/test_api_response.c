@@ -4,20 +4,6 @@
 #include "api_fakes.h"
 #include "base/memory.h"
 
-static void check_at(const struct http_exchange *exchange, const char *way, const char *expected)
-{
-    const char *found = fake_at(exchange, way);
-    if (strcmp(found, expected) != 0)
-        fail_msg("%s is %s, expected %s, in %s", way, found, expected, (char *)exchange->reply.data);
-}
-
-static void check_event(const struct http_exchange *exchange, size_t event, const char *way, const char *expected)
-{
-    const char *found = fake_event_at(exchange, event, way);
-    if (strcmp(found, expected) != 0)
-        fail_msg("event %zu: %s is %s, expected %s, in %s", event, way, found, expected, (char *)exchange->reply.data);
-}
-
 static const char body[] =
     "{\"model\":\"small\",\"input\":\"hi\",\"instructions\":\"be brief\",\"temperature\":0.25,\"metadata\":{\"a\":\"b\"},"
     "\"tools\":[{\"type\":\"function\",\"name\":\"f\",\"parameters\":{\"type\":\"object\"}}],\"max_output_tokens\":50%s}";
@@ -202,6 +188,33 @@ static void test_other_ends(void **state)
     fake_close(&server);
 }
 
+/* What a response repeats is what is in force. */
+static void test_echo(void **state)
+{
+    static const struct {
+        const char *way, *expected;
+    } expected[] = {
+        {"max_output_tokens", "20"}, {"reasoning", "{\"effort\":\"low\",\"summary\":null}"},
+        {"text", "{\"format\":{\"type\":\"json_object\"}}"}, {"top_logprobs", "0"}, {"parallel_tool_calls", "false"},
+        {"truncation", "disabled"}, {"max_tool_calls", "3"}, {"user", "u"}, {"safety_identifier", "s"},
+        {"prompt_cache_key", "k"}, {"service_tier", "default"}, {"tool_choice", "none"},
+    };
+    struct fake_server server;
+    fake_open(&server, 0, NULL);
+    server.model->most_tokens = 20;
+    struct http_exchange *exchange = ask(
+        &server, ",\"reasoning\":{\"effort\":\"low\",\"summary\":\"auto\",\"unknown\":1},\"text\":{\"verbosity\":\"medium\","
+                 "\"format\":{\"type\":\"json_object\"}},\"top_logprobs\":4,\"parallel_tool_calls\":false,\"user\":\"u\","
+                 "\"max_tool_calls\":3,\"safety_identifier\":\"s\",\"prompt_cache_key\":\"k\",\"service_tier\":\"flex\","
+                 "\"tool_choice\":\"none\"");
+    fake_finish(fake_last(&server), 0, "stop", NULL);
+    fake_end(fake_last(&server), 1, 0);
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++)
+        check_at(exchange, expected[i].way, expected[i].expected);
+    fake_free(exchange);
+    fake_close(&server);
+}
+
 /* Memory short in a stream that has begun: the client hears of it, or its connection is cut. */
 static void test_memory(void **state)
 {
@@ -242,6 +255,7 @@ int main(void)
         cmocka_unit_test(test_whole),
         cmocka_unit_test(test_stream),
         cmocka_unit_test(test_other_ends),
+        cmocka_unit_test(test_echo),
         cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

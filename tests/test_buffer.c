@@ -58,6 +58,30 @@ static void test_cut(void **state)
     buffer_free(&buffer);
 }
 
+static void test_limit(void **state)
+{
+    (void)state;
+    struct buffer buffer = {.limit = 100};
+    for (int i = 0; i < 100; i++)
+        buffer_append_byte(&buffer, 'a');
+    assert_int_equal(buffer.error.code, BULLA_OK);
+    assert_int_equal(buffer.capacity, 101);
+    buffer_append_byte(&buffer, 'b');
+    assert_int_equal(buffer.error.code, BULLA_E_LIMIT);
+    assert_int_equal(buffer.length, 100);
+    buffer_free(&buffer);
+    buffer = (struct buffer){.limit = 100};
+    assert_null(buffer_extend(&buffer, 101));
+    assert_int_equal(buffer.error.code, BULLA_E_LIMIT);
+    assert_null(buffer.data);
+    bulla_error_clear(&buffer.error);
+    assert_non_null(buffer_extend(&buffer, 100));
+    buffer_clear(&buffer);
+    buffer_append(&buffer, "c", 1);
+    assert_string_equal((char *)buffer.data, "c");
+    buffer_free(&buffer);
+}
+
 static void test_hex(void **state)
 {
     (void)state;
@@ -100,6 +124,7 @@ int main(void)
         cmocka_unit_test(test_append_and_read_back),
         cmocka_unit_test(test_allocation_failure_is_an_error),
         cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_limit),
         cmocka_unit_test(test_hex),
         cmocka_unit_test(test_arena_limit),
         cmocka_unit_test(test_error_keeps_the_first_and_is_clean),

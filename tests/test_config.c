@@ -15,10 +15,11 @@ static int parse(const char *text, struct config *config, bulla_error *error)
 static const char whole[] =
     "{\"listen\":\"0.0.0.0:443\",\"tls\":{\"certificate\":\"c.pem\",\"key\":\"k.pem\"},\"insecure_http\":false,"
     "\"open\":true,\"keys\":\"keys.db\",\"metrics_open\":true,\"cors_origin\":\"*\",\"log\":\"a.log\","
-    "\"log_level\":\"debug\",\"page\":false,\"drain_seconds\":5,"
-    "\"limits\":{\"header_bytes\":2048,\"header_lines\":50,\"body_bytes\":4096,\"unsent_bytes\":100000,"
+    "\"log_level\":\"debug\",\"page\":false,\"drain_seconds\":5,\"hosts\":[\"box.example\",\"10.0.0.7\",\"[fd00::1]\"],"
+    "\"limits\":{\"header_bytes\":2048,\"header_lines\":50,\"body_bytes\":4096,\"held_bytes\":8192,\"answer_bytes\":1048576,\"unsent_bytes\":100000,"
     "\"connections\":7,\"header_seconds\":1,\"body_seconds\":2,\"idle_seconds\":3,\"write_seconds\":4},"
-    "\"models\":[{\"name\":\"a/b:1\",\"path\":\"a.gguf\",\"aliases\":[\"x\",\"y\"],\"max_tokens\":9,\"max_waiting\":8,"
+    "\"models\":[{\"name\":\"a/b:1\",\"path\":\"a.gguf\",\"aliases\":[\"x\",\"y\"],\"max_tokens\":9,\"max_seconds\":70,"
+    "\"max_waiting\":8,"
     "\"threads\":2,\"cache_positions\":4096,\"max_running\":16,\"speculate\":0,\"prefix_cache\":false,\"isa\":\"avx2\"},"
     "{\"name\":\"far\",\"upstream\":\"http://127.0.0.1:9\",\"upstream_model\":\"m\",\"upstream_key_file\":\"f\","
     "\"upstream_ca_file\":\"ca\",\"connect_seconds\":1,\"idle_seconds\":2}]}";
@@ -38,10 +39,15 @@ static void test_whole(void **state)
     assert_string_equal(config.log_level, "debug");
     assert_true(config.is_open && config.metrics_open && !config.has_page && !config.insecure_http);
     assert_int_equal(config.drain_seconds, 5);
+    assert_int_equal(config.host_count, 3);
+    assert_string_equal(config.hosts[0], "box.example");
+    assert_string_equal(config.hosts[2], "[fd00::1]");
+    assert_int_equal(config.most_answer_bytes, 1 << 20);
     const struct http_limits *limits = &config.limits;
     assert_int_equal(limits->most_header_bytes, 2048);
     assert_int_equal(limits->most_header_lines, 50);
     assert_int_equal(limits->most_body_bytes, 4096);
+    assert_int_equal(limits->most_held_bytes, 8192);
     assert_int_equal(limits->most_unsent, 100000);
     assert_int_equal(limits->most_connections, 7);
     assert_int_equal(limits->header_seconds * 1000 + limits->body_seconds * 100 + limits->idle_seconds * 10 +
@@ -55,6 +61,7 @@ static void test_whole(void **state)
     assert_int_equal(near->alias_count, 2);
     assert_string_equal(near->aliases[1], "y");
     assert_int_equal(near->most_tokens, 9);
+    assert_int_equal(near->most_seconds, 70);
     assert_int_equal(near->most_waiting, 8);
     assert_int_equal(near->threads, 2);
     assert_int_equal(near->cache_positions, 4096);
@@ -110,6 +117,15 @@ static void test_malformed(void **state)
         {"{\"tls\":{\"ca\":\"x\"}}", "file.json, tls: there is no field \"ca\""},
         {"{\"limits\":{\"body_bytes\":99999999999}}", "limits: \"body_bytes\" must be"},
         {"{\"limits\":{\"connections\":0}}", "limits: \"connections\" must be"},
+        {"{\"limits\":{\"answer_bytes\":1}}", "limits: \"answer_bytes\" must be"},
+        {"{\"hosts\":\"a\"}", "file.json: \"hosts\" must be an array"},
+        {"{\"hosts\":[7]}", "\"hosts\" must hold strings"},
+        {"{\"hosts\":[\"a:80\"]}", "file.json: \"a:80\" is no host's name"},
+        {"{\"hosts\":[\"[fd00::1]:80\"]}", "is no host's name"},
+        {"{\"hosts\":[\"http://a\"]}", "is no host's name"},
+        {"{\"hosts\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"a\",\"b\",\"c\",\"d\",\"e\",\"f\",\"g\",\"h\","
+         "\"i\",\"j\",\"k\",\"l\",\"m\",\"n\",\"o\",\"p\",\"q\",\"r\",\"s\",\"t\",\"u\",\"v\",\"w\",\"x\"]}",
+         "more than 32 names"},
         {"{\"limits\":{\"body\":1}}", "limits: there is no field \"body\""},
         {"{\"models\":{}}", "\"models\" must be an array"},
         {"{\"models\":[1]}", "file.json, models[0]: must be an object"},
@@ -139,6 +155,26 @@ static void test_malformed(void **state)
             fail_msg("case %zu: %d, \"%s\" does not say \"%s\"", i, code, error.text, cases[i].says);
         config_free(&config);
     }
+}
+
+static void test_hosts_of_an_option(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {"", "a,", ",a", "a b", "a:80", "[::1", "a,,b"};
+    bulla_error error = {0};
+    struct config config;
+    assert_ok(parse("{\"hosts\":[\"old\"]}", &config, &error), error);
+    assert_ok(config_set_hosts(&config, "a.example,[::1],b", &error), error);
+    assert_int_equal(config.host_count, 3);
+    assert_string_equal(config.hosts[0], "a.example");
+    assert_string_equal(config.hosts[1], "[::1]");
+    assert_string_equal(config.hosts[2], "b");
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        bulla_error_clear(&error);
+        assert_int_equal(config_set_hosts(&config, wrong[i], &error), BULLA_E_USAGE);
+        assert_non_null(strstr(error.text, "is no host's name"));
+    }
+    config_free(&config);
 }
 
 static void test_many_models(void **state)
@@ -191,7 +227,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole),       cmocka_unit_test(test_defaults), cmocka_unit_test(test_malformed),
-        cmocka_unit_test(test_many_models), cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_hosts_of_an_option), cmocka_unit_test(test_many_models), cmocka_unit_test(test_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,21 +9,6 @@
 #include "base/memory.h"
 #include "http_fixture.h"
 
-#define HOST "Host: a\r\n"
-#define GET(path) "GET " path " HTTP/1.1\r\n" HOST "\r\n"
-
-/* The header lines up to the empty one, without Date, which changes. */
-static const char *without_date(struct buffer *got)
-{
-    char *date = got->data ? strstr((char *)got->data, "Date: ") : NULL;
-    if (date) {
-        char *end = strchr(date, '\n') + 1;
-        memmove(date, end, strlen(end) + 1);
-        got->length = strlen((char *)got->data);
-    }
-    return got->data ? (char *)got->data : "";
-}
-
 static void test_keep_alive_and_order(void **state)
 {
     (void)state;
@@ -563,8 +548,9 @@ static void test_open_refuses(void **state)
     bulla_error error = {0};
     uint16_t port;
     int listener = fixture_listen(&port);
-    const struct http_handler none = {0}, handler = {NULL, fixture_request};
+    const struct http_handler none = {0}, handler = {NULL, fixture_request, NULL};
     const struct http_limits large_header = {.most_header_bytes = 17 << 20};
+    const struct http_limits less_than_one = {.most_body_bytes = 1001, .most_held_bytes = 1000};
     signal(SIGPIPE, SIG_DFL);
     assert_int_equal(http_server_open(base, listener, NULL, NULL, &handler, &server, &error), BULLA_E_USAGE);
     bulla_error_clear(&error);
@@ -572,6 +558,8 @@ static void test_open_refuses(void **state)
     assert_int_equal(http_server_open(base, listener, NULL, NULL, &none, &server, &error), BULLA_E_USAGE);
     bulla_error_clear(&error);
     assert_int_equal(http_server_open(base, listener, NULL, &large_header, &handler, &server, &error), BULLA_E_USAGE);
+    bulla_error_clear(&error);
+    assert_int_equal(http_server_open(base, listener, NULL, &less_than_one, &handler, &server, &error), BULLA_E_USAGE);
     bulla_error_clear(&error);
     assert_int_equal(http_server_open(base, -1, NULL, NULL, &handler, &server, &error), BULLA_E_IO);
     assert_null(server);

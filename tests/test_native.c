@@ -67,6 +67,13 @@ static void an_answer_comes_through(void **state)
     assert_int_equal(native_fixture_state(&fixture), BACKEND_READY);
     struct backend_info info;
     fixture.backend->class->describe(fixture.backend, &info);
+    assert_true(info.vocabulary >= info.spellings && info.spellings > 0);
+    const char *bytes;
+    size_t length;
+    bulla_error error = {0};
+    assert_ok(fixture.backend->class->spell(fixture.backend, info.spellings - 1, &bytes, &length, &error), error);
+    assert_true(bytes && length > 0);
+    assert_int_not_equal(fixture.backend->class->spell(fixture.backend, info.spellings, &bytes, &length, &error), BULLA_OK);
     assert_true(info.context == 700 && info.is_verified == 1 && strlen(info.model_root) == 64 && !info.trouble);
     heard_free(&heard);
     native_fixture_close(&fixture);
@@ -294,11 +301,15 @@ static void texts_become_ids_and_back(void **state)
     const struct backend_class *class = fixture.backend->class;
     assert_ok(class->tokenize(fixture.backend, &request, 1, &ids, &count, &error), error);
     assert_int_equal(count, 3);
-    assert_ok(class->detokenize(fixture.backend, ids, count, &text, &length, &error), error);
+    assert_ok(class->detokenize(fixture.backend, ids, count, 100, &text, &length, &error), error);
     assert_string_equal(text, "abc");
     bulla_text_free(text);
+    assert_ok(class->detokenize(fixture.backend, ids, count, 3, &text, &length, &error), error);
+    bulla_text_free(text);
+    assert_int_equal(class->detokenize(fixture.backend, ids, count, 2, &text, &length, &error), BULLA_E_LIMIT);
+    bulla_error_clear(&error);
     ids[1] = 211;
-    assert_int_equal(class->detokenize(fixture.backend, ids, count, &text, &length, &error), BULLA_E_INPUT);
+    assert_int_equal(class->detokenize(fixture.backend, ids, count, 100, &text, &length, &error), BULLA_E_INPUT);
     bulla_tokens_free(ids);
     native_fixture_close(&fixture);
 }

@@ -120,6 +120,7 @@ static void whatever_ends_the_worker_another_follows(void **state)
         heard_free(&heard);
         struct backend_info info = {0};
         native_fixture_until(&fixture, (fixture.backend->class->describe(fixture.backend, &info), info.trouble));
+        assert_true(info.was_ready);
         static const char *const reasons[] = {"signal 9", "the engine is on fire", "not in the vocabulary"};
         if (!strstr(info.trouble, reasons[i]))
             fail_msg("%s: %s", prompts[i], info.trouble);

@@ -108,14 +108,20 @@ static void close_setting(struct setting *setting)
     assert_int_equal(open_fakes, 0);
 }
 
-static int authorise(const struct setting *setting, enum rules_scope scope, const char *authorization,
-                     struct rules_identity *identity)
+static int authorise_by(const struct setting *setting, enum rules_scope scope, const char *authorization,
+                        const char *api_key, struct rules_identity *identity)
 {
     struct answer_error problem = {0};
-    int code = setting->rules->authorise(setting->rules->context, scope, authorization, identity, &problem);
+    int code = setting->rules->authorise(setting->rules->context, scope, authorization, api_key, identity, &problem);
     assert_true((code == BULLA_OK) == (problem.status == 0));
     assert_true(code == BULLA_OK || (problem.type && problem.code && problem.message[0]));
     return problem.status;
+}
+
+static int authorise(const struct setting *setting, enum rules_scope scope, const char *authorization,
+                     struct rules_identity *identity)
+{
+    return authorise_by(setting, scope, authorization, NULL, identity);
 }
 
 static void test_without_keys(void **state)
@@ -163,6 +169,13 @@ static void test_with_keys(void **state)
             assert_int_equal(identity.is_admin, 0);
         }
     assert_int_equal(authorise(&setting, SCOPE_OPEN, NULL, &identity), 0);
+    const char *key = user + strlen("Bearer ");
+    assert_int_equal(authorise_by(&setting, SCOPE_USE, NULL, key, &identity), 0);
+    assert_true(identity.key_id[0]);
+    assert_int_equal(authorise_by(&setting, SCOPE_USE, NULL, user, &identity), 401);
+    assert_int_equal(authorise_by(&setting, SCOPE_USE, NULL, " ", &identity), 401);
+    assert_int_equal(authorise_by(&setting, SCOPE_USE, "Bearer x", key, &identity), 401);
+    assert_int_equal(authorise_by(&setting, SCOPE_ADMIN, NULL, key, &identity), 403);
     assert_int_equal(authorise(&setting, SCOPE_USE, user, &identity), 0);
     assert_string_equal(identity.tenant, "acme");
     assert_int_equal(strlen(identity.key_id), 16);
@@ -229,7 +242,7 @@ static void test_models_come_and_go(void **state)
     struct answer_error problem;
     struct setting setting = open_setting(NULL, 0, NULL);
     assert_int_equal(load(&setting,
-                          "{\"name\":\"a\",\"path\":\"a.bulla\",\"aliases\":[\"x\"],\"threads\":2,\"max_tokens\":5,"
+                          "{\"name\":\"a\",\"path\":\"a.bulla\",\"aliases\":[\"x\"],\"threads\":2,\"max_tokens\":5,\"max_seconds\":7,"
                           "\"cache_positions\":640,\"max_waiting\":9}",
                           &problem),
                      0);
@@ -239,6 +252,8 @@ static void test_models_come_and_go(void **state)
     assert_int_equal(last_native.most_waiting, 9);
     assert_int_equal(last_native.has_prefix_cache, 1);
     assert_int_equal(models_find(setting.models, "x")->most_tokens, 5);
+    assert_int_equal(models_find(setting.models, "x")->most_seconds, 7);
+    assert_false(models_find(setting.models, "x")->is_awaited);
     assert_ok(file_write(in_folder("upstream.key"), "sk-secret\n", 10, &error), error);
     char text[300];
     snprintf(text, sizeof text, "{\"name\":\"b\",\"upstream\":\"http://u\",\"upstream_model\":\"m\",\"upstream_key_file\":\"%s\"}",
@@ -332,7 +347,8 @@ static struct rules_record answer_record(void)
                                  .received_nanoseconds = 1000000000,
                                  .ended_nanoseconds = 2250000000,
                                  .most_tokens = 64,
-                                 .choices = 1};
+                                 .choices = 1,
+                                 .most_output_tokens = 3};
 }
 
 static void test_metrics_of_answers(void **state)
@@ -370,6 +386,7 @@ static void test_metrics_of_answers(void **state)
     assert_line(&setting, "vllm:request_prompt_tokens_bucket{model_name=\"a\",le=\"20\"} 0");
     assert_line(&setting, "vllm:request_prompt_tokens_bucket{model_name=\"a\",le=\"50\"} 5");
     assert_line(&setting, "vllm:request_generation_tokens_sum{model_name=\"a\"} 25");
+    assert_line(&setting, "vllm:request_max_num_generation_tokens_sum{model_name=\"a\"} 15");
     assert_line(&setting, "vllm:request_time_per_output_token_seconds_sum{model_name=\"a\"} 1.25");
     assert_line(&setting, "vllm:time_to_first_token_seconds_bucket{model_name=\"a\",le=\"0.06\"} 1");
     assert_line(&setting, "vllm:inter_token_latency_seconds_count{model_name=\"a\"} 4");
@@ -503,6 +520,7 @@ static void test_memory(void **state)
         if (code == BULLA_OK)
             code = operator_add_model(operator, &model, &error);
         memory_inject_failure(0, 0);
+        assert_true(code != BULLA_OK || models_at(models, 0)->is_awaited);
         models_close(models);
         operator_close(operator);
         assert_int_equal(open_fakes, 0);

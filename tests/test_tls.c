@@ -15,8 +15,6 @@
 #include "serve/tls.h"
 #include "serve/tls_make.h"
 
-#define GET(path) "GET " path " HTTP/1.1\r\nHost: a\r\n\r\n"
-
 static struct http_tls *open_in_folder(const char *name)
 {
     bulla_error error = {0};
@@ -346,6 +344,33 @@ static void test_hang_up(void **state)
     tls_close(tls);
 }
 
+/* A handshake that ends while the server drains leaves the client the drain's time for a request, not that between
+ * requests. */
+static void test_handshake_in_a_drain(void **state)
+{
+    (void)state;
+    struct http_tls *tls = open_in_folder(NULL);
+    struct fixture fixture;
+    struct tls_client silent, asking;
+    struct buffer got = {0};
+    fixture_open(&fixture, NULL, tls);
+    client_start(&fixture, &silent, TLS1_3_VERSION, NULL);
+    client_start(&fixture, &asking, TLS1_3_VERSION, NULL);
+    assert_int_equal(SSL_connect(silent.ssl), -1); /* says its first word */
+    turn_until(&fixture, http_server_connections(fixture.server) == 2);
+    http_server_drain(fixture.server);
+    assert_int_equal(client_connect(&fixture, &silent), 1);
+    assert_int_equal(client_connect(&fixture, &asking), 1);
+    client_write(&asking, GET("/echo"));
+    assert_int_equal(client_receive(&fixture, &asking, &got, "Connection: close\r\n\r\n"), 1);
+    client_stop(&asking);
+    turn_until(&fixture, http_server_is_drained(fixture.server));
+    client_stop(&silent);
+    buffer_free(&got);
+    fixture_close(&fixture);
+    tls_close(tls);
+}
+
 static char *large;
 enum { LARGE = 6 << 20 };
 
@@ -450,6 +475,7 @@ int main(void)
         cmocka_unit_test(test_files_that_are_wrong), cmocka_unit_test(test_making_fails),
         cmocka_unit_test(test_versions_and_protocols), cmocka_unit_test(test_hang_up),
         cmocka_unit_test(test_large_answers), cmocka_unit_test(test_half_done_handshake),
+        cmocka_unit_test(test_handshake_in_a_drain),
         cmocka_unit_test(test_abort),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

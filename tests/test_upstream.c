@@ -409,7 +409,9 @@ static void test_chat_body(void **state)
     request.tool_choice = TOOLS_NAMED;
     request.tool_name = "f";
     request.template_kwargs = parse("{\"enable_thinking\":false}", &arena);
-    request.response_format = parse("{\"type\":\"json_object\"}", &arena);
+    request.reasoning_effort = "none";
+    request.response_format = "{\"type\":\"json_object\"}";
+    request.response_format_length = strlen(request.response_format);
     request.continues_last = 1;
     request.logprobs = 4;
     assert_request(&request, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"z\"},{\"role\":"
@@ -422,7 +424,7 @@ static void test_chat_body(void **state)
                              "\"a\":1e3}}}],"
                              "\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}},\"parallel_tool_"
                              "calls\":false,"
-                             "\"chat_template_kwargs\":{\"enable_thinking\":false},\"add_generation_prompt\":false,"
+                             "\"chat_template_kwargs\":{\"enable_thinking\":false},\"reasoning_effort\":\"none\",\"add_generation_prompt\":false,"
                              "\"continue_final_message\":true,\"logprobs\":true,\"top_logprobs\":4," STREAM
                              ",\"n\":1," NEUTRAL ",\"response_format\":{\"type\":\"json_object\"}}");
     arena_free(&arena);

@@ -217,6 +217,29 @@ static void test_unreachable_and_slow(void **state)
     server_close(&server);
 }
 
+/* What was told before the deadline stays; one choice had finished. */
+static void test_deadline(void **state)
+{
+    (void)state;
+    struct server server;
+    struct answer_log log = {0};
+    struct answer_request request = make_request(ANSWER_COMPLETION);
+    server_open(&server);
+    struct backend *backend = open_backend(&server, NULL);
+    request.choices = 2;
+    request.deadline = clock_nanoseconds() + 1000000000;
+    set_script(&server, EVENTS "\r\ndata: {\"choices\":[{\"index\":1,\"text\":\"a\"}]}\n\n"
+                               "data: {\"choices\":[{\"index\":0,\"text\":\"b\",\"finish_reason\":\"stop\"}]}\n\n");
+    start(backend, &request, &log);
+    run_until(&server, &log.ends, 1);
+    assert_string_equal(answer_log_text(&log), "1 text \"a\"\n0 text \"b\"\n0 finish stop\n1 finish length at \"deadline\"\n"
+                                               "end 0 prompt 0 cached 2 output 0 reasoning\n");
+    run_until(&server, &server.hung_up, 1);
+    answer_log_clear(&log);
+    backend->class->close(backend);
+    server_close(&server);
+}
+
 /* "localhost" finds a server that listens on one of its two addresses only, and has the request whole. */
 static void test_localhost(void **state)
 {
@@ -361,7 +384,7 @@ static void test_limit_and_refusals(void **state)
     bulla_error error = {0};
     assert_int_equal(backend->class->tokenize(backend, &request, 1, &ids, &count, &error), BULLA_E_UNSUPPORTED);
     bulla_error_clear(&error);
-    assert_int_equal(backend->class->detokenize(backend, NULL, 0, NULL, NULL, &error), BULLA_E_UNSUPPORTED);
+    assert_int_equal(backend->class->detokenize(backend, NULL, 0, 0, NULL, NULL, &error), BULLA_E_UNSUPPORTED);
     backend->class->close(backend);
     answer_log_clear(&log);
     server_close(&server);
@@ -386,6 +409,7 @@ static void test_probe(void **state)
     struct backend *backend = open_backend(&server, NULL);
     backend->class->describe(backend, &info);
     assert_int_equal(info.state, BACKEND_STARTING);
+    assert_false(info.was_ready);
     assert_string_equal(info.kind, "upstream");
     assert_null(info.model_root);
     assert_true(info.is_verified);
@@ -397,6 +421,7 @@ static void test_probe(void **state)
     run_until_state(&server, backend, BACKEND_READY, &info);
     assert_null(info.trouble);
     assert_int_equal(info.context, 4096);
+    assert_true(info.was_ready);
     backend->class->close(backend);
     static const char *const broken[] = {"", "[]", "{\"data\":[]}", "{\"data\":[{\"id\":5}]}", "{\"data\":[7]}"};
     for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {
@@ -585,6 +610,7 @@ int main(void)
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_embedding),
         cmocka_unit_test(test_unreachable_and_slow),
+        cmocka_unit_test(test_deadline),
         cmocka_unit_test(test_localhost),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_close),

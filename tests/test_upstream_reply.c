@@ -202,6 +202,11 @@ static void refuse(int status, const char *body, const char *expected)
         buffer_append_text(&log.text, problem.param);
     if (strcmp(answer_log_text(&log), expected) != 0)
         fail_msg("%d %s\ntells\n%s\nexpected\n%s", status, body, answer_log_text(&log), expected);
+    /* Where the words are the upstream's, there is one for the log. */
+    if (problem.status < 500)
+        assert_string_equal(problem.own_code, "upstream_refused");
+    else
+        assert_null(problem.own_code);
     upstream_reply_close(&reply);
     answer_log_clear(&log);
 }

@@ -9,6 +9,11 @@ static int reserve(struct buffer *buffer, size_t more)
 {
     if (buffer->error.code != BULLA_OK)
         return 0;
+    if (buffer->limit && (more > buffer->limit || buffer->length > buffer->limit - more)) {
+        bulla_fail(&buffer->error, BULLA_E_LIMIT, "a text of more than %zu bytes would be needed, the limit here",
+                   buffer->limit);
+        return 0;
+    }
     if (more >= SIZE_MAX / 2 - buffer->length) {
         bulla_fail(&buffer->error, BULLA_E_MEMORY, "a buffer of %zu bytes cannot grow by %zu", buffer->length, more);
         return 0;
@@ -19,6 +24,8 @@ static int reserve(struct buffer *buffer, size_t more)
     size_t capacity = buffer->capacity ? buffer->capacity : 64;
     while (capacity < needed)
         capacity += capacity / 2;
+    if (buffer->limit && capacity > buffer->limit + 1)
+        capacity = buffer->limit + 1;
     uint8_t *data = memory_resize(buffer->data, capacity, 1, &buffer->error);
     if (!data)
         return 0;

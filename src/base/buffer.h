@@ -15,6 +15,7 @@ struct buffer {
     uint8_t *data;
     size_t length;
     size_t capacity;
+    size_t limit; /* 0, or the most bytes that it may hold: more is BULLA_E_LIMIT */
     bulla_error error;
 };
 

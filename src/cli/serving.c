@@ -334,12 +334,23 @@ static int add_models(struct serving *serving, bulla_error *error)
 static int open_server(struct serving *serving, bulla_error *error)
 {
     const struct config *config = serving->config;
+    struct listener_address address;
+    const char *hosts[CONFIG_MOST_HOSTS + 1];
+    int code = listener_parse(config->listen, &address, error);
+    if (code != BULLA_OK)
+        return code;
+    memcpy(hosts, config->hosts, sizeof config->hosts);
+    hosts[config->host_count] = address.host; /* the name that it listens on is one of its own */
     struct api_options options = {.models = serving->models,
                                   .rules = operator_rules(serving->operator),
                                   .cors_origin = config->cors_origin,
                                   .version = BULLA_VERSION,
-                                  .has_page = config->has_page};
-    int code = api_open(serving->base, &options, &serving->api, error);
+                                  .has_page = config->has_page,
+                                  .is_local = serving->listener.is_loopback && !config->keys,
+                                  .hosts = hosts,
+                                  .host_count = config->host_count + 1,
+                                  .most_held_bytes = config->most_answer_bytes};
+    code = api_open(serving->base, &options, &serving->api, error);
     if (code != BULLA_OK)
         return code;
     struct http_handler handler = api_handler(serving->api);

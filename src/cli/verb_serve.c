@@ -12,9 +12,9 @@
 
 /* As options_parse fills it; NULL, 0 and NO_NUMBER where an option was not given. */
 struct serve_choice {
-    const char *listen, *config, *keys, *name, *cors, *log, *log_level, *certificate, *key, *upstream;
+    const char *listen, *config, *keys, *name, *cors, *hosts, *log, *log_level, *certificate, *key, *upstream;
     int http, insecure_http, is_open, metrics_open, no_page;
-    uint64_t threads, cache_positions, max_running, max_tokens, speculate, drain_seconds;
+    uint64_t threads, cache_positions, max_running, max_tokens, max_seconds, speculate, drain_seconds;
 };
 
 #define TEXT(name_, field, value_, help_) \
@@ -43,9 +43,14 @@ static const struct option_spec options[] = {
            0, UINT64_C(1) << 40),
     NUMBER("max-running", max_running, "requests computed at once; default 0: as many as the scheduler takes", 0, 4096),
     NUMBER("max-tokens", max_tokens, "most tokens of an answer; default 0: as many as the context holds", 0, UINT32_MAX),
+    NUMBER("max-seconds", max_seconds, "longest time for an answer, waiting included; default 0: no limit", 0,
+           CONFIG_MOST_SECONDS),
     NUMBER("speculate", speculate, "guess up to N tokens ahead where few requests run; default 15; 0: never", 0,
            SPECULATE_MOST),
     TEXT("cors", cors, "ORIGIN", "let pages of this origin use the server; \"*\": of any"),
+    TEXT("hosts", hosts, "NAMES",
+         "names of this machine beside localhost, commas between; where only it can connect and there are no keys, others "
+         "are refused"),
     FLAG("no-page", no_page, "without the page at /"),
     TEXT("log", log, "FILE", "where a line a request goes; default -: standard error; none: nowhere"),
     TEXT("log-level", log_level, "LEVEL", "error, warning, info or debug; default info"),
@@ -90,6 +95,7 @@ static int add_model(const struct serve_choice *chosen, const char *path, struct
     model->cache_positions = chosen->cache_positions;
     model->most_running = chosen->max_running;
     model->most_tokens = chosen->max_tokens;
+    model->most_seconds = chosen->max_seconds;
     if (chosen->speculate != NO_NUMBER)
         model->speculate = chosen->speculate;
     config->model_count = 1;
@@ -108,10 +114,10 @@ static int choose_models(const struct serve_choice *chosen, const char *path, st
     if (path || chosen->upstream)
         return add_model(chosen, path, config, name, error);
     if (chosen->name || chosen->threads || chosen->cache_positions || chosen->max_running || chosen->max_tokens ||
-        chosen->speculate != NO_NUMBER)
+        chosen->max_seconds || chosen->speculate != NO_NUMBER)
         return bulla_fail(error, BULLA_E_USAGE,
-                          "--name, --threads, --context-cache, --max-running, --max-tokens and --speculate are for a MODEL "
-                          "on the command line");
+                          "--name, --threads, --context-cache, --max-running, --max-tokens, --max-seconds and --speculate "
+                          "are for a MODEL on the command line");
     if (!chosen->config)
         return bulla_fail(error, BULLA_E_USAGE,
                           "which model? `bulla serve MODEL`, or --config FILE with models (it may have none: an admin key "
@@ -169,7 +175,8 @@ static int apply(const struct serve_choice *chosen, struct config *config, bulla
     config->has_page &= !chosen->no_page;
     if (chosen->drain_seconds != NO_NUMBER)
         config->drain_seconds = chosen->drain_seconds;
-    return choose_tls(chosen, config, error);
+    int code = chosen->hosts ? config_set_hosts(config, chosen->hosts, error) : BULLA_OK;
+    return code == BULLA_OK ? choose_tls(chosen, config, error) : code;
 }
 
 static int run(const struct verb *verb, int argc, char **argv, bulla_error *error)

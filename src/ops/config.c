@@ -30,15 +30,17 @@ struct field {
 #define AT(type, member) offsetof(struct type, member)
 
 static const struct field limit_fields[] = {
-    {"header_bytes", FIELD_SIZE, AT(http_limits, most_header_bytes), 1024, 1 << 20},
-    {"header_lines", FIELD_SIZE, AT(http_limits, most_header_lines), 8, 10000},
-    {"body_bytes", FIELD_SIZE, AT(http_limits, most_body_bytes), 1024, 1 << 30},
-    {"unsent_bytes", FIELD_SIZE, AT(http_limits, most_unsent), 64 << 10, 1 << 30},
-    {"connections", FIELD_COUNT, AT(http_limits, most_connections), 1, 1 << 20},
-    {"header_seconds", FIELD_COUNT, AT(http_limits, header_seconds), 1, CONFIG_MOST_SECONDS},
-    {"body_seconds", FIELD_COUNT, AT(http_limits, body_seconds), 1, CONFIG_MOST_SECONDS},
-    {"idle_seconds", FIELD_COUNT, AT(http_limits, idle_seconds), 1, CONFIG_MOST_SECONDS},
-    {"write_seconds", FIELD_COUNT, AT(http_limits, write_seconds), 1, CONFIG_MOST_SECONDS},
+    {"header_bytes", FIELD_SIZE, AT(config, limits.most_header_bytes), 1024, 1 << 20},
+    {"header_lines", FIELD_SIZE, AT(config, limits.most_header_lines), 8, 10000},
+    {"body_bytes", FIELD_SIZE, AT(config, limits.most_body_bytes), 1024, 1 << 30},
+    {"held_bytes", FIELD_SIZE, AT(config, limits.most_held_bytes), 1024, UINT64_C(1) << 40},
+    {"answer_bytes", FIELD_SIZE, AT(config, most_answer_bytes), 1 << 20, UINT64_C(1) << 40},
+    {"unsent_bytes", FIELD_SIZE, AT(config, limits.most_unsent), 64 << 10, 1 << 30},
+    {"connections", FIELD_COUNT, AT(config, limits.most_connections), 1, 1 << 20},
+    {"header_seconds", FIELD_COUNT, AT(config, limits.header_seconds), 1, CONFIG_MOST_SECONDS},
+    {"body_seconds", FIELD_COUNT, AT(config, limits.body_seconds), 1, CONFIG_MOST_SECONDS},
+    {"idle_seconds", FIELD_COUNT, AT(config, limits.idle_seconds), 1, CONFIG_MOST_SECONDS},
+    {"write_seconds", FIELD_COUNT, AT(config, limits.write_seconds), 1, CONFIG_MOST_SECONDS},
 };
 
 static const struct field tls_fields[] = {
@@ -52,6 +54,7 @@ static const struct field model_fields[] = {
     {"upstream", FIELD_TEXT, AT(config_model, upstream), 0, 0},
     {"aliases", FIELD_OWN, 0, 0, 0},
     {"max_tokens", FIELD_INTEGER, AT(config_model, most_tokens), 1, UINT32_MAX},
+    {"max_seconds", FIELD_INTEGER, AT(config_model, most_seconds), 1, CONFIG_MOST_SECONDS},
     {"max_waiting", FIELD_INTEGER, AT(config_model, most_waiting), 1, 1 << 20},
     {"threads", FIELD_INTEGER, AT(config_model, threads), 1, 256},
     {"cache_positions", FIELD_INTEGER, AT(config_model, cache_positions), 64, UINT64_C(1) << 40},
@@ -79,6 +82,7 @@ static const struct field config_fields[] = {
     {"keys", FIELD_TEXT, AT(config, keys), 0, 0},
     {"metrics_open", FIELD_FLAG, AT(config, metrics_open), 0, 0},
     {"cors_origin", FIELD_TEXT, AT(config, cors_origin), 0, 0},
+    {"hosts", FIELD_OWN, 0, 0, 0},
     {"log", FIELD_TEXT, AT(config, log), 0, 0},
     {"log_level", FIELD_TEXT, AT(config, log_level), 0, 0},
     {"page", FIELD_FLAG, AT(config, has_page), 0, 0},
@@ -227,6 +231,59 @@ int config_read_model(const struct json *value, const char *where, struct config
     return code == BULLA_OK ? read_aliases(json_get(value, "aliases"), where, model, error) : code;
 }
 
+/* --- Names of this machine --- */
+
+/* As a Host header has it without its port (RFC 9110 section 4.2): a name, or an address, IPv6 in brackets. */
+static int is_host(const char *name, size_t length)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
+    if (length == 0 || length > 253)
+        return 0;
+    if (length > 2 && name[0] == '[' && name[length - 1] == ']')
+        return strspn(name + 1, "0123456789abcdefABCDEF:.") == length - 2;
+    return strspn(name, letters) >= length;
+}
+
+static int add_host(struct config *config, const char *name, size_t length, const char *where, int code,
+                    bulla_error *error)
+{
+    if (!is_host(name, length))
+        return bulla_fail(error, code, "%s: \"%.*s\" is no host's name; expected a name or an address without a port, such as "
+                          "box.example", where, (int)(length < 100 ? length : 100), name);
+    if (config->host_count == CONFIG_MOST_HOSTS)
+        return bulla_fail(error, code, "%s: more than %d names of this machine", where, CONFIG_MOST_HOSTS);
+    const char *copy = arena_copy_text(&config->arena, name, length, error);
+    if (!copy)
+        return BULLA_E_MEMORY;
+    config->hosts[config->host_count++] = copy;
+    return BULLA_OK;
+}
+
+int config_set_hosts(struct config *config, const char *names, bulla_error *error)
+{
+    int code = BULLA_OK;
+    config->host_count = 0;
+    for (const char *name = names; name && code == BULLA_OK;) {
+        const char *comma = strchr(name, ',');
+        code = add_host(config, name, comma ? (size_t)(comma - name) : strlen(name), "--hosts", BULLA_E_USAGE, error);
+        name = comma ? comma + 1 : NULL;
+    }
+    return code;
+}
+
+static int read_hosts(const struct json *value, const char *file, struct config *config, bulla_error *error)
+{
+    int code = BULLA_OK;
+    if (value && !json_is(value, JSON_ARRAY))
+        return bulla_fail(error, BULLA_E_INPUT, "%s: \"hosts\" must be an array of names", file);
+    for (size_t i = 0; value && i < value->length && code == BULLA_OK; i++) {
+        if (!is_text(value->items[i]))
+            return bulla_fail(error, BULLA_E_INPUT, "%s: \"hosts\" must hold strings that are not empty", file);
+        code = add_host(config, value->items[i]->text, value->items[i]->length, file, BULLA_E_INPUT, error);
+    }
+    return code;
+}
+
 /* --- The whole --- */
 
 void config_defaults(struct config *config)
@@ -296,8 +353,9 @@ static int read_config(const struct json *value, const char *file, struct config
     if (code == BULLA_OK)
         code = read_section(json_get(value, "tls"), "tls", tls_fields, COUNT(tls_fields), file, config, error);
     if (code == BULLA_OK)
-        code = read_section(json_get(value, "limits"), "limits", limit_fields, COUNT(limit_fields), file, &config->limits,
-                            error);
+        code = read_section(json_get(value, "limits"), "limits", limit_fields, COUNT(limit_fields), file, config, error);
+    if (code == BULLA_OK)
+        code = read_hosts(json_get(value, "hosts"), file, config, error);
     if (code == BULLA_OK)
         code = read_models(json_get(value, "models"), file, config, error);
     if (code == BULLA_OK && !config->certificate != !config->key)

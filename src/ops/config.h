@@ -11,14 +11,20 @@
 #include "serve/http.h"
 #include "serve/models.h"
 
-enum { CONFIG_MOST_MODELS = 64, CONFIG_NAME_BYTES = 128, CONFIG_DRAIN_SECONDS = 30, CONFIG_MOST_SECONDS = 86400 };
+enum {
+    CONFIG_MOST_MODELS = 64,
+    CONFIG_MOST_HOSTS = 32,
+    CONFIG_NAME_BYTES = 128,
+    CONFIG_DRAIN_SECONDS = 30,
+    CONFIG_MOST_SECONDS = 86400
+};
 
 /* A model to serve: of a file (`path`), or of another server (`upstream`, its URL). Texts are the JSON's. */
 struct config_model {
     const char *name, *path, *upstream;
     const char *aliases[MODEL_MOST_ALIASES];
     size_t alias_count;
-    uint64_t most_tokens, most_waiting;                              /* 0: the backend's default */
+    uint64_t most_tokens, most_seconds, most_waiting;                /* 0: no limit, the backend's default */
     uint64_t threads, cache_positions, most_running, speculate;      /* of a file */
     int has_prefix_cache;
     const char *isa;
@@ -34,9 +40,12 @@ struct config {
     const char *keys;                         /* path of the store */
     int metrics_open;
     const char *cors_origin, *log, *log_level; /* log: a path, "-" for standard error, "none" */
+    const char *hosts[CONFIG_MOST_HOSTS];     /* names of this machine, without a port */
+    size_t host_count;
     int has_page;
     uint64_t drain_seconds;
     struct http_limits limits;
+    size_t most_answer_bytes;                 /* held by answers under way together; 0: the API's default */
     struct config_model models[CONFIG_MOST_MODELS];
     size_t model_count;
     struct arena arena; /* holds the texts */
@@ -48,6 +57,9 @@ void config_defaults(struct config *config);
 int config_parse(const char *text, size_t length, const char *name, struct config *config, bulla_error *error);
 int config_read(const char *path, struct config *config, bulla_error *error);
 void config_free(struct config *config);
+
+/* Names with commas between them instead of the configuration's `hosts`. BULLA_E_USAGE where one is no host's name. */
+int config_set_hosts(struct config *config, const char *names, bulla_error *error);
 
 /* One model from its object; its texts live as long as `value` does. Without "name" `model->name` is NULL. */
 int config_read_model(const struct json *value, const char *where, struct config_model *model, bulla_error *error);

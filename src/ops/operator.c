@@ -40,18 +40,26 @@ static int refuse(struct answer_error *problem, int status, const char *type, co
 
 /* --- Who may do what --- */
 
-/* The key in "Bearer KEY" (RFC 6750 section 2.1; the scheme in any case), or NULL. */
-static const char *find_key(const char *authorization, size_t *length)
+/* `text` without the spaces around it, or NULL where nothing is left. */
+static const char *trim(const char *text, size_t *length)
+{
+    text += strspn(text, " ");
+    *length = strlen(text);
+    while (*length > 0 && text[*length - 1] == ' ')
+        --*length;
+    return *length > 0 ? text : NULL;
+}
+
+/* The key in "Bearer KEY" (RFC 6750 section 2.1; the scheme in any case), or NULL. Without that header, the whole of the
+ * other one. */
+static const char *find_key(const char *authorization, const char *api_key, size_t *length)
 {
     static const char scheme[] = "bearer ";
-    if (!authorization || strncasecmp(authorization, scheme, sizeof scheme - 1) != 0)
+    if (!authorization)
+        return api_key ? trim(api_key, length) : NULL;
+    if (strncasecmp(authorization, scheme, sizeof scheme - 1) != 0)
         return NULL;
-    const char *key = authorization + sizeof scheme - 1;
-    key += strspn(key, " ");
-    *length = strlen(key);
-    while (*length > 0 && key[*length - 1] == ' ')
-        --*length;
-    return *length > 0 ? key : NULL;
+    return trim(authorization + sizeof scheme - 1, length);
 }
 
 static int authorise_without_keys(enum rules_scope scope, struct rules_identity *identity, struct answer_error *problem)
@@ -72,15 +80,15 @@ static void identify(const struct key_entry *entry, struct rules_identity *ident
     identity->most_tokens = entry->most_tokens;
 }
 
-static int authorise(void *context, enum rules_scope scope, const char *authorization, struct rules_identity *identity,
-                     struct answer_error *problem)
+static int authorise(void *context, enum rules_scope scope, const char *authorization, const char *api_key,
+                     struct rules_identity *identity, struct answer_error *problem)
 {
     struct operator *operator = context;
     size_t length = 0;
     memset(identity, 0, sizeof *identity);
     if (!operator->keys)
         return authorise_without_keys(scope, identity, problem);
-    const char *key = find_key(authorization, &length);
+    const char *key = find_key(authorization, api_key, &length);
     const struct key_entry *entry = key ? key_set_find(operator->keys, key, length) : NULL;
     if (entry && !entry->is_disabled)
         identify(entry, identity);
@@ -88,7 +96,7 @@ static int authorise(void *context, enum rules_scope scope, const char *authoriz
         return BULLA_OK;
     if (!key)
         return refuse(problem, NOT_AUTHORISED, "authentication_error", "missing_api_key",
-                      "an API key is needed: send it as \"Authorization: Bearer KEY\"");
+                      "an API key is needed: send it as \"Authorization: Bearer KEY\" or \"x-api-key: KEY\"");
     if (!entry)
         return refuse(problem, NOT_AUTHORISED, "authentication_error", "invalid_api_key",
                       "this server does not know the API key");
@@ -266,12 +274,14 @@ static int open_upstream(struct operator *operator, const struct config_model *m
     return code;
 }
 
-int operator_add_model(struct operator *operator, const struct config_model *model, bulla_error *error)
+static int add_model(struct operator *operator, const struct config_model *model, int is_awaited, bulla_error *error)
 {
     struct served_model served = {.name = model->name,
                                   .alias_count = model->alias_count,
                                   .most_tokens = model->most_tokens,
-                                  .created = (uint64_t)time(NULL)};
+                                  .most_seconds = model->most_seconds,
+                                  .created = (uint64_t)time(NULL),
+                                  .is_awaited = is_awaited};
     if (models_at(operator->options.models, CONFIG_MOST_MODELS - 1))
         return bulla_fail(error, BULLA_E_LIMIT, "the server has %d models, which is as many as it can have",
                           CONFIG_MOST_MODELS);
@@ -285,6 +295,11 @@ int operator_add_model(struct operator *operator, const struct config_model *mod
     int code = model->path ? open_native(operator, model, &served.backend, error)
                            : open_upstream(operator, model, &served.backend, error);
     return code == BULLA_OK ? models_add(operator->options.models, &served, error) : code;
+}
+
+int operator_add_model(struct operator *operator, const struct config_model *model, bulla_error *error)
+{
+    return add_model(operator, model, 1, error);
 }
 
 /* The HTTP status for a failure to load a model. */
@@ -310,7 +325,7 @@ static int load_model(void *context, const struct json *description, struct answ
     if (code == BULLA_OK && !model.name)
         code = bulla_fail(&error, BULLA_E_INPUT, "the model: \"name\" is missing");
     if (code == BULLA_OK)
-        code = operator_add_model(operator, &model, &error);
+        code = add_model(operator, &model, 0, &error);
     if (code != BULLA_OK)
         return refuse_model(problem, &error);
     log_model(operator, "model_loaded", model.name, NULL);

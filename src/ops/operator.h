@@ -29,7 +29,8 @@ const struct serve_rules *operator_rules(struct operator *operator);
 
 /* Reads the keys anew. After an error the old ones stay in force. */
 int operator_reload_keys(struct operator *operator, bulla_error *error);
-/* Opens a model's backend and adds it. `model->name` is set, a path is of a model file. */
+/* Opens a model's backend and adds it, as one that the server waits for before it is ready. `model->name` is set, a path is
+ * of a model file. */
 int operator_add_model(struct operator *operator, const struct config_model *model, bulla_error *error);
 /* Takes up what the backends have counted since the last call; now and then, and before one goes. */
 void operator_sample(struct operator *operator);

@@ -49,6 +49,7 @@ enum family_number {
     INFERENCE,
     REQUEST_PROMPT,
     REQUEST_OUTPUT,
+    REQUEST_LARGEST,
     REQUEST_MOST,
     REQUEST_CHOICES,
     HTTP_REQUESTS,
@@ -106,6 +107,8 @@ static const struct metric_family families[FAMILY_COUNT] = {
     [REQUEST_PROMPT] = {"vllm:request_prompt_tokens", "Prompt tokens of a request.", HISTOGRAM(token_bounds)},
     [REQUEST_OUTPUT] = {"vllm:request_generation_tokens", "Tokens of an answer, all choices together.",
                         HISTOGRAM(token_bounds)},
+    [REQUEST_LARGEST] = {"vllm:request_max_num_generation_tokens", "Tokens of a request's longest choice.",
+                         HISTOGRAM(token_bounds)},
     [REQUEST_MOST] = {"vllm:request_params_max_tokens", "Limit of an answer's tokens.", HISTOGRAM(token_bounds)},
     [REQUEST_CHOICES] = {"vllm:request_params_n", "Choices that a request asks for.", HISTOGRAM(choice_bounds)},
     [HTTP_REQUESTS] = {"bulla_http_requests_total", "HTTP requests, by route and status.", METRIC_COUNTER,
@@ -181,6 +184,7 @@ static void record_answer(struct metrics *metrics, const struct rules_record *re
     metrics_observe(metrics, QUEUE, model, NULL, seconds(usage->queued_nanoseconds), 1);
     metrics_observe(metrics, REQUEST_PROMPT, model, NULL, (double)usage->prompt_tokens, 1);
     metrics_observe(metrics, REQUEST_OUTPUT, model, NULL, (double)usage->output_tokens, 1);
+    metrics_observe(metrics, REQUEST_LARGEST, model, NULL, (double)record->most_output_tokens, 1);
     if (record->most_tokens > 0)
         metrics_observe(metrics, REQUEST_MOST, model, NULL, (double)record->most_tokens, 1);
     if (record->choices > 0)

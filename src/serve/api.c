@@ -4,7 +4,6 @@
 #include <event2/event.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/random.h>
 
 #include "base/clock.h"
@@ -12,7 +11,7 @@
 #include "serve/api_answer.h"
 #include "serve/page.h"
 
-enum { KEEP_ALIVE_SECONDS = 15 };
+enum { KEEP_ALIVE_SECONDS = 15, MOST_HELD_BYTES = 1 << 30 };
 
 struct api_route {
     const char *method, *path; /* a path that ends with '/' takes what follows: {id} */
@@ -30,7 +29,8 @@ static void serve_health(struct api_call *call)
     api_call_reply(call, 200, "application/json", body, sizeof body - 1);
 }
 
-/* Whether work can be done: some model is ready and none is still starting. */
+/* Whether work can be done: some model is ready, and none that the server was started with still starts for the first
+ * time. */
 static int is_ready(struct api *api)
 {
     int ready = 0;
@@ -38,7 +38,7 @@ static int is_ready(struct api *api)
         const struct served_model *model = models_at(api->models, i);
         struct backend_info info = {0};
         model->backend->class->describe(model->backend, &info);
-        if (info.state == BACKEND_STARTING && !model->is_removed)
+        if (model->is_awaited && info.state == BACKEND_STARTING && !info.was_ready && !model->is_removed)
             return 0;
         ready += info.state == BACKEND_READY && !model->is_removed;
     }
@@ -74,7 +74,7 @@ static void serve_metrics(struct api_call *call)
     if (!rules || !rules->write_metrics)
         api_call_fail_with(call, 404, "invalid_request_error", "not_found", NULL, "this server counts no metrics");
     else if (rules->write_metrics(rules->context, &out, &error) != BULLA_OK || out.error.code != BULLA_OK)
-        api_call_fail_with(call, 500, "server_error", NULL, NULL, "%s", error.code ? error.text : out.error.text);
+        api_call_fail_with(call, 500, "server_error", "internal_error", NULL, "%s", error.code ? error.text : out.error.text);
     else
         api_call_reply(call, 200, "text/plain; version=0.0.4; charset=utf-8", out.data, out.length);
     buffer_free(&out);
@@ -147,35 +147,6 @@ static void set_header(struct api_call *call, const char *name, const char *valu
     http_reply_header(call->exchange, name, value, &error);
 }
 
-static int is_header_list(const char *text)
-{
-    return strlen(text) <= 1000 &&
-           text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_, ")] == 0;
-}
-
-/* The question that browsers ask first (the Fetch standard's CORS preflight). */
-static void serve_preflight(struct api_call *call)
-{
-    const char *wanted = http_header(call->exchange, "access-control-request-headers");
-    set_header(call, "Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS");
-    set_header(call, "Access-Control-Allow-Headers",
-               wanted && is_header_list(wanted) ? wanted : "authorization, content-type, x-request-id");
-    set_header(call, "Access-Control-Max-Age", "600");
-    api_call_reply(call, 204, "text/plain", "", 0);
-}
-
-/* A page from elsewhere may send simple requests to a server on this machine without asking first, so what changes or
- * costs something is refused where the browser says that such a page asks. */
-static int is_foreign(const struct api_call *call)
-{
-    const char *origin = http_header(call->exchange, "origin"), *host = http_header(call->exchange, "host");
-    const char *allowed = call->api->cors_origin;
-    if (!origin || (allowed && (strcmp(allowed, "*") == 0 || strcmp(allowed, origin) == 0)))
-        return 0;
-    const char *name = strstr(origin, "://");
-    return !name || !host || strcasecmp(name + 3, host) != 0;
-}
-
 static int is_own_id(const char *id)
 {
     size_t length = id ? strlen(id) : 0;
@@ -216,8 +187,8 @@ static int authorise(struct api_call *call, enum rules_scope scope)
     }
     if (!rules || !rules->authorise)
         return 1;
-    if (rules->authorise(rules->context, scope, http_header(call->exchange, "authorization"), &call->identity,
-                         &problem) == BULLA_OK)
+    if (rules->authorise(rules->context, scope, http_header(call->exchange, "authorization"),
+                         http_header(call->exchange, "x-api-key"), &call->identity, &problem) == BULLA_OK)
         return 1;
     if (!problem.status)
         problem.status = 403;
@@ -230,12 +201,12 @@ static void serve_answer(struct api_call *call, const struct api_route *route)
     struct api_request request = {0};
     struct answer_error problem = {0};
     size_t length;
-    if (call->api->is_draining) {
-        api_call_fail_with(call, 503, "server_error", "draining", NULL, "the server is stopping; ask another one");
-        return;
-    }
-    const char *body = http_body(call->exchange, &length);
-    if (route->read(body, length, &request, &problem) == BULLA_OK) {
+    const char *body = http_body(call->exchange, &length), *seconds = http_header(call->exchange, "x-request-timeout");
+    int code = route->read(body, length, &request, &problem);
+    if (code == BULLA_OK && seconds)
+        code = api_request_read_timeout(seconds, &request, &problem);
+    if (code == BULLA_OK) {
+        http_drop_body(call->exchange);
         api_answer_begin(call, &request, route->form);
         return;
     }
@@ -271,41 +242,85 @@ static void serve_no_route(struct api_call *call, const char *path, const char *
     }
 }
 
+/* Whether a model may be asked for one more answer. */
+static int has_room(struct api_call *call)
+{
+    struct api *api = call->api;
+    if (api->is_draining) {
+        api_call_fail_with(call, 503, "server_error", "draining", NULL, "the server is stopping; ask another one");
+        return 0;
+    }
+    if (api->held < api->most_held)
+        return 1;
+    api_call_fail(call, &api_overloaded);
+    return 0;
+}
+
+/* The route of a request that is let in: its host, method, origin and key are good. NULL where it was answered. Nothing
+ * here looks at the body. */
+static const struct api_route *admit(struct api_call *call)
+{
+    const char *path = http_path(call->exchange);
+    char allowed[64];
+    if (api_is_foreign_host(call)) {
+        api_call_fail_with(call, 403, "permission_error", "foreign_host", NULL,
+                           "%.200s is no name of this machine that the server knows, and only this machine may use it; ask "
+                           "for localhost, or start the server with --hosts to name others",
+                           http_header(call->exchange, "host"));
+        return NULL;
+    }
+    if (strcmp(call->method, "OPTIONS") == 0 && call->api->cors_origin) {
+        call->route = "preflight";
+        api_serve_preflight(call);
+        return NULL;
+    }
+    const struct api_route *route = find_route(path, call->method, allowed);
+    if (!route) {
+        serve_no_route(call, path, allowed);
+        return NULL;
+    }
+    call->route = route->pattern ? route->pattern : route->path;
+    call->rest = path + strlen(route->path);
+    if (strcmp(route->method, "GET") != 0 && api_is_foreign_origin(call)) {
+        api_call_fail_with(call, 403, "permission_error", "foreign_origin", NULL,
+                           "pages of other origins may not ask this server; its operator can allow one (CORS)");
+        return NULL;
+    }
+    if (!authorise(call, route->scope) || (route->read && !has_room(call)))
+        return NULL;
+    return route;
+}
+
+/* A body follows. It is read only where the request is let in and its route takes one. */
+static void on_head(void *context, struct http_exchange *exchange)
+{
+    struct api_call call;
+    open_call(context, exchange, &call);
+    const struct api_route *route = admit(&call);
+    if (route && strcmp(route->method, "POST") != 0)
+        route->serve(&call);
+}
+
+/* What let the head in is asked again: keys, room and the server's end may have changed since. */
 static void on_request(void *context, struct http_exchange *exchange)
 {
-    struct api *api = context;
     struct api_call call;
-    char allowed[64];
-    const char *path = http_path(exchange);
-    open_call(api, exchange, &call);
-    if (strcmp(call.method, "OPTIONS") == 0 && api->cors_origin) {
-        call.route = "preflight";
-        serve_preflight(&call);
-        return;
-    }
-    const struct api_route *route = find_route(path, call.method, allowed);
-    if (!route) {
-        serve_no_route(&call, path, allowed);
-        return;
-    }
-    call.route = route->pattern ? route->pattern : route->path;
-    call.rest = path + strlen(route->path);
-    if (strcmp(route->method, "GET") != 0 && is_foreign(&call)) {
-        api_call_fail_with(&call, 403, "permission_error", "foreign_origin", NULL,
-                           "pages of other origins may not ask this server; its operator can allow one (CORS)");
-        return;
-    }
-    if (!authorise(&call, route->scope))
-        return;
-    if (route->read)
+    open_call(context, exchange, &call);
+    const struct api_route *route = admit(&call);
+    if (route && route->read)
         serve_answer(&call, route);
-    else
+    else if (route)
         route->serve(&call);
 }
 
 static void on_sweep(evutil_socket_t socket, short what, void *context)
 {
     api_answer_sweep(context);
+}
+
+static void on_alarm(evutil_socket_t socket, short what, void *context)
+{
+    api_answer_end_late(context);
 }
 
 static void on_tick(evutil_socket_t socket, short what, void *context)
@@ -319,6 +334,19 @@ static int copy_option(char **copy, const char *text, bulla_error *error)
     return text && !*copy ? error->code : BULLA_OK;
 }
 
+static int copy_hosts(struct api *api, const struct api_options *options, bulla_error *error)
+{
+    if (options->host_count == 0)
+        return BULLA_OK;
+    api->hosts = memory_alloc(options->host_count, sizeof *api->hosts, error);
+    if (!api->hosts)
+        return error->code;
+    int code = BULLA_OK;
+    for (; code == BULLA_OK && api->host_count < options->host_count; api->host_count++)
+        code = copy_option(&api->hosts[api->host_count], options->hosts[api->host_count], error);
+    return code;
+}
+
 int api_open(struct event_base *base, const struct api_options *options, struct api **result, bulla_error *error)
 {
     struct api *api = memory_alloc(1, sizeof *api, error);
@@ -329,14 +357,19 @@ int api_open(struct event_base *base, const struct api_options *options, struct 
     api->models = options->models;
     api->rules = options->rules;
     api->has_page = options->has_page;
+    api->is_local = options->is_local;
+    api->most_held = options->most_held_bytes ? options->most_held_bytes : MOST_HELD_BYTES;
     api->keep_alive_nanoseconds =
         UINT64_C(1000000000) * (options->keep_alive_seconds ? options->keep_alive_seconds : KEEP_ALIVE_SECONDS);
     int code = copy_option(&api->cors_origin, options->cors_origin, error);
     if (code == BULLA_OK)
         code = copy_option(&api->version, options->version ? options->version : "", error);
+    if (code == BULLA_OK)
+        code = copy_hosts(api, options, error);
     api->sweep = event_new(base, -1, 0, on_sweep, api);
     api->tick = event_new(base, -1, EV_PERSIST, on_tick, api);
-    if (code == BULLA_OK && (!api->sweep || !api->tick))
+    api->alarm = evtimer_new(base, on_alarm, api);
+    if (code == BULLA_OK && (!api->sweep || !api->tick || !api->alarm))
         code = bulla_fail(error, BULLA_E_MEMORY, "out of memory: the API's events could not be made");
     if (code == BULLA_OK)
         *result = api;
@@ -358,6 +391,11 @@ void api_close(struct api *api)
         event_free(api->sweep);
     if (api->tick)
         event_free(api->tick);
+    if (api->alarm)
+        event_free(api->alarm);
+    for (size_t i = 0; i < api->host_count; i++)
+        memory_free(api->hosts[i]);
+    memory_free(api->hosts);
     memory_free(api->cors_origin);
     memory_free(api->version);
     memory_free(api);
@@ -365,7 +403,7 @@ void api_close(struct api *api)
 
 struct http_handler api_handler(struct api *api)
 {
-    return (struct http_handler){.context = api, .request = on_request};
+    return (struct http_handler){.context = api, .request = on_request, .head = on_head};
 }
 
 void api_drain(struct api *api)

@@ -3,13 +3,16 @@
  * events.
  *
  *   api_request.c    bodies of requests, checked: struct answer_request, with api_fields.c (typed fields),
- *                    api_sampling.c, api_format.c, api_message.c, api_tools.c, api_response_request.c
+ *                    api_refuse.c (fields that are not supported), api_sampling.c, api_format.c, api_message.c,
+ *                    api_tools.c, api_response_request.c
+ *   api_tool_schemas.c  whether the schemas of tools can be enforced
  *   api_answer.c     one answer of one or more runs, whole or streamed (api_stream.c), in one of these forms:
  *   api_chat.c       /v1/chat/completions      api_completion.c  /v1/completions
  *   api_embedding.c  /v1/embeddings            api_response.c    /v1/responses
  *   api_models.c     /v1/models, admin         api_token.c       /tokenize, /detokenize
  *   api_call.c       what every exchange has: request ids, headers, errors, records
- *   api.c            routes, authorisation, CORS, health, metrics, the page at / */
+ *   api_origin.c     what browsers say: CORS, pages from elsewhere, names of this machine
+ *   api.c            routes, authorisation, health, metrics, the page at / */
 #ifndef SERVE_API_H
 #define SERVE_API_H
 
@@ -25,6 +28,10 @@ struct api_options {
     const char *cors_origin;          /* NULL: no CORS headers; "*" or an origin */
     const char *version;
     int has_page;                     /* serve the page at / */
+    int is_local;                     /* to be on this machine is all that a client needs: only names of it are taken */
+    const char *const *hosts;         /* [host_count]: more such names, without a port; copied */
+    size_t host_count;
+    size_t most_held_bytes;           /* by answers under way together; more get 503. 0: 1 GiB */
     unsigned keep_alive_seconds;      /* between comments on an idle stream; 0: 15 */
 };
 

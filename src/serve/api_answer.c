@@ -16,6 +16,11 @@ static const struct answer_error out_of_memory = {.status = 503, .type = "server
                                                   .message = "the server is short of memory; try again later",
                                                   .retry_after = 1};
 
+static const struct answer_error too_long = {
+    .status = 400, .type = "invalid_request_error", .code = "reply_too_long",
+    .message = "the answer is longer than 64 MiB, the most that is given at once; ask for fewer prompts or inputs at a "
+               "time, or for a smaller `n`, `max_tokens` or `top_logprobs`"};
+
 static void link_answer(struct api_answer **list, struct api_answer *answer)
 {
     answer->previous = NULL;
@@ -62,7 +67,29 @@ static void free_answer(struct api_answer *answer)
     buffer_free(&answer->head);
     buffer_free(&answer->tail);
     api_request_free(&answer->request);
+    answer->call.api->held -= answer->held;
     memory_free(answer);
+}
+
+static void hold(struct api_answer *answer, size_t bytes)
+{
+    answer->held += bytes;
+    answer->call.api->held += bytes;
+}
+
+void answer_gather(struct api_answer *answer, size_t bytes)
+{
+    answer->gathered += bytes;
+    hold(answer, bytes);
+}
+
+/* The tokens of the choice that has most. Usage counts all choices together. */
+static uint64_t find_most_tokens(const struct api_answer *answer)
+{
+    uint64_t most = 0;
+    for (size_t i = 0; i < answer->choice_count; i++)
+        most = answer->choices[i].tokens > most ? answer->choices[i].tokens : most;
+    return answer->choice_count == 1 ? answer->usage.output_tokens : most;
 }
 
 /* Exactly once for an answer that was linked: it is recorded, and freed when the event loop is back. */
@@ -74,11 +101,15 @@ static void finish_answer(struct api_answer *answer, int status)
     answer->call.exchange = NULL;
     record->usage = answer->usage;
     record->finish = answer->choices[0].finish;
+    record->most_output_tokens = find_most_tokens(answer);
     api_call_record(&answer->call, status);
     unlink_answer(&api->answers, answer);
     link_answer(&api->ended, answer);
-    if (--api->answer_count == 0)
+    if (--api->answer_count == 0) {
         event_del(api->tick);
+        event_del(api->alarm);
+        api->alarm_at = 0;
+    }
     event_active(api->sweep, 0, 0);
 }
 
@@ -86,7 +117,7 @@ void api_answer_fail(struct api_answer *answer, const struct answer_error *probl
 {
     if (answer->is_done)
         return;
-    answer->call.record.error_code = problem->code ? problem->code : problem->type;
+    answer->call.record.error_code = api_problem_code(problem);
     if (!answer->has_begun) {
         api_call_fail(&answer->call, problem);
         finish_answer(answer, problem->status);
@@ -120,7 +151,9 @@ void api_answer_fail_all(struct api *api, const struct answer_error *problem)
 /* Sends what a stream's form wrote; what could not be written ends the answer. */
 static void send_out(struct api_answer *answer)
 {
-    if (answer->out.error.code != BULLA_OK || answer->head.error.code != BULLA_OK)
+    if (answer->gathered > API_MOST_REPLY || answer->out.error.code == BULLA_E_LIMIT)
+        api_answer_fail(answer, &too_long);
+    else if (answer->out.error.code != BULLA_OK || answer->head.error.code != BULLA_OK)
         api_answer_fail_memory(answer);
     else if (answer->request.is_stream && answer->out.length > 0)
         api_stream_send(answer);
@@ -167,6 +200,7 @@ static void count_tokens(struct api_answer *answer, struct api_choice *choice, u
     else if (rules && choice->told && rules->next_token)
         rules->next_token(rules->context, answer->model->name, now - choice->told, tokens);
     choice->told = now;
+    choice->tokens += tokens;
 }
 
 static void on_delta(void *context, const struct answer_delta *delta)
@@ -191,13 +225,10 @@ static void on_delta(void *context, const struct answer_delta *delta)
     answer->call.record.front_nanoseconds += clock_nanoseconds() - now;
 }
 
-static void on_finish(void *context, uint32_t number, const char *reason, const char *stop)
+static void set_finish(struct api_answer *answer, struct api_choice *choice, const char *reason, const char *stop)
 {
-    struct api_run *run = context;
-    struct api_answer *answer = run->owner;
-    struct api_choice *choice = find_choice(run, number);
     bulla_error error = {0};
-    if (answer->is_done || run->state == RUN_ENDED || !choice || choice->finish)
+    if (answer->is_done || choice->finish)
         return;
     choice->finish = answer_finish_name(reason);
     if (stop && !(choice->stop = memory_copy_text(stop, strlen(stop), &error))) {
@@ -212,6 +243,14 @@ static void on_finish(void *context, uint32_t number, const char *reason, const 
     }
 }
 
+static void on_finish(void *context, uint32_t number, const char *reason, const char *stop)
+{
+    struct api_run *run = context;
+    struct api_choice *choice = find_choice(run, number);
+    if (run->state != RUN_ENDED && choice)
+        set_finish(run->owner, choice, reason, stop);
+}
+
 static void on_embedding(void *context, const float *values, size_t count)
 {
     struct api_run *run = context;
@@ -224,6 +263,8 @@ static void on_embedding(void *context, const float *values, size_t count)
         api_answer_fail(answer, &problem);
     else if (choice->text.error.code != BULLA_OK)
         api_answer_fail_memory(answer);
+    else
+        send_out(answer);
 }
 
 static void end_run(struct api_run *run)
@@ -232,6 +273,32 @@ static void end_run(struct api_run *run)
     run->answer = NULL;
     run->owner->running--;
     run->owner->ended_runs++;
+}
+
+/* After the end of one of its runs. */
+static void go_on(struct api_answer *answer)
+{
+    if (answer->ended_runs == answer->run_count) {
+        complete(answer);
+    } else if (answer->next_run < answer->run_count) {
+        answer->call.api->has_waiting_runs = 1;
+        event_active(answer->call.api->sweep, 0, 0);
+    }
+}
+
+static int has_told(const struct api_answer *answer)
+{
+    for (size_t i = 0; i < answer->choice_count; i++)
+        if (answer->choices[i].tokens > 0)
+            return 1;
+    return 0;
+}
+
+/* Its choices end with what they have. */
+static void finish_late(struct api_run *run)
+{
+    for (uint32_t i = 0; i < run->owner->request.answer.choices; i++)
+        set_finish(run->owner, find_choice(run, i), "length", "deadline");
 }
 
 static void on_end(void *context, const struct answer_usage *usage)
@@ -252,21 +319,45 @@ static void on_end(void *context, const struct answer_usage *usage)
         answer->usage.first_token_nanoseconds = usage->first_token_nanoseconds;
         answer->usage.total_nanoseconds = usage->total_nanoseconds;
     }
-    if (answer->ended_runs == answer->run_count) {
-        complete(answer);
-    } else if (answer->next_run < answer->run_count) {
-        answer->call.api->has_waiting_runs = 1;
-        event_active(answer->call.api->sweep, 0, 0);
-    }
+    go_on(answer);
+}
+
+/* A run whose time was up before its first token; others of its answer had some, and that stays. */
+static int is_only_late(const struct api_run *run, const struct answer_error *problem)
+{
+    return problem->code && strcmp(problem->code, "deadline") == 0 && has_told(run->owner);
+}
+
+/* Backends call the prompt what they have it from; the client called it something else, or sent several. */
+static void fail_run(struct api_run *run, const struct answer_error *found)
+{
+    static const char *const names[] = {"messages", "prompt", "input"};
+    struct api_request *request = &run->owner->request;
+    struct answer_error problem = *found;
+    struct field_reader reader = {&request->json, &problem};
+    struct place field = {NULL, request->prompt_key, 0}, item = {&field, NULL, run->number};
+    int is_prompt = !found->param && found->code && strcmp(found->code, "context_length_exceeded") == 0;
+    for (size_t i = 0; found->param && i < sizeof names / sizeof names[0]; i++)
+        is_prompt |= strcmp(found->param, names[i]) == 0;
+    if (is_prompt)
+        problem.param = field_name(&reader, request->has_list ? &item : &field);
+    api_answer_fail(run->owner, &problem);
 }
 
 static void on_fail(void *context, const struct answer_error *problem)
 {
     struct api_run *run = context;
+    struct api_answer *answer = run->owner;
     if (run->state == RUN_ENDED)
         return;
     end_run(run);
-    api_answer_fail(run->owner, problem);
+    if (!is_only_late(run, problem)) {
+        fail_run(run, problem);
+        return;
+    }
+    finish_late(run);
+    if (!answer->is_done)
+        go_on(answer);
 }
 
 static void start_run(struct api_answer *answer, struct api_run *run)
@@ -293,10 +384,10 @@ static void start_run(struct api_answer *answer, struct api_run *run)
     }
     end_run(run);
     if (!problem.status) {
-        problem = (struct answer_error){.status = 500, .type = "server_error"};
+        problem = (struct answer_error){.status = 500, .type = "server_error", .code = "internal_error"};
         snprintf(problem.message, sizeof problem.message, "the model's backend took no request and said no reason");
     }
-    api_answer_fail(answer, &problem);
+    fail_run(run, &problem);
 }
 
 static void start_runs(struct api_answer *answer)
@@ -326,6 +417,53 @@ void api_answer_sweep(struct api *api)
     }
 }
 
+/* Of what a run that is cut off has told, the tokens can be counted. */
+static void cut_run(struct api_run *run)
+{
+    struct api_answer *answer = run->owner;
+    for (uint32_t i = 0; i < answer->request.answer.choices; i++)
+        answer->usage.output_tokens += find_choice(run, i)->tokens;
+    finish_late(run);
+}
+
+static void end_late(struct api_answer *answer)
+{
+    static const struct answer_error late = {.status = 504, .type = "server_error", .code = "deadline",
+                                             .message = "the request's time was up before its answer began"};
+    if (!has_told(answer)) {
+        api_answer_fail(answer, &late);
+        return;
+    }
+    for (size_t i = 0; i < answer->run_count; i++)
+        if (answer->runs[i].state != RUN_ENDED)
+            cut_run(answer->runs + i);
+    if (!answer->is_done)
+        complete(answer);
+}
+
+static void set_alarm(struct api *api, uint64_t deadline)
+{
+    uint64_t at = deadline + UINT64_C(1000000) * API_GRACE_MILLISECONDS, now = clock_nanoseconds();
+    if (deadline == 0 || (api->alarm_at && api->alarm_at <= at))
+        return;
+    uint64_t left = at > now ? (at - now) / 1000 + 1 : 0;
+    api->alarm_at = at;
+    event_add(api->alarm, &(struct timeval){(time_t)(left / 1000000), (suseconds_t)(left % 1000000)});
+}
+
+void api_answer_end_late(struct api *api)
+{
+    uint64_t now = clock_nanoseconds(), grace = UINT64_C(1000000) * API_GRACE_MILLISECONDS;
+    api->alarm_at = 0;
+    for (struct api_answer *answer = api->answers, *next; answer; answer = next) {
+        next = answer->next;
+        if (answer->request.answer.deadline && answer->request.answer.deadline + grace <= now)
+            end_late(answer);
+        else
+            set_alarm(api, answer->request.answer.deadline);
+    }
+}
+
 static void on_close(void *context)
 {
     struct api_answer *answer = context;
@@ -335,7 +473,8 @@ static void on_close(void *context)
     finish_answer(answer, 499);
 }
 
-/* Largest first; a key may not ask for more than its own, and limits of the model and of the key hold both. */
+/* Largest first; a key may not ask for more than its own, and limits of the model and of the key hold both. The time
+ * counts from when the request was whole. */
 static void apply_limits(struct api_answer *answer)
 {
     struct answer_request *request = &answer->request.answer;
@@ -346,6 +485,21 @@ static void apply_limits(struct api_answer *answer)
     for (size_t i = 0; i < 2; i++)
         if (limits[i] && (request->max_tokens == 0 || request->max_tokens > limits[i]))
             request->max_tokens = limits[i];
+    uint64_t longest = answer->request.most_nanoseconds, of_model = UINT64_C(1000000000) * answer->model->most_seconds;
+    if (of_model && (longest == 0 || of_model < longest))
+        longest = of_model;
+    request->deadline = longest ? answer->call.record.received_nanoseconds + longest : 0;
+}
+
+/* The seed in effect, for x-bulla-seed. An upstream draws its own where the request has none, and is sent 63 bits of one. */
+static void tell_seed(struct api_answer *answer)
+{
+    const struct answer_request *request = &answer->request.answer;
+    int is_upstream = api_is_upstream(&answer->info);
+    if (request->kind == ANSWER_EMBEDDING || (is_upstream && !request->has_seed))
+        return;
+    snprintf(answer->call.seed, sizeof answer->call.seed, "%" PRIu64,
+             is_upstream ? request->sampling.seed & INT64_MAX : request->sampling.seed);
 }
 
 /* Ids, times, the seed where the request has none. */
@@ -368,8 +522,7 @@ static int name_answer(struct api_answer *answer)
     struct backend *backend = answer->model->backend;
     backend->class->describe(backend, &answer->info);
     answer->call.is_unverified = !answer->info.is_verified;
-    if (request->kind != ANSWER_EMBEDDING)
-        snprintf(answer->call.seed, sizeof answer->call.seed, "%" PRIu64, request->sampling.seed);
+    tell_seed(answer);
     if (answer->info.model_root)
         snprintf(answer->fingerprint, sizeof answer->fingerprint, "bulla-%.12s", answer->info.model_root);
     return 1;
@@ -410,9 +563,23 @@ static int prepare(struct api_answer *answer, struct answer_error *problem)
         *problem = out_of_memory;
         return 0;
     }
+    /* What an upstream enforces is its own business. */
+    if (!api_is_upstream(&answer->info) && api_check_tool_schemas(answer->call.api, &answer->request,
+                                                                  answer->form == &response_form, problem) != BULLA_OK)
+        return 0;
+    if (api_request_check_ids(&answer->request, answer->info.vocabulary, problem) != BULLA_OK)
+        return 0;
     apply_limits(answer);
     fill_record(answer);
-    return !answer->form->open || answer->form->open(answer, problem) == BULLA_OK;
+    answer->out.limit = API_MOST_REPLY;
+    if (answer->form->open && answer->form->open(answer, problem) != BULLA_OK)
+        return 0;
+    hold(answer, sizeof *answer + answer->request.kept.total + answer->run_count * sizeof *answer->runs +
+                     answer->choice_count * sizeof *answer->choices);
+    if (answer->call.api->held <= answer->call.api->most_held)
+        return 1;
+    *problem = api_overloaded;
+    return 0;
 }
 
 void api_answer_begin(struct api_call *call, struct api_request *request, const struct answer_form *form)
@@ -446,8 +613,10 @@ void api_answer_begin(struct api_call *call, struct api_request *request, const 
         uint64_t period = api->keep_alive_nanoseconds / 3;
         event_add(api->tick, &(struct timeval){(time_t)(period / 1000000000), (suseconds_t)(period % 1000000000 / 1000)});
     }
+    set_alarm(api, answer->request.answer.deadline);
     answer->written = call->record.received_nanoseconds;
     http_on_close(call->exchange, on_close, answer);
     answer->call.record.front_nanoseconds = clock_nanoseconds() - call->record.received_nanoseconds;
     start_runs(answer);
+    api_request_forget(&answer->request);
 }

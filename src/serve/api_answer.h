@@ -8,14 +8,19 @@
 #define SERVE_API_ANSWER_H
 
 #include "base/buffer.h"
+#include "base/hash.h"
 #include "serve/api.h"
 #include "serve/api_request.h"
 
 enum {
     API_MOST_REQUEST_ID = 128,
+    API_MOST_HOST = 256,
+    API_MOST_REPLY = 64 << 20, /* bytes of a whole answer, and gathered of a stream */
     API_MOST_RUNS = 64,       /* of one answer at a time */
     API_MOST_TOOL_CALLS = 1024, /* of one choice */
-    API_RANDOM_BYTES = 16
+    API_RANDOM_BYTES = 16,
+    API_KNOWN_TOOLS = 64,     /* lists of tools whose schemas were found to be good */
+    API_GRACE_MILLISECONDS = 1000 /* for a backend to end an answer at its deadline itself, with all that it has to tell */
 };
 
 struct event;
@@ -26,14 +31,21 @@ struct api {
     struct models *models;
     const struct serve_rules *rules;
     char *cors_origin, *version;
-    int has_page, is_draining;
+    char **hosts;
+    size_t host_count;
+    int has_page, is_draining, is_local;
+    size_t held, most_held;      /* bytes: the sum of the answers' `held` */
     uint64_t keep_alive_nanoseconds;
     struct event *sweep; /* made active when answers wait to be freed, or runs to be started */
     struct event *tick;  /* while there are answers: comments on idle streams */
+    struct event *alarm; /* for the first deadline of an answer, a grace later */
+    uint64_t alarm_at;   /* clock_nanoseconds(); 0: none */
     struct api_answer *answers; /* under way */
     struct api_answer *ended;
     unsigned answer_count;
     int has_waiting_runs;
+    uint8_t known_tools[API_KNOWN_TOOLS][HASH_SHA256_BYTES]; /* a ring */
+    unsigned known_count;
 };
 
 /* One exchange. Answers keep a copy of it. */
@@ -54,8 +66,10 @@ struct api_call {
 
 /* Sends the whole of an answer, with the headers that all have, and records it. */
 void api_call_reply(struct api_call *call, int status, const char *content_type, const void *body, size_t length);
-/* The same of a buffer, which may hold an error instead. */
-void api_call_reply_json(struct api_call *call, int status, const struct buffer *body);
+/* The same of a buffer, which may hold an error instead; it is empty afterwards. */
+void api_call_reply_json(struct api_call *call, int status, struct buffer *body);
+/* What a record says of an error: a constant of this program. */
+const char *api_problem_code(const struct answer_error *problem);
 void api_call_fail(struct api_call *call, const struct answer_error *problem);
 void api_call_fail_with(struct api_call *call, int status, const char *type, const char *code, const char *param,
                         const char *format, ...) __attribute__((format(printf, 6, 7)));
@@ -65,6 +79,9 @@ void api_call_set_headers(struct api_call *call);
 void api_call_record(struct api_call *call, int status);
 /* The model that a request names; NULL after failing the call. */
 struct served_model *api_call_find_model(struct api_call *call, const char *name);
+
+/* Answers under way hold too much. */
+extern const struct answer_error api_overloaded;
 
 /* {"error":{...}} */
 void api_write_error(struct buffer *out, const struct answer_error *problem);
@@ -88,8 +105,9 @@ struct api_choice {
     size_t tool_count, tool_room;
     uint64_t characters;       /* of its tokens so far, for text_offset */
     const char *finish;        /* as the backend calls it: a constant; NULL: not yet */
-    char *stop;                /* the stop string that ended it */
+    char *stop;                /* the stop string that ended it, or "deadline" */
     uint64_t told;             /* when tokens came last; 0: none did */
+    uint64_t tokens;           /* so far */
 };
 
 struct api_run {
@@ -136,7 +154,9 @@ struct api_answer {
     struct api_choice *choices;
     size_t choice_count;
     struct answer_usage usage;
-    struct buffer out;         /* used again and again */
+    size_t held;               /* bytes until its end, of api->held: what was kept of the request, choices, what was gathered */
+    size_t gathered;           /* of them, bytes that the whole of the answer will have at least */
+    struct buffer out;         /* used again and again; holds at most API_MOST_REPLY */
     struct buffer head, tail;  /* of every chunk: the form's, made once */
 };
 
@@ -147,9 +167,19 @@ void api_answer_fail(struct api_answer *answer, const struct answer_error *probl
 void api_answer_fail_memory(struct api_answer *answer);
 /* Ends what is under way, with this error. */
 void api_answer_fail_all(struct api *api, const struct answer_error *problem);
+/* Ends those whose backend has not ended them at their deadline: the alarm event's. */
+void api_answer_end_late(struct api *api);
 /* Frees the answers that are done and starts the runs that wait: the sweep event's. */
 void api_answer_sweep(struct api *api);
 
+/* Whether the arguments of tools that must be called, and of those that say `strict`, are schemas that can be enforced
+ * (api_tool_schemas.c); `is_flat`: the request has them as /v1/responses does. */
+int api_check_tool_schemas(struct api *api, struct api_request *request, int is_flat, struct answer_error *problem);
+/* Whether another server computes the answers. */
+int api_is_upstream(const struct backend_info *info);
+
+/* Counts bytes that were gathered. */
+void answer_gather(struct api_answer *answer, size_t bytes);
 /* The backend's words into a constant. */
 const char *answer_finish_name(const char *reason);
 /* What the OpenAI API calls it: "range" is "length". */
@@ -186,7 +216,13 @@ void api_stream_keep_alive(struct api *api);
 
 extern const struct answer_form chat_form, completion_form, embedding_form, response_form;
 
+/* api_origin.c. From a page of another origin that no option allows; to a host that may not be this machine, where
+ * that is what keeps others out. */
+int api_is_foreign_origin(const struct api_call *call);
+int api_is_foreign_host(const struct api_call *call);
+
 /* Routes in other files. */
+void api_serve_preflight(struct api_call *call);
 void api_serve_models(struct api_call *call);
 void api_serve_model(struct api_call *call);
 void api_serve_admin_models(struct api_call *call);

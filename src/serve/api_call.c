@@ -6,6 +6,10 @@
 #include "base/clock.h"
 #include "serve/api_answer.h"
 
+const struct answer_error api_overloaded = {
+    .status = 503, .type = "overloaded_error", .code = "overloaded", .retry_after = 1,
+    .message = "the answers under way hold as much memory as they may; try again later"};
+
 static void set_header(struct api_call *call, const char *name, const char *value)
 {
     bulla_error error = {0}; /* a header that cannot be set is left out */
@@ -44,28 +48,49 @@ void api_call_record(struct api_call *call, int status)
     rules->record(rules->context, record);
 }
 
-void api_call_reply(struct api_call *call, int status, const char *content_type, const void *body, size_t length)
+/* The exchange, which is gone with the call of http_reply that has to follow. */
+static struct http_exchange *begin_reply(struct api_call *call, size_t length)
 {
     struct http_exchange *exchange = call->exchange;
     api_call_set_headers(call);
     call->exchange = NULL;
     call->rest = NULL;
     call->record.reply_bytes += length;
-    http_reply(exchange, status, content_type, body, length);
+    return exchange;
+}
+
+static void end_reply(struct api_call *call, int status)
+{
     if (!call->is_answer)
         api_call_record(call, status);
 }
 
-void api_call_reply_json(struct api_call *call, int status, const struct buffer *body)
+void api_call_reply(struct api_call *call, int status, const char *content_type, const void *body, size_t length)
+{
+    struct http_exchange *exchange = begin_reply(call, length);
+    http_reply(exchange, status, content_type, body, length);
+    end_reply(call, status);
+}
+
+void api_call_reply_json(struct api_call *call, int status, struct buffer *body)
 {
     static const char no_memory[] = "{\"error\":{\"message\":\"the server is short of memory\",\"type\":\"server_error\","
                                     "\"param\":null,\"code\":\"out_of_memory\"}}";
     if (body->error.code == BULLA_OK) {
-        api_call_reply(call, status, "application/json", body->data, body->length);
+        struct http_exchange *exchange = begin_reply(call, body->length);
+        http_reply_buffer(exchange, status, "application/json", body);
+        end_reply(call, status);
         return;
     }
     call->record.error_code = "out_of_memory";
+    if (status != 429 && status != 503) /* those have it */
+        set_header(call, "Retry-After", "1");
     api_call_reply(call, 503, "application/json", no_memory, sizeof no_memory - 1);
+}
+
+const char *api_problem_code(const struct answer_error *problem)
+{
+    return problem->own_code ? problem->own_code : problem->code ? problem->code : problem->type;
 }
 
 void api_call_fail(struct api_call *call, const struct answer_error *problem)
@@ -80,7 +105,7 @@ void api_call_fail(struct api_call *call, const struct answer_error *problem)
     }
     if (status == 401)
         set_header(call, "WWW-Authenticate", "Bearer");
-    call->record.error_code = problem->code ? problem->code : problem->type;
+    call->record.error_code = api_problem_code(problem);
     api_write_error(&out, problem);
     api_call_reply_json(call, status, &out);
     buffer_free(&out);
@@ -95,6 +120,11 @@ void api_call_fail_with(struct api_call *call, int status, const char *type, con
     vsnprintf(problem.message, sizeof problem.message, format, arguments);
     va_end(arguments);
     api_call_fail(call, &problem);
+}
+
+int api_is_upstream(const struct backend_info *info)
+{
+    return strcmp(info->kind, "upstream") == 0;
 }
 
 /* "base:adapter", where the part before the colon is a model. */

@@ -76,6 +76,7 @@ static void stream_delta(struct api_answer *answer, struct api_choice *choice, c
         return;
     begin_chunk(answer, choice);
     write_piece(out, "\"reasoning_content\":", delta->reasoning, delta->reasoning_length, &has_members);
+    write_piece(out, "\"reasoning\":", delta->reasoning, delta->reasoning_length, &has_members); /* newer clients' name */
     write_piece(out, "\"content\":", delta->text, delta->text_length, &has_members);
     if (delta->tool >= 0) {
         if (has_members)
@@ -99,10 +100,13 @@ static void gather_delta(struct api_answer *answer, struct api_choice *choice, c
 {
     buffer_append(&choice->text, delta->text, delta->text_length);
     buffer_append(&choice->reasoning, delta->reasoning, delta->reasoning_length);
+    answer_gather(answer, delta->text_length + delta->reasoning_length + delta->arguments_length);
     if (delta->logprob) {
-        if (choice->lists[0].length)
+        size_t before = choice->lists[0].length;
+        if (before)
             buffer_append_byte(choice->lists, ',');
         answer_write_logprob(choice->lists, delta);
+        answer_gather(answer, choice->lists[0].length - before);
     }
     if (delta->tool < 0)
         return;
@@ -162,6 +166,8 @@ static void write_choice(struct buffer *out, const struct api_answer *answer, co
     buffer_append_text(out, ",\"refusal\":null");
     if (choice->reasoning.length) {
         buffer_append_text(out, ",\"reasoning_content\":");
+        json_write_string(out, (const char *)choice->reasoning.data, choice->reasoning.length);
+        buffer_append_text(out, ",\"reasoning\":");
         json_write_string(out, (const char *)choice->reasoning.data, choice->reasoning.length);
     }
     if (choice->tool_count)

@@ -1,4 +1,6 @@
 /* /v1/completions: text_completion objects, whole and as chunks. */
+#include <string.h>
+
 #include "base/utf8.h"
 #include "bulla/tokenizer.h"
 #include "serve/api_answer.h"
@@ -6,23 +8,36 @@
 /* The gathered lists of logprobs. */
 enum { LIST_TOKENS, LIST_LOGPROBS, LIST_TOPS, LIST_OFFSETS };
 
-/* With `echo` a prompt of ids needs its text. */
-static int find_echoes(struct api_answer *answer, struct answer_error *problem)
+/* A prompt of ids needs its text. */
+static int find_echo(struct api_answer *answer, struct api_prompt *prompt, struct field_reader *reader)
 {
     struct backend *backend = answer->model->backend;
-    struct field_reader reader = {&answer->request.arena, problem};
-    for (size_t i = 0; i < answer->request.prompt_count; i++) {
-        struct api_prompt *prompt = answer->request.prompts + i;
-        bulla_error error = {0};
-        char *text = NULL;
-        if (prompt->text)
-            continue;
-        if (backend->class->detokenize(backend, prompt->ids, prompt->id_count, &text, &prompt->length, &error))
-            return field_fail_error(&reader, &(struct place){NULL, "echo", 0}, &error);
-        prompt->text = arena_copy_text(&answer->request.arena, text, prompt->length, &error);
-        bulla_text_free(text);
-        if (!prompt->text)
-            return field_fail_error(&reader, NULL, &error);
+    bulla_error error = {0};
+    char *text = NULL;
+    if (prompt->text)
+        return BULLA_OK;
+    if (backend->class->detokenize(backend, prompt->ids, prompt->id_count, API_MOST_REPLY, &text, &prompt->length, &error))
+        return field_fail_error(reader, &(struct place){NULL, "echo", 0}, &error);
+    prompt->text = request_keep_text(&answer->request, reader, text, prompt->length);
+    bulla_text_free(text);
+    return prompt->text ? BULLA_OK : BULLA_E_MEMORY;
+}
+
+/* With `echo` a whole answer has each prompt n times: what cannot be given is not computed. */
+static int find_echoes(struct api_answer *answer, struct answer_error *problem)
+{
+    struct api_request *request = &answer->request;
+    struct field_reader reader = {&request->json, problem};
+    size_t all = 0;
+    for (size_t i = 0; i < request->prompt_count; i++) {
+        int code = find_echo(answer, request->prompts + i, &reader);
+        if (code != BULLA_OK)
+            return code;
+        all += request->prompts[i].length * request->answer.choices;
+        if (!request->is_stream && all > API_MOST_REPLY)
+            return field_fail(&reader, &(struct place){NULL, "echo", 0}, "reply_too_long",
+                              "would put more than 64 MiB of prompts before the answers, the most that is given at once; "
+                              "ask without it, with a smaller `n`, or with fewer prompts at a time");
     }
     return BULLA_OK;
 }
@@ -55,21 +70,39 @@ static void write_spelling(struct buffer *out, const struct answer_logprob *toke
     buffer_append_byte(out, '"');
 }
 
+static int is_same(const struct answer_logprob *a, const struct answer_logprob *b)
+{
+    return a->length == b->length && (a->length == 0 || memcmp(a->token, b->token, a->length) == 0);
+}
+
+/* The likeliest tokens, and always the one that was taken; those that are spelled alike stand there once. */
+static void write_top(struct buffer *out, const struct answer_delta *delta)
+{
+    size_t written = 0;
+    buffer_append_byte(out, '{');
+    for (size_t i = 0; i <= delta->top_count; i++) {
+        const struct answer_logprob *token = i < delta->top_count ? delta->top + i : delta->logprob;
+        size_t before = 0;
+        while (before < i && !is_same(delta->top + before, token))
+            before++;
+        if (before < i)
+            continue;
+        if (written++)
+            buffer_append_byte(out, ',');
+        write_spelling(out, token);
+        buffer_append_byte(out, ':');
+        api_write_real(out, token->logprob, 9);
+    }
+    buffer_append_byte(out, '}');
+}
+
 /* The token's entry of each list. */
 static void write_lists(struct buffer lists[4], struct api_choice *choice, const struct answer_delta *delta)
 {
     const struct answer_logprob *token = delta->logprob;
     write_spelling(lists + LIST_TOKENS, token);
     api_write_real(lists + LIST_LOGPROBS, token->logprob, 9);
-    buffer_append_byte(lists + LIST_TOPS, '{');
-    for (size_t i = 0; i < delta->top_count; i++) {
-        if (i)
-            buffer_append_byte(lists + LIST_TOPS, ',');
-        write_spelling(lists + LIST_TOPS, delta->top + i);
-        buffer_append_byte(lists + LIST_TOPS, ':');
-        api_write_real(lists + LIST_TOPS, delta->top[i].logprob, 9);
-    }
-    buffer_append_byte(lists + LIST_TOPS, '}');
+    write_top(lists + LIST_TOPS, delta);
     api_write_number(lists + LIST_OFFSETS, choice->characters);
     choice->characters += answer_count_characters(token->token, token->length);
 }
@@ -140,15 +173,24 @@ static void stream_delta(struct api_answer *answer, struct api_choice *choice, c
     end_chunk(answer);
 }
 
-static void gather_delta(struct api_choice *choice, const struct answer_delta *delta)
+static size_t lists_length(const struct api_choice *choice)
 {
-    buffer_append(&choice->text, delta->text, delta->text_length);
-    if (!delta->logprob)
-        return;
+    size_t length = 0;
     for (size_t i = 0; i < 4; i++)
+        length += choice->lists[i].length;
+    return length;
+}
+
+static void gather_delta(struct api_answer *answer, struct api_choice *choice, const struct answer_delta *delta)
+{
+    size_t before = lists_length(choice);
+    buffer_append(&choice->text, delta->text, delta->text_length);
+    for (size_t i = 0; i < 4 && delta->logprob; i++)
         if (choice->lists[i].length)
             buffer_append_byte(choice->lists + i, ',');
-    write_lists(choice->lists, choice, delta);
+    if (delta->logprob)
+        write_lists(choice->lists, choice, delta);
+    answer_gather(answer, delta->text_length + lists_length(choice) - before);
 }
 
 static void on_delta(struct api_answer *answer, struct api_choice *choice, const struct answer_delta *delta)
@@ -156,7 +198,7 @@ static void on_delta(struct api_answer *answer, struct api_choice *choice, const
     if (answer->request.is_stream)
         stream_delta(answer, choice, delta);
     else
-        gather_delta(choice, delta);
+        gather_delta(answer, choice, delta);
 }
 
 static void write_finish(struct buffer *out, const struct api_choice *choice)

@@ -42,7 +42,7 @@ static void write_numbers(struct buffer *out, const float *values, size_t count)
 static int on_embedding(struct api_answer *answer, struct api_choice *choice, const float *values, size_t count,
                         struct answer_error *problem)
 {
-    struct field_reader reader = {&answer->request.arena, problem};
+    struct field_reader reader = {&answer->request.kept, problem};
     if (answer->request.dimensions && (uint64_t)answer->request.dimensions != count)
         return field_fail(&reader, &(struct place){NULL, "dimensions", 0}, "unsupported_value",
                           "is %lld; this model's vectors have %zu numbers, and cutting them would spoil them",
@@ -52,6 +52,7 @@ static int on_embedding(struct api_answer *answer, struct api_choice *choice, co
         write_base64(&choice->text, values, count);
     else
         write_numbers(&choice->text, values, count);
+    answer_gather(answer, choice->text.length);
     return BULLA_OK;
 }
 

@@ -22,16 +22,21 @@ static size_t write_place(const struct place *place, char text[MOST_PLACE])
     return more < 0 ? used : (size_t)more < left ? used + (size_t)more : MOST_PLACE - 1;
 }
 
-static void set_problem(struct field_reader *reader, const struct place *place, int status, const char *type,
-                        const char *code)
+const char *field_name(struct field_reader *reader, const struct place *place)
 {
     char text[MOST_PLACE] = "";
     size_t length = write_place(place, text);
+    return length ? arena_copy_text(reader->arena, text, length, NULL) : NULL;
+}
+
+static void set_problem(struct field_reader *reader, const struct place *place, int status, const char *type,
+                        const char *code)
+{
     struct answer_error *problem = reader->problem;
     problem->status = status;
     problem->type = type;
     problem->code = code;
-    problem->param = length ? arena_copy_text(reader->arena, text, length, NULL) : NULL;
+    problem->param = field_name(reader, place);
     problem->retry_after = status == 503 ? 1 : 0;
 }
 
@@ -60,7 +65,11 @@ int field_fail_error(struct field_reader *reader, const struct place *place, con
                                    [BULLA_E_INTERNAL] = 500};
     int code = error->code, status = code > 0 && code <= BULLA_E_INTERNAL ? statuses[code] : 500;
     set_problem(reader, place, status ? status : 500, status == 400 ? "invalid_request_error" : "server_error",
-                status == 503 ? "out_of_memory" : code == BULLA_E_UNSUPPORTED ? "unsupported" : NULL);
+                status == 503                 ? "out_of_memory"
+                : code == BULLA_E_UNSUPPORTED ? "unsupported"
+                : code == BULLA_E_LIMIT       ? "limit_exceeded"
+                : status == 400               ? "invalid_value"
+                                              : "internal_error");
     const char *param = reader->problem->param;
     snprintf(reader->problem->message, sizeof reader->problem->message, "%s%s%s%.700s", param ? "`" : "",
              param ? param : "", param ? "`: " : "", error->text);
@@ -215,20 +224,17 @@ struct json *made_push(struct json *list, const struct json *value)
     return list;
 }
 
-struct json *made_copy(struct field_reader *reader, const struct json *object)
+struct json *made_copy(struct field_reader *reader, const struct json *object, size_t more)
 {
-    struct json *copy = new_value(reader, JSON_OBJECT, 0);
-    bulla_error error = {0};
+    struct json *copy = made_object(reader, object->length + more);
     if (!copy)
         return NULL;
-    *copy = *object;
-    copy->items = arena_alloc(reader->arena, object->length, sizeof *copy->items, &error);
-    if (!copy->items) {
-        field_fail_error(reader, NULL, &error);
-        return NULL;
-    }
-    if (object->length)
+    copy->length = object->length;
+    if (object->length) {
+        memcpy(copy->keys, object->keys, object->length * sizeof *copy->keys);
+        memcpy(copy->key_lengths, object->key_lengths, object->length * sizeof *copy->key_lengths);
         memcpy(copy->items, object->items, object->length * sizeof *copy->items);
+    }
     return copy;
 }
 

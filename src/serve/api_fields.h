@@ -28,6 +28,8 @@ int field_fail(struct field_reader *reader, const struct place *place, const cha
 /* What a call into a lower layer said: 400 for what a request is to blame for, naming `place` (which may be NULL), else
  * 503 or 500. Returns the error's code. */
 int field_fail_error(struct field_reader *reader, const struct place *place, const bulla_error *error);
+/* The place's name, in the arena; NULL for none, and where memory is short. */
+const char *field_name(struct field_reader *reader, const struct place *place);
 /* "a number", ...: what a value is, for sentences. */
 const char *field_type_name(const struct json *value);
 int field_fail_type(struct field_reader *reader, const struct place *place, const struct json *found,
@@ -57,8 +59,9 @@ struct json *made_list(struct field_reader *reader, size_t room);
 /* `key` is not copied. */
 struct json *made_add(struct json *object, const char *key, const struct json *value);
 struct json *made_push(struct json *list, const struct json *value);
-/* A copy of an object whose members can be exchanged (made_exchange) without touching the one that was read. */
-struct json *made_copy(struct field_reader *reader, const struct json *object);
+/* A copy of an object whose members can be exchanged (made_exchange) without touching the one that was read, with room
+ * for `more` of them. */
+struct json *made_copy(struct field_reader *reader, const struct json *object, size_t more);
 void made_exchange(struct json *object, const char *key, const struct json *value);
 int made_is_text(const struct json *value, const char *text);
 

@@ -105,8 +105,8 @@ static const struct json *read_call(struct field_reader *reader, const struct js
         return NULL;
     }
     const struct json *parsed = request_read_arguments(reader, arguments);
-    struct json *new_call = parsed ? made_copy(reader, call) : NULL;
-    struct json *new_function = new_call ? made_copy(reader, function) : NULL;
+    struct json *new_call = parsed ? made_copy(reader, call, 0) : NULL;
+    struct json *new_function = new_call ? made_copy(reader, function, 0) : NULL;
     if (!new_function)
         return NULL;
     made_exchange(new_function, "arguments", parsed);
@@ -122,6 +122,24 @@ static const struct json *read_calls(struct field_reader *reader, const struct j
     return list;
 }
 
+/* What it thought, under the name that templates read: vLLM and others have `reasoning` for it too. */
+static int read_thoughts(struct field_reader *reader, const struct json *message, const struct place *place,
+                         struct json *copy, const struct json **thoughts)
+{
+    const struct json *other = NULL;
+    if (field_typed(reader, message, place, "reasoning_content", JSON_STRING, thoughts) ||
+        field_typed(reader, message, place, "reasoning", JSON_STRING, &other))
+        return BULLA_E_INPUT;
+    if (*thoughts || !other)
+        return BULLA_OK;
+    *thoughts = other;
+    if (json_get(message, "reasoning_content"))
+        made_exchange(copy, "reasoning_content", other);
+    else
+        made_add(copy, "reasoning_content", other);
+    return BULLA_OK;
+}
+
 /* What a message of the assistant may have beside its content. */
 static int read_assistant(struct field_reader *reader, const struct json *message, const struct place *place,
                           struct json *copy)
@@ -129,7 +147,7 @@ static int read_assistant(struct field_reader *reader, const struct json *messag
     const struct json *calls = NULL, *reasoning = NULL, *refusal = NULL;
     struct place calls_place = {place, "tool_calls", 0};
     if (field_typed(reader, message, place, "tool_calls", JSON_ARRAY, &calls) ||
-        field_typed(reader, message, place, "reasoning_content", JSON_STRING, &reasoning) ||
+        read_thoughts(reader, message, place, copy, &reasoning) ||
         field_typed(reader, message, place, "refusal", JSON_STRING, &refusal))
         return BULLA_E_INPUT;
     if (field_find(message, "function_call"))
@@ -174,7 +192,7 @@ static struct json *read_message(struct field_reader *reader, const struct json 
     if (check_role(reader, message, place, &role) != BULLA_OK)
         return NULL;
     int is_assistant = made_is_text(role, "assistant");
-    struct json *copy = made_copy(reader, message);
+    struct json *copy = made_copy(reader, message, 1);
     if (!copy)
         return NULL;
     if (!content && !is_assistant) {

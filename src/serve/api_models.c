@@ -12,7 +12,9 @@ static void write_model(struct buffer *out, const struct served_model *model, co
     api_write_text(out, id);
     buffer_append_text(out, ",\"object\":\"model\",\"created\":");
     api_write_number(out, model->created);
-    buffer_append_text(out, ",\"owned_by\":\"bulla\",\"root\":");
+    buffer_append_text(out, ",\"owned_by\":");
+    api_write_text(out, api_is_upstream(&info) ? "upstream" : "bulla");
+    buffer_append_text(out, ",\"root\":");
     api_write_text_or_null(out, info.model_root);
     buffer_append_text(out, ",\"parent\":");
     api_write_text_or_null(out, id == model->name ? NULL : model->name);
@@ -68,10 +70,15 @@ static void write_counter(struct buffer *out, const char *key, uint64_t value)
     api_write_number(out, value);
 }
 
-static void write_admin_model(struct buffer *out, const struct served_model *model)
+static const char *state_name(const struct served_model *model, const struct backend_info *info)
 {
     static const char *const states[] = {[BACKEND_STARTING] = "starting", [BACKEND_READY] = "ready",
                                          [BACKEND_FAILED] = "failed"};
+    return model->is_removed ? "leaving" : states[info->state];
+}
+
+static void write_admin_model(struct buffer *out, const struct served_model *model)
+{
     struct backend_info info = {0};
     struct backend_counters counters = {0};
     model->backend->class->describe(model->backend, &info);
@@ -87,7 +94,7 @@ static void write_admin_model(struct buffer *out, const struct served_model *mod
     buffer_append_text(out, "],\"backend\":");
     api_write_text_or_null(out, info.kind);
     buffer_append_text(out, ",\"state\":");
-    api_write_text(out, model->is_removed ? "leaving" : states[info.state]);
+    api_write_text(out, state_name(model, &info));
     buffer_append_text(out, ",\"trouble\":");
     api_write_text_or_null(out, info.trouble);
     buffer_append_text(out, ",\"model_root\":");
@@ -96,6 +103,7 @@ static void write_admin_model(struct buffer *out, const struct served_model *mod
     write_counter(out, "created", model->created);
     write_counter(out, "context", info.context);
     write_counter(out, "max_tokens", model->most_tokens);
+    write_counter(out, "max_seconds", model->most_seconds);
     write_counter(out, "answers", model->busy);
     write_counter(out, "running", counters.running);
     write_counter(out, "waiting", counters.waiting);
@@ -139,11 +147,21 @@ static void reply_named(struct api_call *call, const char *name, const char *sta
     buffer_free(&out);
 }
 
+/* What the list says of it from now on. */
+static void reply_loaded(struct api_call *call, const char *name)
+{
+    const struct served_model *model = models_find(call->api->models, name);
+    struct backend_info info = {.state = BACKEND_STARTING};
+    if (model)
+        model->backend->class->describe(model->backend, &info);
+    reply_named(call, name, model ? state_name(model, &info) : "starting");
+}
+
 void api_serve_admin_load(struct api_call *call)
 {
     struct api_request request = {0};
     struct answer_error problem = {0};
-    struct field_reader reader = {&request.arena, &problem};
+    struct field_reader reader = {&request.json, &problem};
     const struct serve_rules *rules = call->api->rules;
     const struct json *name = NULL;
     size_t length;
@@ -156,7 +174,7 @@ void api_serve_admin_load(struct api_call *call)
     if (code == BULLA_OK)
         code = rules->load_model(rules->context, request.body, &problem);
     if (code == BULLA_OK)
-        reply_named(call, name->text, "loaded");
+        reply_loaded(call, name->text);
     else
         api_call_fail(call, &problem);
     api_request_free(&request);

@@ -2,24 +2,45 @@
 
 #include <string.h>
 
+#include "base/decimal.h"
 #include "base/memory.h"
 
 enum {
     ARENA_LEAST = 1 << 20,
     ARENA_FACTOR = 96, /* an element of a list takes two bytes of text at least and some 150 of memory */
-    ARENA_MOST = 128 << 20
+    ARENA_MOST = 128 << 20 /* of JSON, and of what is kept of it */
 };
+
+static const int64_t MOST_TIMEOUT = INT64_C(1000000000) * 1000000; /* millionths of a second */
 
 void api_request_free(struct api_request *request)
 {
-    arena_free(&request->arena);
+    arena_free(&request->json);
+    arena_free(&request->kept);
     memset(request, 0, sizeof *request);
+}
+
+void api_request_forget(struct api_request *request)
+{
+    struct answer_request *answer = &request->answer;
+    arena_free(&request->json);
+    request->body = answer->messages = answer->tools = answer->template_kwargs = NULL;
+    answer->tool_name = answer->reasoning_effort = NULL;
+}
+
+const char *request_keep_text(struct api_request *request, struct field_reader *reader, const char *text, size_t length)
+{
+    bulla_error error = {0};
+    const char *copy = arena_copy_text(&request->kept, text, length, &error);
+    if (!copy)
+        field_fail_error(reader, NULL, &error);
+    return copy;
 }
 
 /* An adapter would change every token: one that is asked for is never ignored. */
 static int refuse_adapters(struct field_reader *reader, const struct json *body)
 {
-    static const char *const keys[] = {"adapter", "adapters", "lora", "lora_name", "lora_request"};
+    static const char *const keys[] = {"adapter", "adapters", "lora", "lora_name", "lora_path", "lora_request"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         const struct json *found = field_find(body, keys[i]);
         if (found && !((found->type == JSON_ARRAY || found->type == JSON_OBJECT) && found->length == 0))
@@ -44,14 +65,15 @@ int request_open(const char *body, size_t length, struct api_request *request, s
     bulla_error error = {0};
     const struct json *model = NULL;
     size_t limit = length < (ARENA_MOST - ARENA_LEAST) / ARENA_FACTOR ? ARENA_LEAST + ARENA_FACTOR * length : ARENA_MOST;
-    request->arena.limit = limit;
+    request->json.limit = limit;
+    request->kept.limit = ARENA_MOST;
     bulla_sampling_defaults(&request->answer.sampling);
     request->answer.choices = 1;
     request->answer.logprobs = -1;
     request->answer.shares_prefix = 1;
     request->answer.parallel_tool_calls = 1;
     request->adds_special = 1;
-    request->body = json_parse(body, length, "the request's body", &request->arena, &error);
+    request->body = json_parse(body, length, "the request's body", &request->json, &error);
     if (!request->body) {
         int code = field_fail_error(reader, NULL, &error);
         if (code == BULLA_E_INPUT)
@@ -65,7 +87,8 @@ int request_open(const char *body, size_t length, struct api_request *request, s
         return BULLA_E_INPUT;
     if (model && strlen(model->text) != model->length)
         return field_fail(reader, &(struct place){NULL, "model", 0}, "invalid_value", "holds a NUL character");
-    request->model = model ? model->text : NULL;
+    if (model && !(request->model = request_keep_text(request, reader, model->text, model->length)))
+        return BULLA_E_MEMORY;
     if (field_integer(reader, request->body, NULL, "priority", -REQUEST_MOST_PRIORITY, REQUEST_MOST_PRIORITY,
                       &request->priority) != BULLA_OK ||
         read_stream(request, reader) != BULLA_OK)
@@ -73,11 +96,51 @@ int request_open(const char *body, size_t length, struct api_request *request, s
     return refuse_adapters(reader, request->body);
 }
 
+static int set_timeout(struct api_request *request, struct field_reader *reader, const struct json *seconds,
+                       const struct place *place)
+{
+    int64_t millionths = 0;
+    if (seconds->type != JSON_NUMBER)
+        return field_fail_type(reader, place, seconds, "a number of seconds");
+    if (!decimal_millionths(seconds->text, seconds->length, &millionths) || millionths <= 0 || millionths > MOST_TIMEOUT)
+        return field_fail(reader, place, "invalid_value", "is %.40s; expected seconds from 0.000001 to 1000000000",
+                          seconds->text);
+    uint64_t asked = UINT64_C(1000) * (uint64_t)millionths;
+    if (request->most_nanoseconds == 0 || asked < request->most_nanoseconds)
+        request->most_nanoseconds = asked;
+    return BULLA_OK;
+}
+
+int api_request_read_timeout(const char *seconds, struct api_request *request, struct answer_error *problem)
+{
+    struct field_reader reader = {&request->json, problem};
+    struct place place = {NULL, "X-Request-Timeout", 0};
+    bulla_error error = {0};
+    const struct json *number = json_parse(seconds, strlen(seconds), "X-Request-Timeout", &request->json, &error);
+    if (!number && error.code == BULLA_E_INPUT)
+        return field_fail(&reader, &place, "invalid_value", "is \"%.40s\"; expected a number of seconds", seconds);
+    return number ? set_timeout(request, &reader, number, &place) : field_fail_error(&reader, NULL, &error);
+}
+
+int request_open_answer(const char *body, size_t length, enum request_form form, struct api_request *request,
+                        struct field_reader *reader)
+{
+    int code = request_open(body, length, request, reader);
+    request->answer.kind = form == REQUEST_COMPLETION  ? ANSWER_COMPLETION
+                           : form == REQUEST_EMBEDDING ? ANSWER_EMBEDDING
+                                                       : ANSWER_CHAT;
+    request->prompt_key = form == REQUEST_CHAT ? "messages" : form == REQUEST_COMPLETION ? "prompt" : "input";
+    const struct json *timeout = code == BULLA_OK ? field_find(request->body, "timeout") : NULL;
+    if (timeout)
+        code = set_timeout(request, reader, timeout, &(struct place){NULL, "timeout", 0});
+    return code == BULLA_OK ? request_refuse_unsupported(request, reader, form) : code;
+}
+
 /* One prompt, empty: a chat's is made from its messages by the backend. */
 static int add_empty_prompt(struct api_request *request, struct field_reader *reader)
 {
     bulla_error error = {0};
-    request->prompts = arena_alloc(&request->arena, 1, sizeof *request->prompts, &error);
+    request->prompts = arena_alloc(&request->kept, 1, sizeof *request->prompts, &error);
     if (!request->prompts)
         return field_fail_error(reader, NULL, &error);
     request->prompt_count = 1;
@@ -88,7 +151,7 @@ static int read_ids(struct api_request *request, struct field_reader *reader, co
                     const struct place *place, struct api_prompt *prompt)
 {
     bulla_error error = {0};
-    uint32_t *ids = arena_alloc(&request->arena, list->length, sizeof *ids, &error);
+    uint32_t *ids = arena_alloc(&request->kept, list->length, sizeof *ids, &error);
     if (!ids)
         return field_fail_error(reader, NULL, &error);
     for (size_t i = 0; i < list->length; i++) {
@@ -113,24 +176,26 @@ static int read_prompt(struct api_request *request, struct field_reader *reader,
         return field_fail(reader, place, "invalid_value", "is empty; an answer needs at least one token before it");
     if (value->type == JSON_ARRAY)
         return read_ids(request, reader, value, place, prompt);
-    *prompt = (struct api_prompt){.text = value->text, .length = value->length};
-    return BULLA_OK;
+    *prompt = (struct api_prompt){.text = request_keep_text(request, reader, value->text, value->length),
+                                  .length = value->length};
+    return prompt->text ? BULLA_OK : BULLA_E_MEMORY;
 }
 
-int request_read_prompts(struct api_request *request, struct field_reader *reader, const char *key)
+int request_read_prompts(struct api_request *request, struct field_reader *reader)
 {
-    const struct json *value = field_find(request->body, key);
-    struct place place = {NULL, key, 0};
+    const struct json *value = field_find(request->body, request->prompt_key);
+    struct place place = {NULL, request->prompt_key, 0};
     bulla_error error = {0};
     if (!value)
         return field_fail(reader, &place, "missing_required_parameter", "is missing; expected a string, token ids, or "
                           "a list of either");
     int is_several = value->type == JSON_ARRAY && value->length > 0 && value->items[0]->type != JSON_NUMBER;
+    request->has_list = is_several;
     size_t count = is_several ? value->length : 1;
     if (count > REQUEST_MOST_PROMPTS)
         return field_fail(reader, &place, "invalid_value", "holds %zu prompts; a request has at most %d", count,
                           REQUEST_MOST_PROMPTS);
-    request->prompts = arena_alloc(&request->arena, count, sizeof *request->prompts, &error);
+    request->prompts = arena_alloc(&request->kept, count, sizeof *request->prompts, &error);
     if (!request->prompts)
         return field_fail_error(reader, NULL, &error);
     request->prompt_count = count;
@@ -144,8 +209,60 @@ int request_read_prompts(struct api_request *request, struct field_reader *reade
     return BULLA_OK;
 }
 
-/* chat_template_kwargs, continue_final_message, add_generation_prompt. */
-static int read_template(struct api_request *request, struct field_reader *reader)
+static int check_prompt_ids(const struct api_request *request, size_t number, uint32_t vocabulary,
+                            struct field_reader *reader)
+{
+    const struct api_prompt *prompt = request->prompts + number;
+    struct place list = {NULL, request->prompt_key, 0}, one = {&list, NULL, number};
+    for (size_t i = 0; i < prompt->id_count; i++)
+        if (prompt->ids[i] >= vocabulary)
+            return field_fail(reader, &(struct place){request->has_list ? &one : &list, NULL, i}, "invalid_value",
+                              "is %u; the model's vocabulary ends at %u", prompt->ids[i], vocabulary - 1);
+    return BULLA_OK;
+}
+
+int api_request_check_ids(struct api_request *request, uint32_t vocabulary, struct answer_error *problem)
+{
+    struct field_reader reader = {&request->json, problem};
+    const bulla_sampling *sampling = &request->answer.sampling;
+    int code = BULLA_OK;
+    for (size_t i = 0; vocabulary && i < sampling->bias_count; i++)
+        if (sampling->biases[i].id >= vocabulary)
+            return field_fail(&reader, &(struct place){NULL, "logit_bias", 0}, "invalid_value",
+                              "names the id %u; the model's vocabulary ends at %u", sampling->biases[i].id, vocabulary - 1);
+    for (size_t i = 0; vocabulary && i < request->prompt_count && code == BULLA_OK; i++)
+        code = check_prompt_ids(request, i, vocabulary, &reader);
+    return code;
+}
+
+/* reasoning_effort is a variable of the template, and "none" switches thinking off where templates can; unless
+ * chat_template_kwargs says otherwise. */
+static int set_effort(struct api_request *request, struct field_reader *reader, const struct json *effort,
+                      const struct place *place)
+{
+    static const char *const words[] = {"none", "minimal", "low", "medium", "high", "xhigh", "max"};
+    static const struct json no = {.type = JSON_FALSE};
+    const struct json *given = request->answer.template_kwargs;
+    size_t number = 0;
+    if (effort->type != JSON_STRING)
+        return field_fail_type(reader, place, effort, "a string");
+    while (number < sizeof words / sizeof words[0] && !made_is_text(effort, words[number]))
+        number++;
+    if (number == sizeof words / sizeof words[0])
+        return field_fail(reader, place, "invalid_value", "is \"%.40s\"; expected none, minimal, low, medium, high, xhigh or "
+                          "max", effort->text);
+    struct json *all = given ? made_copy(reader, given, 2) : made_object(reader, 2);
+    if (all && !json_get(given, "reasoning_effort"))
+        made_add(all, "reasoning_effort", effort);
+    if (all && number == 0 && !json_get(given, "enable_thinking"))
+        made_add(all, "enable_thinking", &no);
+    request->answer.template_kwargs = all;
+    request->answer.reasoning_effort = effort->text;
+    return all ? BULLA_OK : BULLA_E_MEMORY;
+}
+
+int request_read_template(struct api_request *request, struct field_reader *reader, const struct json *effort,
+                          const struct place *effort_place)
 {
     struct answer_request *answer = &request->answer;
     int continues = 0, adds = -1;
@@ -153,6 +270,9 @@ static int read_template(struct api_request *request, struct field_reader *reade
         field_flag(reader, request->body, NULL, "continue_final_message", &continues) ||
         field_flag(reader, request->body, NULL, "add_generation_prompt", &adds))
         return BULLA_E_INPUT;
+    int code = effort ? set_effort(request, reader, effort, effort_place) : BULLA_OK;
+    if (code != BULLA_OK)
+        return code;
     struct place place = {NULL, "continue_final_message", 0};
     const struct json *last = answer->messages->items[answer->messages->length - 1];
     if (continues && adds == 1)
@@ -161,6 +281,12 @@ static int read_template(struct api_request *request, struct field_reader *reade
         return field_fail(reader, &place, "invalid_value", "needs a last message of the assistant to go on with");
     answer->continues_last = continues || adds == 0;
     return BULLA_OK;
+}
+
+static int read_template(struct api_request *request, struct field_reader *reader)
+{
+    return request_read_template(request, reader, field_find(request->body, "reasoning_effort"),
+                                 &(struct place){NULL, "reasoning_effort", 0});
 }
 
 /* logprobs and top_logprobs as chats have them. */
@@ -180,12 +306,9 @@ static int read_chat_logprobs(struct api_request *request, struct field_reader *
 
 int api_request_read_chat(const char *body, size_t length, struct api_request *request, struct answer_error *problem)
 {
-    struct field_reader reader = {&request->arena, problem};
+    struct field_reader reader = {&request->json, problem};
     const struct json *format = NULL;
-    int code = request_open(body, length, request, &reader);
-    request->answer.kind = ANSWER_CHAT;
-    if (code == BULLA_OK)
-        code = request_refuse_unsupported(request, &reader);
+    int code = request_open_answer(body, length, REQUEST_CHAT, request, &reader);
     if (code == BULLA_OK)
         code = request_read_messages(request, &reader);
     if (code == BULLA_OK)
@@ -232,18 +355,15 @@ static int read_completion_options(struct api_request *request, struct field_rea
 int api_request_read_completion(const char *body, size_t length, struct api_request *request,
                                 struct answer_error *problem)
 {
-    struct field_reader reader = {&request->arena, problem};
+    struct field_reader reader = {&request->json, problem};
     const struct json *format = NULL;
-    int code = request_open(body, length, request, &reader);
-    request->answer.kind = ANSWER_COMPLETION;
+    int code = request_open_answer(body, length, REQUEST_COMPLETION, request, &reader);
     if (code == BULLA_OK)
-        code = request_refuse_unsupported(request, &reader);
-    if (code == BULLA_OK)
-        code = request_read_prompts(request, &reader, "prompt");
+        code = request_read_prompts(request, &reader);
     if (code == BULLA_OK)
         code = request_read_sampling(request, &reader);
     if (code == BULLA_OK && !field_find(request->body, "max_tokens") &&
-        !field_find(request->body, "max_completion_tokens"))
+        !field_find(request->body, "max_completion_tokens") && !field_find(request->body, "n_predict"))
         request->answer.max_tokens = REQUEST_COMPLETION_TOKENS;
     if (code == BULLA_OK)
         code = read_completion_options(request, &reader);
@@ -257,13 +377,12 @@ int api_request_read_completion(const char *body, size_t length, struct api_requ
 int api_request_read_embedding(const char *body, size_t length, struct api_request *request,
                                struct answer_error *problem)
 {
-    struct field_reader reader = {&request->arena, problem};
+    struct field_reader reader = {&request->json, problem};
     const struct json *format = NULL;
-    int code = request_open(body, length, request, &reader);
-    request->answer.kind = ANSWER_EMBEDDING;
+    int code = request_open_answer(body, length, REQUEST_EMBEDDING, request, &reader);
     request->is_stream = 0;
     if (code == BULLA_OK)
-        code = request_read_prompts(request, &reader, "input");
+        code = request_read_prompts(request, &reader);
     if (code == BULLA_OK)
         code = field_typed(&reader, request->body, NULL, "encoding_format", JSON_STRING, &format);
     if (code == BULLA_OK)
@@ -280,7 +399,8 @@ static int read_text_to_tokenize(struct api_request *request, struct field_reade
 {
     const struct json *text = NULL;
     int is_content = !field_find(request->body, "prompt") && field_find(request->body, "content");
-    if (field_needed(reader, request->body, NULL, is_content ? "content" : "prompt", JSON_STRING, &text) ||
+    request->prompt_key = is_content ? "content" : "prompt";
+    if (field_needed(reader, request->body, NULL, request->prompt_key, JSON_STRING, &text) ||
         add_empty_prompt(request, reader))
         return BULLA_E_INPUT;
     request->answer.kind = ANSWER_COMPLETION;
@@ -293,14 +413,19 @@ static int read_text_to_tokenize(struct api_request *request, struct field_reade
 int api_request_read_tokenize(const char *body, size_t length, struct api_request *request,
                               struct answer_error *problem)
 {
-    struct field_reader reader = {&request->arena, problem};
+    struct field_reader reader = {&request->json, problem};
     int code = request_open(body, length, request, &reader);
     request->is_stream = 0;
     if (code == BULLA_OK)
         code = field_flag(&reader, request->body, NULL, "return_token_strs", &request->wants_strings);
+    if (code == BULLA_OK)
+        code = field_flag(&reader, request->body, NULL, "with_pieces", &request->wants_pieces);
+    if (code == BULLA_OK)
+        code = request_refuse_unsupported(request, &reader, REQUEST_TOKENIZE);
     if (code != BULLA_OK || !field_find(request->body, "messages"))
         return code == BULLA_OK ? read_text_to_tokenize(request, &reader) : code;
     request->answer.kind = ANSWER_CHAT;
+    request->prompt_key = "messages";
     request->adds_special = 0; /* a template writes them itself */
     code = request_read_messages(request, &reader);
     if (code == BULLA_OK)
@@ -315,15 +440,16 @@ int api_request_read_tokenize(const char *body, size_t length, struct api_reques
 int api_request_read_detokenize(const char *body, size_t length, struct api_request *request,
                                 struct answer_error *problem)
 {
-    struct field_reader reader = {&request->arena, problem};
+    struct field_reader reader = {&request->json, problem};
     const struct json *list = NULL;
     int code = request_open(body, length, request, &reader);
+    request->prompt_key = "tokens";
     request->answer.kind = ANSWER_COMPLETION;
     if (code == BULLA_OK)
-        code = field_needed(&reader, request->body, NULL, "tokens", JSON_ARRAY, &list);
+        code = field_needed(&reader, request->body, NULL, request->prompt_key, JSON_ARRAY, &list);
     if (code == BULLA_OK)
         code = add_empty_prompt(request, &reader);
     return code == BULLA_OK
-               ? read_ids(request, &reader, list, &(struct place){NULL, "tokens", 0}, request->prompts)
+               ? read_ids(request, &reader, list, &(struct place){NULL, request->prompt_key, 0}, request->prompts)
                : code;
 }

@@ -15,6 +15,15 @@ enum {
     REQUEST_MOST_PRIORITY = 1000
 };
 
+/* What a body asks for, as bits. */
+enum request_form {
+    REQUEST_CHAT = 1,
+    REQUEST_COMPLETION = 2,
+    REQUEST_EMBEDDING = 4,
+    REQUEST_RESPONSE = 8,
+    REQUEST_TOKENIZE = 16
+};
+
 struct api_prompt {
     const char *text; /* or NULL: */
     size_t length;
@@ -23,20 +32,24 @@ struct api_prompt {
 };
 
 struct api_request {
-    struct arena arena;           /* holds everything here, and the param of a problem */
+    struct arena json;            /* the body, what was made of it, the param of a problem: until api_request_forget */
+    struct arena kept;            /* all the rest: until api_request_free */
     const struct json *body;
     struct answer_request answer; /* the same for each prompt: prompt, id and tenant are filled in later */
     const char *model;            /* NULL where the request names none */
     int64_t priority;             /* as asked for */
+    uint64_t most_nanoseconds;    /* from when the request is whole to its answer's end; 0: not asked for */
     int is_stream;
     int includes_usage;           /* stream_options.include_usage */
     struct api_prompt *prompts;   /* [prompt_count]; one, empty, for chats */
     size_t prompt_count;
+    const char *prompt_key;       /* the field that they came from */
+    int has_list;                 /* it is a list of prompts, also of one */
     int echoes;                   /* completions: the prompt before each answer */
     int is_base64;                /* embeddings */
     int64_t dimensions;           /* embeddings; 0: not asked for */
     int adds_special;             /* tokenize */
-    int wants_strings;            /* tokenize */
+    int wants_strings, wants_pieces; /* tokenize */
 };
 
 /* Each reads one kind of body; the caller frees the request in either case, after it used the problem. */
@@ -53,23 +66,34 @@ int api_request_read_tokenize(const char *body, size_t length, struct api_reques
 /* Ids as prompts[0]. */
 int api_request_read_detokenize(const char *body, size_t length, struct api_request *request,
                                 struct answer_error *problem);
+/* The seconds of the header X-Request-Timeout, for clients that cannot add the field `timeout`; the smaller one counts. */
+int api_request_read_timeout(const char *seconds, struct api_request *request, struct answer_error *problem);
 void api_request_free(struct api_request *request); /* a zeroed one is fine */
+/* A backend has begun to answer: lets go of the JSON, which takes many times the memory of its text, and with it of
+ * messages, tools, tool_name, template_kwargs and reasoning_effort. */
+void api_request_forget(struct api_request *request);
+
+/* Ids that the model does not have: of the prompts, of logit_bias. `vocabulary` 0: not known, so none is wrong. */
+int api_request_check_ids(struct api_request *request, uint32_t vocabulary, struct answer_error *problem);
 
 /* The parts below are for the readers among themselves. `body` is the request's object. */
 
 /* Parses the body and reads what all kinds have: model, stream, stream_options, priority, adapters. */
 int request_open(const char *body, size_t length, struct api_request *request, struct field_reader *reader);
+/* The same of a request to a model, and what all of these have beside: its kind, timeout, fields to be refused. */
+int request_open_answer(const char *body, size_t length, enum request_form form, struct api_request *request,
+                        struct field_reader *reader);
 /* temperature ... logit_bias, n, stop, seed, max_tokens, ignore_eos, cache_prompt (api_sampling.c). */
 int request_read_sampling(struct api_request *request, struct field_reader *reader);
-/* Fields that change an answer and that Bulla does not have: refused unless they are off. */
-int request_refuse_unsupported(struct api_request *request, struct field_reader *reader);
+/* Fields that change an answer and that Bulla does not have: refused unless they are off (api_refuse.c). */
+int request_refuse_unsupported(struct api_request *request, struct field_reader *reader, enum request_form form);
+/* A copy that lives as long as the request; NULL with the problem filled. */
+const char *request_keep_text(struct api_request *request, struct field_reader *reader, const char *text, size_t length);
 /* response_format to a grammar (api_format.c); `format` may be NULL. */
 int request_read_format(struct api_request *request, struct field_reader *reader, const struct json *format,
                         const struct place *place);
-/* A grammar {"schema": schema}, compiled once to see that it can be enforced. */
-int request_set_schema(struct api_request *request, struct field_reader *reader, const struct json *schema,
-                       const struct place *place);
-int request_set_any_object(struct api_request *request, struct field_reader *reader);
+/* What the grammar's compiler said of the schema at `place`. Returns the error's code. */
+int request_fail_schema(struct field_reader *reader, const struct place *place, const bulla_error *error);
 /* messages (api_message.c), tools and tool_choice (api_tools.c), into request->answer. */
 int request_read_messages(struct api_request *request, struct field_reader *reader);
 int request_read_tools(struct api_request *request, struct field_reader *reader);
@@ -82,7 +106,10 @@ const struct json *request_join_parts(struct field_reader *reader, const struct 
                                       const char *const *types);
 /* A call's arguments as templates want them: the object that the string holds, where it is one. */
 const struct json *request_read_arguments(struct field_reader *reader, const struct json *arguments);
-/* A text, token ids, or a list of either, into prompts. */
-int request_read_prompts(struct api_request *request, struct field_reader *reader, const char *key);
+/* chat_template_kwargs, continue_final_message, add_generation_prompt. `effort`: reasoning_effort, or NULL. */
+int request_read_template(struct api_request *request, struct field_reader *reader, const struct json *effort,
+                          const struct place *effort_place);
+/* A text, token ids, or a list of either, from prompt_key's field into prompts. */
+int request_read_prompts(struct api_request *request, struct field_reader *reader);
 
 #endif

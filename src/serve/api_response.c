@@ -25,43 +25,66 @@ struct response_state {
     struct buffer fixed; /* members of the response that repeat the request: ,"instructions":... */
 };
 
-static void write_member(struct buffer *out, const struct json *body, const char *key, const char *otherwise)
+static void write_key(struct buffer *out, const char *key)
 {
-    const struct json *value = field_find(body, key);
     buffer_append_text(out, ",\"");
     buffer_append_text(out, key);
     buffer_append_text(out, "\":");
+}
+
+static void write_member(struct buffer *out, const struct json *body, const char *key, const char *otherwise)
+{
+    const struct json *value = field_find(body, key);
+    write_key(out, key);
     if (value)
         json_write(out, value);
     else
         buffer_append_text(out, otherwise);
 }
 
+/* What is in force of the request, not what it asked for. */
+static void write_options(const struct answer_request *request, const struct json *body, struct buffer *out)
+{
+    write_key(out, "max_output_tokens");
+    if (request->max_tokens)
+        api_write_number(out, request->max_tokens);
+    else
+        buffer_append_text(out, "null");
+    write_key(out, "parallel_tool_calls");
+    buffer_append_text(out, request->parallel_tool_calls ? "true" : "false");
+    write_key(out, "reasoning");
+    buffer_append_text(out, "{\"effort\":");
+    api_write_text_or_null(out, request->reasoning_effort);
+    buffer_append_text(out, ",\"summary\":null},\"text\":{\"format\":");
+    const struct json *format = field_find(field_find(body, "text"), "format");
+    if (format)
+        json_write(out, format);
+    else
+        buffer_append_text(out, "{\"type\":\"text\"}");
+    buffer_append_byte(out, '}');
+    write_key(out, "top_logprobs");
+    api_write_number(out, request->logprobs > 0 ? (uint64_t)request->logprobs : 0);
+    write_key(out, "temperature");
+    api_write_real(out, (double)request->sampling.temperature / 1e6, 9);
+    write_key(out, "top_p");
+    api_write_real(out, (double)request->sampling.top_p / 1e6, 9);
+}
+
 /* What stays the same in each copy of the response. */
 static void write_fixed(struct api_answer *answer, struct buffer *out)
 {
     const struct json *body = answer->request.body;
-    const bulla_sampling *sampling = &answer->request.answer.sampling;
-    static const char *const given[] = {"instructions", "max_output_tokens", "max_tool_calls", "prompt_cache_key",
-                                        "safety_identifier", "user"};
-    buffer_append_text(out, ",\"model\":");
+    static const char *const given[] = {"instructions", "max_tool_calls", "prompt_cache_key", "safety_identifier", "user"};
+    write_key(out, "model");
     api_write_text(out, answer->model_name);
     for (size_t i = 0; i < sizeof given / sizeof given[0]; i++)
         write_member(out, body, given[i], "null");
     write_member(out, body, "metadata", "{}");
-    write_member(out, body, "parallel_tool_calls", "true");
-    write_member(out, body, "reasoning", "{\"effort\":null,\"summary\":null}");
-    write_member(out, body, "text", "{\"format\":{\"type\":\"text\"}}");
     write_member(out, body, "tool_choice", "\"auto\"");
     write_member(out, body, "tools", "[]");
-    write_member(out, body, "top_logprobs", "0");
-    write_member(out, body, "truncation", "\"disabled\"");
-    buffer_append_text(out, ",\"temperature\":");
-    api_write_real(out, (double)sampling->temperature / 1e6, 9);
-    buffer_append_text(out, ",\"top_p\":");
-    api_write_real(out, (double)sampling->top_p / 1e6, 9);
-    buffer_append_text(out, ",\"background\":false,\"store\":false,\"previous_response_id\":null,\"service_tier\":"
-                            "\"default\"");
+    write_options(&answer->request.answer, body, out);
+    buffer_append_text(out, ",\"truncation\":\"disabled\",\"background\":false,\"store\":false,"
+                            "\"previous_response_id\":null,\"service_tier\":\"default\"");
     answer_write_marks(answer, out);
 }
 
@@ -72,11 +95,12 @@ static int open_response(struct api_answer *answer, struct answer_error *problem
     answer->state = state;
     if (state) {
         write_fixed(answer, &state->fixed);
+        answer_gather(answer, state->fixed.length);
         error = state->fixed.error;
     }
     if (error.code == BULLA_OK)
         return BULLA_OK;
-    struct field_reader reader = {&answer->request.arena, problem};
+    struct field_reader reader = {&answer->request.json, problem};
     return field_fail_error(&reader, NULL, &error);
 }
 
@@ -363,9 +387,11 @@ static struct item *find_item(struct api_answer *answer, enum item_kind kind, co
 
 static void add_logprob(struct api_answer *answer, struct item *item, const struct answer_delta *delta)
 {
-    if (item->logprobs.length)
+    size_t before = item->logprobs.length;
+    if (before)
         buffer_append_byte(&item->logprobs, ',');
     answer_write_logprob(&item->logprobs, delta);
+    answer_gather(answer, item->logprobs.length - before);
     if (answer->request.is_stream)
         answer_write_logprob(&answer->out, delta);
 }
@@ -382,6 +408,7 @@ static void add_piece(struct api_answer *answer, enum item_kind kind, const stru
         return;
     int is_told = answer->request.is_stream && (length > 0 || kind == ITEM_MESSAGE);
     buffer_append(&item->text, text, length);
+    answer_gather(answer, length);
     if (is_told) {
         begin_item_event(answer, item, types[kind]);
         buffer_append_text(&answer->out, ",\"delta\":");

@@ -228,29 +228,34 @@ static int read_tools(struct api_request *request, struct field_reader *reader)
     return nested ? request_check_tool_names(reader, nested) : BULLA_E_INPUT;
 }
 
-/* text.format: {"type": "json_schema", "name", "schema", "strict"}, flat where chats nest it. */
+/* text.format: as chats have it, the schema beside the type. */
 static int read_text(struct api_request *request, struct field_reader *reader)
 {
-    const struct json *text = NULL, *format = NULL, *type = NULL;
+    const struct json *text = NULL, *format = NULL, *schema = NULL, *verbosity = NULL;
     struct place place = {NULL, "text", 0}, format_place = {&place, "format", 0};
     if (field_typed(reader, request->body, NULL, "text", JSON_OBJECT, &text) ||
-        field_typed(reader, text, &place, "format", JSON_OBJECT, &format))
+        field_typed(reader, text, &place, "format", JSON_OBJECT, &format) ||
+        field_typed(reader, text, &place, "verbosity", JSON_STRING, &verbosity))
         return BULLA_E_INPUT;
-    if (format && field_needed(reader, format, &format_place, "type", JSON_STRING, &type) != BULLA_OK)
+    if (verbosity && !made_is_text(verbosity, "medium"))
+        return field_fail(reader, &(struct place){&place, "verbosity", 0}, "unsupported_value",
+                          "is \"%.40s\"; this server has \"medium\" only", verbosity->text);
+    if (made_is_text(field_find(format, "type"), "json_schema") &&
+        field_needed(reader, format, &format_place, "schema", JSON_OBJECT, &schema) != BULLA_OK)
         return BULLA_E_INPUT;
-    if (!made_is_text(type, "json_schema"))
-        return request_read_format(request, reader, format, &format_place);
-    const struct json *schema = NULL;
-    struct place schema_place = {&format_place, "schema", 0};
-    if (field_needed(reader, format, &format_place, "schema", JSON_OBJECT, &schema) != BULLA_OK)
+    return request_read_format(request, reader, format, &format_place);
+}
+
+/* reasoning.effort, and the template's fields as chats have them. No summaries are made of thoughts, whoever asks. */
+static int read_reasoning_options(struct api_request *request, struct field_reader *reader)
+{
+    const struct json *reasoning = NULL, *unused = NULL;
+    struct place place = {NULL, "reasoning", 0};
+    if (field_typed(reader, request->body, NULL, "reasoning", JSON_OBJECT, &reasoning) ||
+        field_typed(reader, reasoning, &place, "summary", JSON_STRING, &unused) ||
+        field_typed(reader, reasoning, &place, "generate_summary", JSON_STRING, &unused))
         return BULLA_E_INPUT;
-    int code = request_set_schema(request, reader, schema, &schema_place);
-    /* What upstreams get has the form of chats. */
-    struct json *nested = code == BULLA_OK ? made_object(reader, 2) : NULL;
-    nested = made_add(nested, "type", type);
-    nested = made_add(nested, "json_schema", format);
-    request->answer.response_format = nested;
-    return code == BULLA_OK && !nested ? BULLA_E_MEMORY : code;
+    return request_read_template(request, reader, field_find(reasoning, "effort"), &(struct place){&place, "effort", 0});
 }
 
 /* What needs a server that remembers, or that works on after the client left. */
@@ -275,32 +280,58 @@ static int refuse_state(struct api_request *request, struct field_reader *reader
     return BULLA_OK;
 }
 
-/* Fields that are only handed back, and logprobs. */
+/* Fields that are only handed back: there are no tools of the server's own, so any number of their calls holds. */
+static int read_labels(struct api_request *request, struct field_reader *reader)
+{
+    static const char *const texts[] = {"user", "safety_identifier", "prompt_cache_key", "service_tier"};
+    const struct json *metadata = NULL, *unused = NULL;
+    struct place place = {NULL, "metadata", 0};
+    int64_t calls = 0;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        if (field_typed(reader, request->body, NULL, texts[i], JSON_STRING, &unused) != BULLA_OK)
+            return BULLA_E_INPUT;
+    if (field_integer(reader, request->body, NULL, "max_tool_calls", 0, INT64_MAX, &calls) ||
+        field_typed(reader, request->body, NULL, "metadata", JSON_OBJECT, &metadata))
+        return BULLA_E_INPUT;
+    for (size_t i = 0; metadata && i < metadata->length; i++)
+        if (metadata->items[i]->type != JSON_STRING)
+            return field_fail_type(reader, &(struct place){&place, metadata->keys[i], 0}, metadata->items[i], "a string");
+    return BULLA_OK;
+}
+
+static int read_logprobs(struct api_request *request, struct field_reader *reader)
+{
+    const struct json *include = NULL;
+    struct place place = {NULL, "include", 0};
+    int64_t top = 0;
+    if (field_typed(reader, request->body, NULL, "include", JSON_ARRAY, &include) ||
+        field_integer(reader, request->body, NULL, "top_logprobs", 0, ANSWER_MOST_LOGPROBS, &top))
+        return BULLA_E_INPUT;
+    for (size_t i = 0; include && i < include->length; i++) {
+        if (include->items[i]->type != JSON_STRING)
+            return field_fail_type(reader, &(struct place){&place, NULL, i}, include->items[i], "a string");
+        if (made_is_text(include->items[i], "message.output_text.logprobs"))
+            request->answer.logprobs = (int)top;
+    }
+    return BULLA_OK;
+}
+
 static int read_rest(struct api_request *request, struct field_reader *reader)
 {
-    const struct json *include = NULL, *unused = NULL;
-    int64_t most = 0, top = 0;
+    int64_t most = 0;
     int code = field_integer(reader, request->body, NULL, "max_output_tokens", 1, INT64_MAX, &most);
     request->answer.max_tokens = (uint64_t)most;
     if (code == BULLA_OK)
-        code = field_typed(reader, request->body, NULL, "metadata", JSON_OBJECT, &unused);
-    if (code == BULLA_OK)
-        code = field_typed(reader, request->body, NULL, "include", JSON_ARRAY, &include);
-    if (code == BULLA_OK)
-        code = field_integer(reader, request->body, NULL, "top_logprobs", 0, ANSWER_MOST_LOGPROBS, &top);
-    for (size_t i = 0; include && i < include->length; i++)
-        if (made_is_text(include->items[i], "message.output_text.logprobs"))
-            request->answer.logprobs = (int)top;
-    return code;
+        code = read_labels(request, reader);
+    return code == BULLA_OK ? read_logprobs(request, reader) : code;
 }
 
 int api_request_read_response(const char *body, size_t length, struct api_request *request,
                               struct answer_error *problem)
 {
-    struct field_reader reader = {&request->arena, problem};
+    struct field_reader reader = {&request->json, problem};
     bulla_error error = {0};
-    int code = request_open(body, length, request, &reader);
-    request->answer.kind = ANSWER_CHAT;
+    int code = request_open_answer(body, length, REQUEST_RESPONSE, request, &reader);
     request->includes_usage = 1;
     if (code == BULLA_OK)
         code = refuse_state(request, &reader);
@@ -314,12 +345,14 @@ int api_request_read_response(const char *body, size_t length, struct api_reques
         code = request_read_sampling(request, &reader);
     request->answer.choices = 1;
     if (code == BULLA_OK)
+        code = read_reasoning_options(request, &reader);
+    if (code == BULLA_OK)
         code = read_text(request, &reader);
     if (code == BULLA_OK)
         code = read_rest(request, &reader);
     if (code != BULLA_OK)
         return code;
-    request->prompts = arena_alloc(&request->arena, 1, sizeof *request->prompts, &error);
+    request->prompts = arena_alloc(&request->kept, 1, sizeof *request->prompts, &error);
     request->prompt_count = 1;
     return request->prompts ? BULLA_OK : field_fail_error(&reader, NULL, &error);
 }

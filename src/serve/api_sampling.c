@@ -17,6 +17,7 @@ static const struct decimal_field decimal_fields[] = {
     {"min_p", 0, MILLION, offsetof(bulla_sampling, min_p)},
     {"presence_penalty", -100 * MILLION, 100 * MILLION, offsetof(bulla_sampling, presence)},
     {"frequency_penalty", -100 * MILLION, 100 * MILLION, offsetof(bulla_sampling, frequency)},
+    {"repeat_penalty", MILLION / 100, 100 * MILLION, offsetof(bulla_sampling, repetition)}, /* llama.cpp's name for: */
     {"repetition_penalty", MILLION / 100, 100 * MILLION, offsetof(bulla_sampling, repetition)},
 };
 
@@ -37,6 +38,19 @@ static int read_decimals(struct api_request *request, struct field_reader *reade
     return BULLA_OK;
 }
 
+/* llama.cpp's window of tokens that the penalties count. Here they count all of them. */
+static int check_window(struct api_request *request, struct field_reader *reader)
+{
+    const bulla_sampling *sampling = &request->answer.sampling;
+    int64_t window = -1;
+    if (field_integer(reader, request->body, NULL, "repeat_last_n", -1, INT32_MAX, &window) != BULLA_OK)
+        return BULLA_E_INPUT;
+    if (window == -1 || (sampling->repetition == MILLION && sampling->presence == 0 && sampling->frequency == 0))
+        return BULLA_OK;
+    return field_fail(reader, &(struct place){NULL, "repeat_last_n", 0}, "unsupported_parameter",
+                      "is %lld, and penalties are given; here they count all tokens (-1)", (long long)window);
+}
+
 /* An unsigned 64-bit integer from a number that is none of 63 bits; 0 where it is none at all. */
 static int read_unsigned(const struct json *number, uint64_t *value)
 {
@@ -49,12 +63,13 @@ static int read_unsigned(const struct json *number, uint64_t *value)
     return 1;
 }
 
+/* -1 is none, as vLLM and llama.cpp have it. */
 static int read_seed(struct api_request *request, struct field_reader *reader)
 {
     const struct json *seed = NULL;
     if (field_typed(reader, request->body, NULL, "seed", JSON_NUMBER, &seed) != BULLA_OK)
         return BULLA_E_INPUT;
-    if (!seed)
+    if (!seed || (seed->is_integer && seed->integer == -1))
         return BULLA_OK;
     request->answer.has_seed = 1;
     request->answer.sampling.seed = (uint64_t)seed->integer;
@@ -75,7 +90,10 @@ static int add_stop(struct api_request *request, struct field_reader *reader, co
     if (stop->length > REQUEST_MOST_STOP_BYTES)
         return field_fail(reader, place, "invalid_value", "has %zu bytes; a stop string has at most %d", stop->length,
                           REQUEST_MOST_STOP_BYTES);
-    answer->stops[answer->stop_count] = stop->text;
+    const char *kept = request_keep_text(request, reader, stop->text, stop->length);
+    if (!kept)
+        return BULLA_E_MEMORY;
+    answer->stops[answer->stop_count] = kept;
     answer->stop_lengths[answer->stop_count++] = stop->length;
     return BULLA_OK;
 }
@@ -93,10 +111,10 @@ static int read_stops(struct api_request *request, struct field_reader *reader)
     if (stops->length > ANSWER_MOST_STOPS)
         return field_fail(reader, &place, "invalid_value", "has %zu strings; at most %d are taken", stops->length,
                           ANSWER_MOST_STOPS);
-    for (size_t i = 0; i < stops->length; i++)
-        if (add_stop(request, reader, stops->items[i], &(struct place){&place, NULL, i}) != BULLA_OK)
-            return BULLA_E_INPUT;
-    return BULLA_OK;
+    int code = BULLA_OK;
+    for (size_t i = 0; i < stops->length && code == BULLA_OK; i++)
+        code = add_stop(request, reader, stops->items[i], &(struct place){&place, NULL, i});
+    return code;
 }
 
 /* A token id as JSON keys write it: digits without a leading zero, so that no two keys mean the same id. */
@@ -126,7 +144,7 @@ static int read_biases(struct api_request *request, struct field_reader *reader)
     if (object->length > REQUEST_MOST_BIASES)
         return field_fail(reader, &place, "invalid_value", "names %zu tokens; at most %d are taken", object->length,
                           REQUEST_MOST_BIASES);
-    bulla_logit_bias *biases = arena_alloc(&request->arena, object->length, sizeof *biases, &error);
+    bulla_logit_bias *biases = arena_alloc(&request->kept, object->length, sizeof *biases, &error);
     if (!biases)
         return field_fail_error(reader, NULL, &error);
     for (size_t i = 0; i < object->length; i++) {
@@ -147,11 +165,11 @@ static int read_biases(struct api_request *request, struct field_reader *reader)
     return BULLA_OK;
 }
 
-/* max_completion_tokens before max_tokens; -1 is "as many as fit" to llama.cpp's clients. */
+/* max_completion_tokens before max_tokens before llama.cpp's n_predict; -1 is "as many as fit" to its clients. */
 static int read_most_tokens(struct api_request *request, struct field_reader *reader)
 {
-    static const char *const keys[] = {"max_tokens", "max_completion_tokens"};
-    for (size_t i = 0; i < 2; i++) {
+    static const char *const keys[] = {"n_predict", "max_tokens", "max_completion_tokens"};
+    for (size_t i = 0; i < 3; i++) {
         int64_t most = -2;
         if (field_integer(reader, request->body, NULL, keys[i], -1, INT64_MAX, &most) != BULLA_OK)
             return BULLA_E_INPUT;
@@ -170,6 +188,8 @@ int request_read_sampling(struct api_request *request, struct field_reader *read
     int64_t top_k = 0, choices = 1;
     int code = read_decimals(request, reader);
     if (code == BULLA_OK)
+        code = check_window(request, reader);
+    if (code == BULLA_OK)
         code = field_integer(reader, request->body, NULL, "top_k", -1, INT32_MAX, &top_k);
     if (code == BULLA_OK)
         code = field_integer(reader, request->body, NULL, "n", 1, ANSWER_MOST_CHOICES, &choices);
@@ -186,53 +206,4 @@ int request_read_sampling(struct api_request *request, struct field_reader *read
     answer->sampling.top_k = top_k < 0 ? 0 : (uint32_t)top_k;
     answer->choices = (uint32_t)choices;
     return code == BULLA_OK ? read_most_tokens(request, reader) : code;
-}
-
-/* What other servers have and this one has not. Ignoring one of these would give an answer that is not what was
- * asked for. */
-static const struct {
-    const char *key, *instead;
-} unsupported[] = {
-    {"functions", "use `tools`"},
-    {"function_call", "use `tool_choice`"},
-    {"audio", "answers are text"},
-    {"prediction", "leave it out"},
-    {"web_search_options", "this server does not search"},
-    {"stop_token_ids", "use `stop`"},
-    {"bad_words", "use `logit_bias`"},
-    {"allowed_token_ids", "use `logit_bias`"},
-    {"min_tokens", "leave it out"},
-    {"use_beam_search", "leave it out"},
-    {"prompt_logprobs", "leave it out"},
-    {"grammar", "use `response_format` with a JSON schema"},
-    {"json_schema", "use `response_format`"},
-    {"guided_json", "use `response_format`"},
-    {"guided_choice", "use `response_format` with an enum"},
-    {"guided_regex", "use `response_format` with a JSON schema"},
-    {"guided_grammar", "use `response_format` with a JSON schema"},
-    {"structured_outputs", "use `response_format`"},
-};
-
-/* null, false, 0, and what is empty. */
-static int is_off(const struct json *value)
-{
-    return !value || value->type == JSON_FALSE || (value->type == JSON_NUMBER && value->number == 0) ||
-           (value->type >= JSON_STRING && value->length == 0);
-}
-
-int request_refuse_unsupported(struct api_request *request, struct field_reader *reader)
-{
-    for (size_t i = 0; i < sizeof unsupported / sizeof unsupported[0]; i++)
-        if (!is_off(field_find(request->body, unsupported[i].key)))
-            return field_fail(reader, &(struct place){NULL, unsupported[i].key, 0}, "unsupported_parameter",
-                              "is not supported here; %s", unsupported[i].instead);
-    const struct json *modalities = NULL;
-    struct place place = {NULL, "modalities", 0};
-    if (field_typed(reader, request->body, NULL, "modalities", JSON_ARRAY, &modalities) != BULLA_OK)
-        return BULLA_E_INPUT;
-    for (size_t i = 0; modalities && i < modalities->length; i++)
-        if (!made_is_text(modalities->items[i], "text"))
-            return field_fail(reader, &(struct place){&place, NULL, i}, "unsupported_parameter",
-                              "is not \"text\"; answers are text");
-    return BULLA_OK;
 }

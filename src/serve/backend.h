@@ -23,7 +23,8 @@ enum { ANSWER_MOST_CHOICES = 128, ANSWER_MOST_STOPS = 16, ANSWER_MOST_LOGPROBS =
 
 enum answer_tool_choice { TOOLS_NONE, TOOLS_AUTO, TOOLS_REQUIRED, TOOLS_NAMED };
 
-/* A request to a model, checked, with every default filled in. What it points at lives until the answer's end. */
+/* A request to a model, checked, with every default filled in. What it points at lives until the answer's end, but for
+ * messages, tools, tool_name, template_kwargs and the prompt: those live until `start` returns. */
 struct answer_request {
     enum answer_kind kind;
     const char *id;             /* of the HTTP request: x-request-id */
@@ -39,7 +40,8 @@ struct answer_request {
     enum answer_tool_choice tool_choice;
     const char *tool_name;         /* TOOLS_NAMED */
     int parallel_tool_calls;
-    const struct json *template_kwargs; /* chat_template_kwargs: object, or NULL */
+    const struct json *template_kwargs; /* chat_template_kwargs with what reasoning_effort adds: object, or NULL */
+    const char *reasoning_effort;  /* as asked for, for upstreams; or NULL */
     int continues_last;            /* continue_final_message / add_generation_prompt false */
     /* ANSWER_COMPLETION, ANSWER_EMBEDDING: one prompt; several of a request are several answer_requests. */
     const char *prompt;
@@ -49,7 +51,8 @@ struct answer_request {
 
     const char *grammar;           /* specification (exec/grammar.h) of response_format, or NULL */
     size_t grammar_length;
-    const struct json *response_format; /* as sent, for upstreams; or NULL */
+    const char *response_format;   /* JSON as it was sent, for upstreams; or NULL */
+    size_t response_format_length;
     uint64_t max_tokens;           /* 0: not limited by the request */
     uint32_t choices;              /* n */
     bulla_sampling sampling;       /* of choice 0; choice k takes bulla_sampling_choice_seed(seed, k) */
@@ -67,6 +70,7 @@ struct answer_error {
     int status;          /* HTTP: 400, 404, 429, 500, 502, 503 ... */
     const char *type;    /* "invalid_request_error", "server_error", "overloaded_error", ... */
     const char *code;    /* or NULL */
+    const char *own_code; /* what is logged in its place, where type and code are another server's words; else NULL */
     const char *param;   /* the field, or NULL */
     char message[1000];
     unsigned retry_after; /* seconds, 0: none */
@@ -119,8 +123,11 @@ struct backend_info {
     const char *kind;        /* "native", "upstream" */
     const char *model_root;  /* hex, or NULL: upstream */
     uint64_t context;        /* positions; 0: not known */
+    uint32_t vocabulary;     /* ids that prompts and biases may have; 0: not known */
+    uint32_t spellings;      /* ids of these that have a text: the first ones; 0: not known */
     int is_verified;         /* 0: answers are marked unverified (upstream not on loopback and without a policy) */
     enum { BACKEND_STARTING, BACKEND_READY, BACKEND_FAILED } state;
+    int was_ready;           /* at some time since it was opened */
     const char *trouble;     /* with BACKEND_FAILED, or while it restarts */
 };
 
@@ -133,19 +140,21 @@ struct backend_counters {
 struct backend_class {
     const char *name;
     /* Begins to answer. The sink may be called before it returns. NULL, with *problem filled and no
-     * call of the sink, where the request can't be taken. `request` and `sink` are copied, what they point at is not:
-     * it must live until the answer's end. */
+     * call of the sink, where the request can't be taken. `request` and `sink` are copied, what they point at is not. */
     struct answer *(*start)(struct backend *backend, const struct answer_request *request, const struct answer_sink *sink,
                             struct answer_error *problem);
     void (*cancel)(struct answer *answer); /* the sink is not called any more, and the answer is gone */
     void (*describe)(const struct backend *backend, struct backend_info *info);
     void (*count)(const struct backend *backend, struct backend_counters *counters);
     /* Text to ids and back; BULLA_E_UNSUPPORTED where the backend cannot. With `messages` the chat's prompt.
-     * Ids are freed with bulla_tokens_free, text with bulla_text_free. */
+     * Ids are freed with bulla_tokens_free, text with bulla_text_free. BULLA_E_LIMIT where the tokens' bytes are more than
+     * `most`. */
     int (*tokenize)(struct backend *backend, const struct answer_request *request, int adds_special, uint32_t **ids,
                     size_t *count, bulla_error *error);
-    int (*detokenize)(struct backend *backend, const uint32_t *ids, size_t count, char **text, size_t *length,
-                      bulla_error *error);
+    int (*detokenize)(struct backend *backend, const uint32_t *ids, size_t count, size_t most, char **text,
+                      size_t *length, bulla_error *error);
+    /* The bytes that a token stands for inside a text, a control token's spelling; they live as long as the backend. */
+    int (*spell)(const struct backend *backend, uint32_t id, const char **bytes, size_t *length, bulla_error *error);
     void (*close)(struct backend *backend); /* answers under way fail first */
 };
 

@@ -3,10 +3,10 @@
  * Transfer-Encoding, a repeated or malformed length, white space before a colon, folded lines, control
  * characters. One thread, the event base's.
  *
- * A request reaches its handler when its body is there whole; bodies are bounded. An answer is sent at once
- * or piece by piece. Connections are kept alive and requests of one are answered in order; the next is not read
- * before the last is answered. Slow and idle connections are closed by time limits; a client that does not read
- * its answer is cut off when more than `most_unsent` bytes wait for it. */
+ * A request reaches its handler when its body is there whole; the handler may answer earlier, when the head is.
+ * Bodies are bounded, each and together. An answer is sent at once or piece by piece. Connections are kept alive and
+ * requests of one are answered in order; the next is not read before the last is answered. Slow and idle connections are
+ * closed by time limits; a client that does not read its answer is cut off (docs/http.md, "Back-pressure"). */
 #ifndef SERVE_HTTP_H
 #define SERVE_HTTP_H
 
@@ -15,6 +15,7 @@
 
 #include "bulla/error.h"
 
+struct buffer;
 struct event_base;
 struct http_server;
 struct http_exchange; /* one request and its answer */
@@ -23,6 +24,8 @@ struct http_limits {
     size_t most_header_bytes;  /* request line and headers; 0: 32 KiB */
     size_t most_header_lines;  /* 0: 100 */
     size_t most_body_bytes;    /* 0: 16 MiB */
+    size_t most_held_bytes;    /* of all connections together: bodies that have come, whole answers that wait to be
+                                  sent; 0: 512 MiB, or most_body_bytes where that is more */
     size_t most_unsent;        /* 0: 4 MiB */
     unsigned most_connections; /* 0: 12,000; more are closed at once */
     unsigned header_seconds;   /* for a whole request header from its first byte; 0: 10 */
@@ -38,6 +41,10 @@ struct http_handler {
     /* A request is whole. The handler answers now or later, with one http_reply or with http_reply_begin ...
      * http_reply_end. */
     void (*request)(void *context, struct http_exchange *exchange);
+    /* The head of a request is whole and its body is still to come: nothing of that was kept, and no 100 (Continue) was
+     * sent. Where the handler answers at once, with http_reply, the body is not read and the connection closes;
+     * else `request` follows. NULL: every body is read. */
+    void (*head)(void *context, struct http_exchange *exchange);
 };
 
 /* Serves on `listener`, a listening socket that becomes the server's where this succeeds. `tls` may be NULL; else it
@@ -62,15 +69,20 @@ const char *http_query(const struct http_exchange *exchange);  /* as sent, witho
 /* A header's value by its name in lower case, or NULL; fields that came several times are joined by ", ". */
 const char *http_header(const struct http_exchange *exchange, const char *name);
 const char *http_body(const struct http_exchange *exchange, size_t *length); /* NUL follows it */
+void http_drop_body(struct http_exchange *exchange); /* its memory goes now, not with the answer; there is none then */
 const char *http_peer(const struct http_exchange *exchange);    /* "127.0.0.1:54321" */
-uint64_t http_received(const struct http_exchange *exchange);   /* clock_nanoseconds() when the request was whole */
+uint64_t http_received(const struct http_exchange *exchange);   /* clock_nanoseconds() when the request, or in `head` its
+                                                                   head, was whole */
 
 /* The answer. Headers of it: set before http_reply or http_reply_begin; Content-Length, Transfer-Encoding,
  * Connection and Date are the server's. Names and values with control characters are BULLA_E_USAGE. */
 int http_reply_header(struct http_exchange *exchange, const char *name, const char *value, bulla_error *error);
-/* All of it at once; the exchange is gone afterwards. `body` may be the request's own. `most_unsent` does not count
- * it. No content type: NULL. HEAD's body is counted and not sent; 204 and 304 have none. */
+/* All of it at once; the exchange is gone afterwards. `body` may be the request's own. It may be longer than
+ * `most_unsent`: then the client has to take that many bytes in each `write_seconds`. No content type: NULL. HEAD's body
+ * is counted and not sent; 204 and 304 have none. */
 void http_reply(struct http_exchange *exchange, int status, const char *content_type, const void *body, size_t length);
+/* The same of a buffer without an error, whose memory is sent from and then freed; the buffer is empty afterwards. */
+void http_reply_buffer(struct http_exchange *exchange, int status, const char *content_type, struct buffer *body);
 /* Piece by piece. What is written while the client is gone is dropped. */
 void http_reply_begin(struct http_exchange *exchange, int status, const char *content_type);
 void http_reply_write(struct http_exchange *exchange, const void *bytes, size_t length);

@@ -78,6 +78,7 @@ void connection_free(struct connection *connection)
     if (connection->next)
         connection->next->previous = connection->previous;
     server->connection_count--;
+    connection_hold(connection, 0);
     if (connection->exchange)
         exchange_free(connection->exchange);
     if (connection->is_reset) {
@@ -116,6 +117,32 @@ void connection_write(struct connection *connection, const void *bytes, size_t l
     connection->queued += length;
     if (connection->state != CONNECTION_READING) /* 100 (Continue) is not what the deadline of a body waits for */
         connection_watch(connection);
+}
+
+static void free_given(const void *bytes, size_t length, void *context)
+{
+    memory_free((void *)(uintptr_t)bytes);
+}
+
+int connection_give(struct connection *connection, struct buffer *buffer)
+{
+    struct evbuffer *output = bufferevent_get_output(connection->stream);
+    if (connection->is_cut)
+        return 0;
+    if (evbuffer_add_reference(output, buffer->data, buffer->length, free_given, NULL) != 0) {
+        connection_cut(connection);
+        return 0;
+    }
+    connection->queued += buffer->length;
+    *buffer = (struct buffer){0};
+    connection_watch(connection);
+    return 1;
+}
+
+void connection_hold(struct connection *connection, size_t bytes)
+{
+    connection->server->held += bytes - connection->held;
+    connection->held = bytes;
 }
 
 static void pause_reading(struct connection *connection)
@@ -169,11 +196,12 @@ static void hang_up(struct connection *connection)
         connection_end(connection);
 }
 
-/* While something waits to be sent, or the socket is not read. */
+/* While something waits to be sent, or the socket is not read. Where more waits than most_unsent, as a long whole answer
+ * may, it is no progress to take a few bytes of it: that would hold all of it for as long as a client likes. */
 static void look_after(struct connection *connection, uint64_t now)
 {
-    size_t unsent = connection_unsent(connection);
-    uint64_t sent = connection->queued - unsent;
+    size_t unsent = connection_unsent(connection), most = connection->server->limits.most_unsent;
+    uint64_t sent = connection->queued - unsent, step = unsent > most ? most : 1;
     if (connection->is_paused && !connection->has_hung_up && has_hung_up(connection)) {
         if (connection->state == CONNECTION_HANDLING) {
             connection_end(connection);
@@ -181,7 +209,7 @@ static void look_after(struct connection *connection, uint64_t now)
         }
         connection->has_hung_up = 1;
     }
-    if (sent != connection->progress_bytes || unsent == 0) {
+    if (sent - connection->progress_bytes >= step || unsent == 0) {
         connection->progress_bytes = sent;
         connection->progress_at = now;
     } else if (now - connection->progress_at >= write_limit(connection)) {
@@ -254,6 +282,7 @@ static void linger(struct connection *connection)
 static void finish_flush(struct connection *connection)
 {
     struct http_server *server = connection->server;
+    connection_hold(connection, 0);
     if (connection->is_closing || connection->has_hung_up || server->is_draining) {
         linger(connection);
         return;
@@ -269,6 +298,7 @@ void connection_finish_exchange(struct connection *connection)
 {
     exchange_free(connection->exchange);
     connection->exchange = NULL;
+    connection_hold(connection, 0);
     connection->state = connection->is_cut ? CONNECTION_DOOMED : CONNECTION_FLUSHING;
     if (connection->is_cut)
         return;
@@ -291,11 +321,21 @@ static void hand_over(struct connection *connection)
     server->handler.request(server->handler.context, exchange);
 }
 
+/* The head is whole and a body follows, which the handler may not want. */
 static void see_header(struct connection *connection, int is_all_there)
 {
-    struct http_parser *parser = &connection->exchange->parser;
+    struct http_exchange *exchange = connection->exchange;
+    const struct http_handler *handler = &connection->server->handler;
     set_deadline(connection, connection->server->limits.body_seconds);
-    if (parser->expects_continue && is_all_there) { /* else the body comes without waiting */
+    if (handler->head) {
+        exchange->received = clock_nanoseconds();
+        connection->is_closing = 1; /* an answer now is the last: the body would have to be read before the next request */
+        handler->head(handler->context, exchange);
+        if (connection->exchange != exchange)
+            return;
+        connection->is_closing = 0;
+    }
+    if (exchange->parser.expects_continue && is_all_there) { /* else the body comes without waiting */
         static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
         connection_write(connection, text, sizeof text - 1);
     }
@@ -314,6 +354,15 @@ static struct http_exchange *start_exchange(struct connection *connection)
     return exchange;
 }
 
+/* Counts what has come of the body; whether that is more than all connections together may hold. */
+static int holds_too_much(struct connection *connection)
+{
+    struct http_server *server = connection->server;
+    size_t length = connection->exchange->parser.body.length, before = connection->held;
+    connection_hold(connection, length);
+    return length > before && server->held > server->limits.most_held_bytes;
+}
+
 static void take_input(struct connection *connection, struct evbuffer *input, const struct evbuffer_iovec *piece)
 {
     struct http_parser *parser = &connection->exchange->parser;
@@ -324,12 +373,15 @@ static void take_input(struct connection *connection, struct evbuffer *input, co
         connection->state = CONNECTION_READING;
         set_deadline(connection, connection->server->limits.header_seconds);
     }
-    if (result == HTTP_PARSE_HEADER)
+    int is_too_much = holds_too_much(connection);
+    if (result == HTTP_PARSE_REFUSED)
+        exchange_refuse(connection->exchange, parser->status, parser->refusal);
+    else if (is_too_much)
+        exchange_refuse(connection->exchange, 503, "The server holds as much for its clients as it may; try again later.");
+    else if (result == HTTP_PARSE_HEADER)
         see_header(connection, evbuffer_get_length(input) == 0);
     else if (result == HTTP_PARSE_WHOLE)
         hand_over(connection);
-    else if (result == HTTP_PARSE_REFUSED)
-        exchange_refuse(connection->exchange, parser->status, parser->refusal);
 }
 
 static void process(struct connection *connection)
@@ -376,7 +428,10 @@ static void event_happened(struct bufferevent *stream, short what, void *context
     struct connection *connection = context;
     if (what & BEV_EVENT_CONNECTED) {
         connection->state = CONNECTION_IDLE;
-        set_deadline(connection, connection->server->limits.idle_seconds);
+        if (connection->server->is_draining) /* its grace, not the time between requests */
+            connection_drain(connection);
+        else
+            set_deadline(connection, connection->server->limits.idle_seconds);
     } else if (what & BEV_EVENT_EOF && what & BEV_EVENT_READING) {
         hang_up(connection);
     } else {

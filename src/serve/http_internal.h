@@ -20,6 +20,7 @@ struct bufferevent;
 enum {
     HTTP_MOST_PIPELINED = 8 << 10, /* bytes behind a request; then the socket is no longer read */
     HTTP_LINGER_SECONDS = 3,       /* for the client to close, after the server has */
+    HTTP_MOST_COPIED = 16 << 10,   /* of a whole answer; a longer one is sent from where it lies */
     HTTP_PEER_BYTES = 56           /* "[IPv6]:port" and NUL */
 };
 
@@ -44,6 +45,7 @@ struct connection {
     uint64_t queued;                /* bytes ever given to be sent */
     uint64_t progress_bytes, progress_at; /* of them sent, and when that last grew */
     size_t lingered;                /* bytes dropped */
+    size_t held;                    /* its part of the server's `held` */
     int socket;
     enum connection_state state;
     unsigned is_closing : 1;     /* no request after this one */
@@ -78,6 +80,7 @@ struct http_server {
     int listener; /* -1 once closed */
     struct connection *connections;
     unsigned connection_count;
+    size_t held; /* bytes of bodies that have come and of long whole answers that wait to be sent */
     int is_draining;
     time_t date_second;
     char date[32];
@@ -98,6 +101,10 @@ void connection_write(struct connection *connection, const void *bytes, size_t l
 void connection_cut(struct connection *connection);
 /* The exchange's answer has ended: frees it, sends what waits, goes on or closes. */
 void connection_finish_exchange(struct connection *connection);
+/* Takes the buffer's memory and sends from it; what cannot be taken dooms the connection. Whether it was taken. */
+int connection_give(struct connection *connection, struct buffer *buffer);
+/* What the connection holds now of what the server counts. */
+void connection_hold(struct connection *connection, size_t bytes);
 size_t connection_unsent(const struct connection *connection);
 /* Begins to look after the progress of what waits to be sent. */
 void connection_watch(struct connection *connection);

@@ -37,6 +37,12 @@ const char *http_body(const struct http_exchange *exchange, size_t *length)
     return exchange->parser.body.data ? (const char *)exchange->parser.body.data : "";
 }
 
+void http_drop_body(struct http_exchange *exchange)
+{
+    buffer_free(&exchange->parser.body);
+    connection_hold(exchange->connection, 0);
+}
+
 const char *http_peer(const struct http_exchange *exchange)
 {
     return exchange->connection->peer;
@@ -156,18 +162,40 @@ static void write_head(struct http_exchange *exchange, int status, const char *c
         connection_write(connection, head->data, head->length);
 }
 
-void http_reply(struct http_exchange *exchange, int status, const char *content_type, const void *body, size_t length)
+/* The head of a whole answer; whether the rest may follow. */
+static int begin_whole(struct http_exchange *exchange, int status, const char *content_type, size_t length)
 {
     if (exchange->is_ending)
-        return;
+        return 0;
     if (exchange->has_begun) { /* two answers: what was begun cannot become whole */
         http_reply_abort(exchange);
-        return;
+        return 0;
     }
     write_head(exchange, status, content_type, length);
+    return 1;
+}
+
+void http_reply(struct http_exchange *exchange, int status, const char *content_type, const void *body, size_t length)
+{
+    if (!begin_whole(exchange, status, content_type, length))
+        return;
     if (!exchange->has_no_body)
         connection_write(exchange->connection, body, length);
     connection_finish_exchange(exchange->connection);
+}
+
+void http_reply_buffer(struct http_exchange *exchange, int status, const char *content_type, struct buffer *body)
+{
+    struct connection *connection = exchange->connection;
+    size_t length = body->length;
+    if (length <= HTTP_MOST_COPIED) {
+        http_reply(exchange, status, content_type, body->data, length);
+    } else if (begin_whole(exchange, status, content_type, length)) {
+        int is_taken = !exchange->has_no_body && connection_give(connection, body);
+        connection_finish_exchange(connection);
+        connection_hold(connection, is_taken ? length : 0);
+    }
+    buffer_free(body);
 }
 
 void http_reply_begin(struct http_exchange *exchange, int status, const char *content_type)
@@ -245,6 +273,8 @@ void exchange_refuse(struct http_exchange *exchange, int status, const char *mes
     buffer_append_format(&body, ",\"type\":\"%s\",\"param\":null,\"code\":null}}",
                          status == 503 ? "server_error" : "invalid_request_error");
     exchange->connection->is_closing = 1;
+    if (status == 503)
+        buffer_append_text(&exchange->headers, "Retry-After: 1\r\n");
     if (body.error.code == BULLA_OK)
         http_reply(exchange, status, "application/json", body.data, body.length);
     else

@@ -25,13 +25,17 @@ enum {
 static void take_limits(struct http_limits *limits, const struct http_limits *given)
 {
     static const struct http_limits defaults = {
-        .most_header_bytes = 32 << 10, .most_header_lines = 100, .most_body_bytes = 16 << 20, .most_unsent = 4 << 20,
-        .most_connections = 12000, .header_seconds = 10, .body_seconds = 60, .idle_seconds = 75, .write_seconds = 30};
+        .most_header_bytes = 32 << 10, .most_header_lines = 100, .most_body_bytes = 16 << 20,
+        .most_held_bytes = 512 << 20, .most_unsent = 4 << 20, .most_connections = 12000, .header_seconds = 10,
+        .body_seconds = 60, .idle_seconds = 75, .write_seconds = 30};
     *limits = given ? *given : defaults;
 #define DEFAULT(field) if (limits->field == 0) limits->field = defaults.field
     DEFAULT(most_header_bytes);
     DEFAULT(most_header_lines);
     DEFAULT(most_body_bytes);
+    if (limits->most_held_bytes == 0 && limits->most_body_bytes > defaults.most_held_bytes)
+        limits->most_held_bytes = limits->most_body_bytes;
+    DEFAULT(most_held_bytes);
     DEFAULT(most_unsent);
     DEFAULT(most_connections);
     DEFAULT(header_seconds);
@@ -135,6 +139,10 @@ static int check_arguments(int listener, const struct http_limits *limits, const
         return bulla_fail(error, BULLA_E_USAGE,
                           "the HTTP server's limits of %zu bytes for headers and %zu for bodies are more than 16 MiB "
                           "and %zu", limits->most_header_bytes, limits->most_body_bytes, SIZE_MAX / 4);
+    if (limits->most_held_bytes < limits->most_body_bytes)
+        return bulla_fail(error, BULLA_E_USAGE,
+                          "the HTTP server's limit of %zu bytes held for all clients is less than that of one body, %zu",
+                          limits->most_held_bytes, limits->most_body_bytes);
     struct sigaction broken_pipe;
     if (sigaction(SIGPIPE, NULL, &broken_pipe) != 0 || broken_pipe.sa_handler == SIG_DFL)
         return bulla_fail(error, BULLA_E_USAGE,

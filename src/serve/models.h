@@ -14,8 +14,10 @@ struct served_model {
     const char *aliases[MODEL_MOST_ALIASES];
     size_t alias_count;
     uint64_t most_tokens;   /* limit of max_tokens, 0: the context */
+    uint64_t most_seconds;  /* for an answer from its request on, 0: no limit */
     uint64_t created;       /* Unix time */
     struct backend *backend;
+    int is_awaited;         /* the server is not ready before this model was: of its command line or configuration */
     uint32_t busy;          /* answers under way: it is closed after the last one once it was removed */
     int is_removed;
 };

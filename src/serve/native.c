@@ -72,8 +72,11 @@ static void describe(const struct backend *backend, struct backend_info *info)
     const struct native *native = (const struct native *)(const void *)backend;
     const struct native_run *run = &native->run;
     *info = (struct backend_info){.kind = "native", .model_root = native->root, .is_verified = 1,
-                                  .context = bulla_model_program(native->model)->context};
+                                  .context = bulla_model_program(native->model)->context,
+                                  .vocabulary = bulla_model_program(native->model)->vocabulary,
+                                  .spellings = bulla_tokenizer_vocabulary(bulla_model_tokenizer(native->model))};
     info->state = run->has_failed ? BACKEND_FAILED : run->is_ready ? BACKEND_READY : BACKEND_STARTING;
+    info->was_ready = run->ready_at > 0;
     info->trouble = run->trouble[0] && !run->is_ready ? run->trouble : NULL;
 }
 
@@ -99,15 +102,30 @@ static int tokenize(struct backend *backend, const struct answer_request *reques
     return BULLA_OK;
 }
 
-static int detokenize(struct backend *backend, const uint32_t *ids, size_t id_count, char **text, size_t *length,
-                      bulla_error *error)
+static int detokenize(struct backend *backend, const uint32_t *ids, size_t id_count, size_t most, char **text,
+                      size_t *length, bulla_error *error)
 {
     const bulla_tokenizer *tokenizer = bulla_model_tokenizer(native_of(backend)->model);
-    for (size_t i = 0; i < id_count; i++)
-        if (ids[i] >= bulla_tokenizer_vocabulary(tokenizer))
+    const uint8_t *bytes;
+    size_t left = most, size;
+    for (size_t i = 0; i < id_count; i++, left -= size) {
+        if (bulla_tokenizer_token_bytes(tokenizer, ids[i], &bytes, &size) != BULLA_OK)
             return bulla_fail(error, BULLA_E_INPUT, "token %zu is %u; the model's vocabulary ends at %u", i, ids[i],
                               bulla_tokenizer_vocabulary(tokenizer) - 1);
+        if (size > left)
+            return bulla_fail(error, BULLA_E_LIMIT, "the text of %zu tokens is longer than %zu bytes, the most that is "
+                              "given at once; send fewer", id_count, most);
+    }
     return bulla_tokenizer_decode(tokenizer, ids, id_count, 1, text, length, error);
+}
+
+static int spell(const struct backend *backend, uint32_t id, const char **bytes, size_t *length, bulla_error *error)
+{
+    const struct native *native = (const struct native *)(const void *)backend;
+    const uint8_t *spelling = NULL;
+    int code = bulla_tokenizer_token_bytes(bulla_model_tokenizer(native->model), id, &spelling, length);
+    *bytes = (const char *)spelling;
+    return code == BULLA_OK ? BULLA_OK : bulla_fail(error, code, "the model has no token %u", id);
 }
 
 static const struct backend_class native_class = {
@@ -118,6 +136,7 @@ static const struct backend_class native_class = {
     .count = count,
     .tokenize = tokenize,
     .detokenize = detokenize,
+    .spell = spell,
     .close = close_backend,
 };
 

@@ -30,7 +30,7 @@ void native_problem_of(struct answer_error *problem, int code, const char *param
     if (code == BULLA_E_LIMIT)
         native_problem_set(problem, 400, "invalid_request_error", "context_length_exceeded", param, 0, message);
     else if (code == BULLA_E_INPUT || code == BULLA_E_USAGE)
-        native_problem_set(problem, 400, "invalid_request_error", NULL, param, 0, message);
+        native_problem_set(problem, 400, "invalid_request_error", "invalid_value", param, 0, message);
     else if (code == BULLA_E_UNSUPPORTED)
         native_problem_set(problem, 400, "invalid_request_error", "unsupported", param, 0, message);
     else if (code == BULLA_E_MEMORY)
@@ -369,7 +369,7 @@ struct answer *native_answer_start(struct backend *backend, const struct answer_
     bulla_error error = {0};
     const char *param = NULL;
     if (request->choices == 0 || request->choices > ANSWER_MOST_CHOICES || request->stop_count > ANSWER_MOST_STOPS) {
-        native_problem_set(problem, 400, "invalid_request_error", NULL, request->choices ? "n" : "stop", 0,
+        native_problem_set(problem, 400, "invalid_request_error", "invalid_value", request->choices ? "n" : "stop", 0,
                     "the number of choices or of stop strings is out of its range");
         return NULL;
     }

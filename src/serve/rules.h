@@ -33,14 +33,16 @@ struct rules_record {
     uint64_t received_nanoseconds, ended_nanoseconds; /* clock_nanoseconds() */
     uint64_t prompt_limit, most_tokens;  /* max_tokens in effect */
     uint32_t choices;
+    uint64_t most_output_tokens; /* of one choice */
     uint64_t front_nanoseconds; /* wall time of the event thread in the API's code: about its CPU time, without HTTP and TLS */
 };
 
 struct serve_rules {
     void *context;
-    /* `authorization` is the header's value or NULL. BULLA_OK, or fills *problem (401, 403, 429) and returns its code. */
-    int (*authorise)(void *context, enum rules_scope scope, const char *authorization, struct rules_identity *identity,
-                     struct answer_error *problem);
+    /* `authorization` and `api_key` are the values of Authorization and x-api-key, or NULL; the second counts where there is
+     * no first. BULLA_OK, or fills *problem (401, 403) and returns its code. */
+    int (*authorise)(void *context, enum rules_scope scope, const char *authorization, const char *api_key,
+                     struct rules_identity *identity, struct answer_error *problem);
     void (*record)(void *context, const struct rules_record *record);
     /* Time to each first token and between tokens, as they happen. */
     void (*first_token)(void *context, const char *model, uint64_t nanoseconds);

@@ -105,8 +105,9 @@ static void write_name(const struct spelling *spelling, const struct json *name,
 }
 
 /* The arguments' schema with "type": "object" where it leaves that open. A function without parameters takes {}. */
-static int write_arguments(const struct json *parameters, const char *name, struct buffer *out, bulla_error *error)
+int tool_arguments_grammar(const struct json *function, struct buffer *out, bulla_error *error)
 {
+    const struct json *parameters = json_get(function, "parameters");
     int is_empty = json_is(parameters, JSON_OBJECT) && parameters->length == 0;
     if (!parameters || json_is(parameters, JSON_NULL) || is_empty) {
         write_literal(out, "{}", 2);
@@ -117,7 +118,7 @@ static int write_arguments(const struct json *parameters, const char *name, stru
     int is_object = json_is(type, JSON_STRING) && strcmp(type->text, "object") == 0;
     if (!is_open && !is_object)
         return bulla_fail(error, BULLA_E_USAGE, "the parameters of tool \"%s\" are no JSON schema of type \"object\": "
-                          "a call's arguments are an object", name);
+                          "a call's arguments are an object", json_get(function, "name")->text);
     buffer_append_text(out, "{\"schema\":");
     if (is_open) {
         buffer_append_text(out, "{\"type\":\"object\",");
@@ -142,7 +143,7 @@ static int write_tool(const struct spelling *spelling, const struct json *functi
     buffer_append_text(out, "{\"sequence\":[");
     write_name(spelling, name, out);
     buffer_append_byte(out, ',');
-    int code = write_arguments(json_get(function, "parameters"), name->text, out, error);
+    int code = tool_arguments_grammar(function, out, error);
     if (code != BULLA_OK)
         return code;
     if (spelling->after_arguments[0]) {

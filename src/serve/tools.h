@@ -39,6 +39,9 @@ int tool_format_is_mark(const struct tool_format *format, const char *spelling, 
  * answer_request. BULLA_E_UNSUPPORTED where the format has no calls, BULLA_E_USAGE where no tool has the name. */
 int tool_format_grammar(const struct tool_format *format, const struct json *tools, const char *named, int parallel,
                         struct buffer *specification, bulla_error *error);
+/* Appends the specification of the arguments of one function, {"name", "parameters"}, as a forced call has them.
+ * BULLA_E_USAGE where the parameters are no JSON schema of an object. */
+int tool_arguments_grammar(const struct json *function, struct buffer *specification, bulla_error *error);
 /* The specification of an answer that thinks before what `inner`, another specification, demands: as far as </think>
  * where the prompt ended inside of it (`is_thinking`), else, where the format thinks, with a block of thinking or
  * without. */

@@ -206,6 +206,12 @@ static void on_failed(void *context, enum client_failure failure, const char *se
     struct answer *answer = context;
     struct answer_error problem;
     enter(answer);
+    if (failure == CLIENT_DEADLINE && answer->reply.first_delta > 0) {
+        upstream_reply_cut(&answer->reply, "deadline");
+        end_done(answer);
+        leave(answer);
+        return;
+    }
     upstream_problem(&problem, kinds[failure].status, "server_error", kinds[failure].code,
                      failure == CLIENT_UNREACHABLE ? RETRY_SECONDS : 0, "the upstream failed: %s", sentence);
     end_failed(answer, &problem);
@@ -320,8 +326,14 @@ static int upstream_tokenize(struct backend *backend, const struct answer_reques
     return bulla_fail(error, BULLA_E_UNSUPPORTED, "an upstream's tokenizer is not here: ask the upstream itself");
 }
 
-static int upstream_detokenize(struct backend *backend, const uint32_t *ids, size_t count, char **text, size_t *length,
-                               bulla_error *error)
+static int upstream_detokenize(struct backend *backend, const uint32_t *ids, size_t count, size_t most, char **text,
+                               size_t *length, bulla_error *error)
+{
+    return bulla_fail(error, BULLA_E_UNSUPPORTED, "an upstream's tokenizer is not here: ask the upstream itself");
+}
+
+static int upstream_spell(const struct backend *backend, uint32_t id, const char **bytes, size_t *length,
+                          bulla_error *error)
 {
     return bulla_fail(error, BULLA_E_UNSUPPORTED, "an upstream's tokenizer is not here: ask the upstream itself");
 }
@@ -347,7 +359,8 @@ static void upstream_close(struct backend *backend)
 
 static const struct backend_class upstream_class = {
     .name = "upstream", .start = upstream_start, .cancel = upstream_cancel, .describe = upstream_describe,
-    .count = upstream_count, .tokenize = upstream_tokenize, .detokenize = upstream_detokenize, .close = upstream_close};
+    .count = upstream_count, .tokenize = upstream_tokenize, .detokenize = upstream_detokenize, .spell = upstream_spell,
+    .close = upstream_close};
 
 int upstream_open(struct event_base *base, const struct upstream_options *options, struct backend **backend,
                   bulla_error *error)

@@ -27,7 +27,7 @@ struct upstream_probe {
     int status;
     char *found; /* the first model */
     uint64_t context;
-    int state;
+    int state, was_ready;
     char trouble[700];
 };
 
@@ -39,6 +39,7 @@ static void settle(struct upstream_probe *probe, int state)
     buffer_free(&probe->body);
     memset(&probe->body, 0, sizeof probe->body);
     probe->state = state;
+    probe->was_ready |= state == BACKEND_READY;
     struct timeval delay = {.tv_sec = state == BACKEND_READY ? READY_SECONDS : FAILED_SECONDS};
     event_add(probe->timer, &delay);
 }
@@ -205,6 +206,7 @@ const char *upstream_probe_model(const struct upstream_probe *probe)
 void upstream_probe_describe(const struct upstream_probe *probe, struct backend_info *info)
 {
     info->state = probe->state;
+    info->was_ready = probe->was_ready;
     info->trouble = probe->trouble[0] ? probe->trouble : NULL;
     info->context = probe->context;
 }

@@ -317,6 +317,7 @@ void upstream_reply_refusal(struct upstream_reply *reply, int status, unsigned r
                          : status == 429 ? "rate_limit_error"
                                          : "invalid_request_error",
                          NULL, retry_after ? retry_after : status == 429, "the upstream answers %d%s", status, said);
+        problem->own_code = "upstream_refused";
         problem->code = keep_short_text(reply, json_get(error, "code"));
         problem->param = keep_short_text(reply, json_get(error, "param"));
     } else {
@@ -380,6 +381,16 @@ int upstream_reply_end(struct upstream_reply *reply, struct answer_error *proble
         if (!reply->choices[i].is_finished)
             return broken(problem, "it ends before every choice has finished");
     return BULLA_OK;
+}
+
+void upstream_reply_cut(struct upstream_reply *reply, const char *stop)
+{
+    for (uint32_t i = 0; i < reply->choice_count && !reply->is_stopped; i++) {
+        if (reply->choices[i].is_finished)
+            continue;
+        reply->choices[i].is_finished = 1;
+        reply->sink.finish(reply->sink.context, i, "length", stop);
+    }
 }
 
 static int read_embedding(struct upstream_reply *reply, const struct json *value, struct arena *arena,

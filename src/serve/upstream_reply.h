@@ -47,11 +47,14 @@ void upstream_reply_close(struct upstream_reply *reply);
 int upstream_reply_chunk(struct upstream_reply *reply, const char *text, size_t length, struct answer_error *problem);
 /* The stream has ended in order: an error where a choice has not finished. */
 int upstream_reply_end(struct upstream_reply *reply, struct answer_error *problem);
+/* Choices that have not finished end with what they have: "length", with this stop text. */
+void upstream_reply_cut(struct upstream_reply *reply, const char *stop);
 /* The body of an answer to /v1/embeddings. */
 int upstream_reply_embedding(struct upstream_reply *reply, const char *text, size_t length,
                              struct answer_error *problem);
-/* Fills *problem from an answer with this status (not 200) and body. 4xx stay what they are, but for 401, 403 and
- * 407, which are about the key that the operator set, not the client's: they become 502, as 3xx and 5xx do. */
+/* Fills *problem from an answer with this status (not 200) and body. 4xx stay what they are, in the upstream's words,
+ * but for 401, 403 and 407, which are about the key that the operator set, not the client's: they become 502, as 3xx and
+ * 5xx do. */
 void upstream_reply_refusal(struct upstream_reply *reply, int status, unsigned retry_after, const char *body,
                             size_t length, struct answer_error *problem);
 

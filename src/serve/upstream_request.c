@@ -155,6 +155,8 @@ static void write_chat(struct buffer *out, const struct answer_request *request)
     write_tools(out, request);
     if (request->template_kwargs)
         write_json(out, "chat_template_kwargs", request->template_kwargs);
+    if (request->reasoning_effort)
+        write_text(out, "reasoning_effort", request->reasoning_effort, strlen(request->reasoning_effort));
     if (request->continues_last) {
         write_bool(out, "add_generation_prompt", 0);
         write_bool(out, "continue_final_message", 1);
@@ -217,8 +219,10 @@ static void write_generation(struct buffer *out, const struct answer_request *re
         }
         buffer_append_byte(out, ']');
     }
-    if (request->response_format)
-        write_json(out, "response_format", request->response_format);
+    if (request->response_format) {
+        begin_member(out, "response_format");
+        buffer_append(out, request->response_format, request->response_format_length);
+    }
     if (request->ignores_end)
         write_bool(out, "ignore_eos", 1);
     if (!request->shares_prefix)

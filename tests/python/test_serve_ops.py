@@ -9,13 +9,14 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
 import time
 
 from checks import Checks
-from serving import PROGRAM, Server, can_serve
+from serving import PROGRAM, Server, can_serve, memory_bytes
 from small_source import make_model
 
 checks = Checks()
@@ -191,7 +192,7 @@ VLLM = ["num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "
         "request_success_total", "time_to_first_token_seconds", "inter_token_latency_seconds",
         "time_per_output_token_seconds", "e2e_request_latency_seconds", "request_queue_time_seconds",
         "request_prefill_time_seconds", "request_decode_time_seconds", "request_prompt_tokens",
-        "request_generation_tokens", "num_preemptions_total"]
+        "request_generation_tokens", "request_max_num_generation_tokens", "num_preemptions_total"]
 
 
 def check_metrics(text):
@@ -232,6 +233,7 @@ def test_keys_and_metrics(folder, model):
             body = {} if method == "POST" else None
             checks.equal(server.json(method, path, body, bearer(user))[0], 403, f"{method} {path} with a user's key")
         checks.equal(server.json("GET", "/v1/admin/models", None, bearer(admin))[0], 200, "an admin's key")
+        checks.equal(server.request("GET", "/v1/models", None, {"X-Api-Key": user})[0], 200, "x-api-key")
         status, answer = server.json("POST", "/v1/chat/completions", chat("tiny"), bearer(user))
         checks.equal(status, 200, f"an answer: {answer}")
         server.events("/v1/chat/completions", {**chat("tiny"), "max_tokens": 5}, bearer(admin))
@@ -274,6 +276,81 @@ def test_without_keys(model):
             checks.contains(str(problem), "there is no such store of keys", "keys that are not there")
 
 
+def raw(server, head):
+    """All that a server without TLS says to these bytes until it closes."""
+    said = b""
+    with socket.create_connection(server.address, 60) as client:
+        client.sendall(head)
+        while part := client.recv(65536):
+            said += part
+    return said.decode("latin-1")
+
+
+def test_heads(folder, model):
+    """A body whose request is not let in is neither asked for nor read."""
+    store = os.path.join(folder, "heads.json")
+    user = add_key(store)
+    with Server(model, tls=False, arguments=["--keys", store]) as server:
+        for method, path, key, status in (("POST", "/v1/embeddings", None, 401), ("POST", "/v1/embeddings", "bulla-1", 401),
+                                          ("POST", "/v1/admin/models", user, 403), ("POST", "/nowhere", user, 404),
+                                          ("PUT", "/tokenize", user, 405)):
+            for more in ("", "Expect: 100-continue\r\n"):
+                said = raw(server, (f"{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 16777216\r\n{more}"
+                                    + (f"Authorization: Bearer {key}\r\n" if key else "") + "\r\n").encode())
+                checks.equal(said[:13], f"HTTP/1.1 {status} ", f"{method} {path} before its body: {said[:200]}")
+                checks.contains(said, "Connection: close", "the connection ends with it")
+        said = raw(server, (f"POST /tokenize HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n"
+                            f"Connection: close\r\nAuthorization: Bearer {user}\r\n\r\n{{}}").encode())
+        checks.contains(said, "HTTP/1.1 400", "a body that is let in is read")
+
+
+def test_hosts(folder, model):
+    """Where only this machine can connect and there are no keys, requests must be for a name of this machine."""
+    store = os.path.join(folder, "hosts.json")
+    user = add_key(store)
+    evil = {"Host": "evil.example:8080", "Origin": "http://evil.example:8080"}
+    body = {"prompt": "a"}
+    with Server(model, tls=False) as server:
+        for method, path in (("GET", "/health"), ("GET", "/"), ("GET", "/v1/models"), ("GET", "/nowhere"), ("POST", "/tokenize")):
+            status, answer = server.json(method, path, body if method == "POST" else None, evil)
+            checks.equal((status, answer["error"]["code"]), (403, "foreign_host"), f"{method} {path} of another host")
+        checks.contains(answer["error"]["message"], "--hosts", "it says what to do")
+        for host in ("localhost", "chat.localhost:1", "127.0.0.1", "[::1]:8080"):
+            checks.equal(server.request("POST", "/tokenize", body, {"Host": host})[0], 200, host)
+        checks.contains(raw(server, b"GET /health HTTP/1.0\r\n\r\n"), "200 OK", "HTTP/1.0 without Host")
+    with Server(model, tls=False, arguments=["--hosts", "other.example,box.example"]) as server:
+        checks.equal(server.request("GET", "/v1/models", None, {"Host": "box.example:99"})[0], 200, "--hosts")
+        checks.equal(server.request("GET", "/v1/models", None, evil)[0], 403, "and no others")
+    with Server(model, config={"hosts": ["box.example"], "insecure_http": True}) as server:
+        checks.equal(server.request("GET", "/v1/models", None, {"Host": "box.example"})[0], 200, "hosts of a configuration")
+    with Server(model, tls=False, arguments=["--keys", store]) as server:
+        checks.equal(server.request("GET", "/v1/models", None, {**evil, **bearer(user)})[0], 200, "keys keep others out")
+
+
+def test_large_bodies():
+    """What means nothing in a body takes no memory while the answer lasts, and answers together are bounded."""
+    upstream = Upstream()
+    body = json.dumps({**chat(), "stream": True})[:-1] + ',"junk":[' + ",".join(["{}"] * 600000) + "]}"
+    limits = {"answer_bytes": 4 << 20}
+    with Server(config={"models": [upstream.model()], "insecure_http": True, "limits": limits}) as server:
+        before, connections = memory_bytes(server.pid), []
+        for _ in range(8):
+            connection = server.connect()
+            connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+            connections.append(connection)
+            checks.true(upstream.waiting.acquire(timeout=60), "the upstream is asked")
+        grown = memory_bytes(server.pid) - before
+        checks.true(grown < 300 << 20, f"8 answers to requests of {len(body)} bytes hold {grown >> 20} MiB")
+        prompt = {"model": "up", "prompt": "x" * (5 << 20), "stream": True}
+        status, headers, answer = server.request("POST", "/v1/completions", prompt)
+        checks.equal((status, json.loads(answer)["error"]["code"], headers.get("retry-after")), (503, "overloaded", "1"),
+                     "a request that would hold more than is left")
+        upstream.go_on.set()
+        for connection in connections:
+            checks.contains(connection.getresponse().read().decode(), "data: [DONE]", "the answers end")
+            connection.close()
+
+
 def test_metrics_open(folder, model):
     store = os.path.join(folder, "open.json")
     add_key(store)
@@ -297,6 +374,8 @@ def test_command_lines(folder, model):
         ([model, "--listen", "0.0.0.0:0", "--http"], 2, "--insecure-http"),
         ([model, "--listen", "0.0.0.0:0"], 2, "--keys FILE"),
         ([model, "--listen", "192.0.2.1:1", "--open"], 1, "cannot listen on 192.0.2.1"),
+        ([model, *here, "--hosts", "a:80"], 2, "is no host's name"),
+        ([*here, "--config", config({"limits": {"body_bytes": 4096, "held_bytes": 4095}})], 2, "less than that of one body"),
         ([model, *here, "--log-level", "loud"], 2, "expected error, warning, info or debug"),
         ([model, *here, "--tls-certificate", "x"], 2, "belong together"),
         ([model, *here, "--name", "a b"], 1, "is no name for a model"),
@@ -449,6 +528,52 @@ def test_killed_server(folder, model):
             checks.contains(bulla("keys", "list", "--store", store).stdout, key_id(key), "the store of keys is whole")
 
 
+def long_answer(server, body, headers=None):
+    """The answer to what would take far longer than any test; None where it is an error, and the error's status and code."""
+    status, answer = server.json("POST", "/v1/completions",
+                                 {"model": "long", "prompt": "a", "max_tokens": 60000, "ignore_eos": True, **body}, headers)
+    if status != 200:
+        return None, (status, answer["error"]["code"])
+    return answer, None
+
+
+def test_deadlines(folder):
+    model = make_model(folder, "long", context=65536)
+    with Server(model, tls=False, arguments=["--name", "long", "--max-running", "1"]) as server:
+        for body, headers in (({"timeout": 2}, None), ({"timeout": 900}, {"X-Request-Timeout": "2"})):
+            answer, problem = long_answer(server, body, headers)
+            checks.equal(problem, None, "an answer whose time is up stays as far as it came")
+            choice, tokens = answer["choices"][0], answer["usage"]["completion_tokens"]
+            checks.equal((choice["finish_reason"], choice["stop_reason"]), ("length", "deadline"), f"what ended {body}")
+            checks.true(0 < tokens < 60000 and choice["text"], f"it has {tokens} tokens")
+        checks.equal(server.json("POST", "/v1/completions", {"prompt": "a"}, {"X-Request-Timeout": "soon"})[0], 400,
+                     "a header that is no number")
+        connection = server.connect()
+        connection.request("POST", "/v1/completions", json.dumps({"prompt": "a", "max_tokens": 60000, "ignore_eos": True,
+                                                                  "stream": True}))
+        stream = connection.getresponse()
+        stream.read1(100)
+        checks.equal(long_answer(server, {"timeout": 0.3})[1], (504, "deadline"), "one that waited for all of its time")
+        connection.close()
+        stream.close()
+        # A worker that makes no step: the front keeps the time.
+        worker = server.workers()[0]
+        os.kill(worker, signal.SIGSTOP)
+        checks.equal(long_answer(server, {"timeout": 0.1})[1], (504, "deadline"), "a worker that stands still")
+        os.kill(worker, signal.SIGCONT)
+        checks.equal(server.json("POST", "/v1/completions", {"prompt": "a"})[0], 200, "it answers again")
+    with Server(model, tls=False, arguments=["--name", "long", "--max-seconds", "1"]) as server:
+        checks.equal(long_answer(server, {"n": 4})[0]["choices"][3]["stop_reason"], "deadline", "--max-seconds")
+    upstream = Upstream()
+    with Server(config={"models": [{**upstream.model(), "max_seconds": 1}]}, tls=False) as server:
+        server.wait(lambda: server.request("GET", "/ready")[0] == 200, what="the upstream")
+        status, answer = server.json("POST", "/v1/chat/completions", {**chat(), "timeout": 30})
+        checks.equal(status, 200, "an upstream's answer is ended here")
+        checks.equal((answer["choices"][0]["message"]["content"], answer["choices"][0]["finish_reason"],
+                      answer["choices"][0]["stop_reason"]), ("one two ", "length", "deadline"), "with what it had")
+    upstream.go_on.set()
+
+
 def main():
     if not can_serve() or bulla("worker", "--help").returncode != 0:
         checks.skip("this build has no bulla serve")
@@ -456,6 +581,9 @@ def main():
         model = make_model(folder, "tiny")
         test_keys_and_metrics(folder, model)
         test_without_keys(model)
+        test_heads(folder, model)
+        test_hosts(folder, model)
+        test_large_bodies()
         test_metrics_open(folder, model)
         test_command_lines(folder, model)
         test_config(model)
@@ -465,6 +593,7 @@ def main():
         test_second_start(model)
         test_kills(folder)
         test_killed_server(folder, model)
+        test_deadlines(folder)
     checks.finish()
 
 

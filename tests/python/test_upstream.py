@@ -25,6 +25,7 @@ ROOT = os.environ.get("BULLA_SOURCE_ROOT", os.path.dirname(os.path.dirname(os.pa
 FULL = os.environ.get("BULLA_TEST_COUNTS") == "full"
 PATIENCE = 60
 MODEL = "org/vllm-shaped"
+SAID = "their-own-code-of-an-error"
 
 
 class StandIn(http.server.ThreadingHTTPServer):
@@ -68,7 +69,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         said = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
         if said == "refuse":
             self.reply(400, {"error": {"message": "this is too long", "type": "BadRequestError", "param": "messages",
-                                       "code": 400}})
+                                       "code": SAID}})
         elif said == "wait":
             self.reply(429, {"error": {"message": "later", "type": "x"}}, Retry_After="9")
         elif said == "fail":
@@ -192,6 +193,7 @@ def check_failures(checks, url, stand_in):
     checks.equal(status, 400, "its 400 stays one")
     checks.contains(answer["error"]["message"], "this is too long", "with its message")
     checks.equal(answer["error"]["param"], "messages", "and its field")
+    checks.equal(answer["error"]["code"], SAID, "and its code")
     status, headers, _ = chat(url, "theirs", "wait")
     checks.equal((status, headers["Retry-After"]), (429, "9"), "its 429 and Retry-After")
     checks.equal(chat(url, "theirs", "fail")[0], 502, "its 500 becomes a 502")
@@ -206,7 +208,7 @@ def check_failures(checks, url, stand_in):
     place = urllib.parse.urlsplit(url)
     connection = socket.create_connection((place.hostname, place.port), PATIENCE)
     body = json.dumps({"model": "theirs", "stream": True, "messages": [{"role": "user", "content": "for ever"}]})
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Length: {len(body)}\r\n\r\n"
     connection.sendall((head + body).encode())
     checks.contains(connection.recv(12), b"HTTP/1.1 200", "a stream that does not end")
     connection.close()
@@ -229,6 +231,11 @@ def check_stand_in(checks, folder):
         checks.equal((status, answer["model"]), (200, "own"), "the server's own model answers beside it")
         check_answers(checks, server.url, stand_in)
         check_failures(checks, server.url, stand_in)
+        refused = [line["error"] for line in server.log() if line["event"] == "request" and line["status"] in (400, 429)
+                   and line["route"] == "/v1/chat/completions"]
+        checks.equal(refused, ["upstream_refused"] * 2, "the log has words of its own for what an upstream refuses")
+        text = server.read(server.log_path)
+        checks.true(SAID not in text and "BadRequestError" not in text, "and none of the upstream's")
         stand_in.shutdown()
         stand_in.server_close()
         status, headers, _ = chat(server.url, "theirs", "hello")
