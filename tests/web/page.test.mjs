@@ -93,7 +93,7 @@ async function testAnswers(server) {
   equal(await answer.locator(".text").nth(1).innerText(), "You said: hello", "the answer");
   check(/21 prompt tokens \(16 cached\)/.test(await foot(answer)) && /7 answer tokens/.test(await foot(answer)),
         "token counts");
-  check(/first token after [\d.]+ s/.test(await foot(answer)) && /seed 42/.test(await foot(answer)),
+  check(/first token after [\d.]+ s/.test(await foot(answer)) && /seed 13835058055282163713/.test(await foot(answer)),
         "time to first token, seed");
   equal(server.requests.at(-1), {model: "small-model", messages: [{role: "user", content: "hello"}], stream: true,
                                  stream_options: {include_usage: true}}, "nothing is sent that was not set");
@@ -187,6 +187,32 @@ async function testSettings(server) {
         "a value out of range is named");
   equal(await page.locator("article.user").count(), 1, "nothing is sent then");
   await close(page, "settings");
+}
+
+/* Seeds have 64 bits, of which a number of JavaScript would keep 53. */
+async function testSeeds(server) {
+  const page = await open(server.url), sent = () => /"seed":([^,}]*)/.exec(server.state.text)?.[1];
+  let answer = await ask(page, "hello");
+  equal(sent(), undefined, "no seed is sent where none is given");
+  await answer.getByRole("button", {name: "Use this seed"}).click();
+  equal(await page.inputValue("#seed"), "13835058055282163713", "an answer's seed becomes the setting");
+  await ask(page, "hello");
+  equal(sent(), "13835058055282163713", "a seed is sent as it is");
+  for (const [typed, digits] of [["18446744073709551615", "18446744073709551615"], ["9007199254740993", "9007199254740993"],
+                                 ["0", "0"], [" 007 ", "7"]]) {
+    await page.fill("#seed", typed);
+    await ask(page, "hello");
+    equal(sent(), digits, `the seed "${typed}"`);
+  }
+  const asked = server.requests.length;
+  for (const wrong of ["18446744073709551616", "1e5", "-1", "0x10", "seven"]) {
+    await page.fill("#seed", wrong);
+    await page.fill("#prompt", "hello");
+    await page.press("#prompt", "Enter");
+    check((await page.locator("#settings-problem").innerText()).startsWith("Seed: expected"), `the seed "${wrong}"`);
+  }
+  equal(server.requests.length, asked, "nothing is sent then");
+  await close(page, "seeds");
 }
 
 async function testKeys(server) {
@@ -406,6 +432,10 @@ async function testReal(url) {
   await page.click("button:has-text('Again')");
   answer = await last(page);
   equal(await answer.locator(".text").nth(1).innerText(), first, "the same answer again");
+  await page.fill("#temperature", "1");
+  await page.fill("#seed", "18446744073709551615");
+  answer = await ask(page, "And of Italy?");
+  check(/seed 18446744073709551615/.test(await foot(answer)), "a seed of 64 bits: " + await foot(answer));
   await page.fill("#max_tokens", "2000");
   await page.fill("#prompt", "Count from 1 to 500.");
   await page.press("#prompt", "Enter");
@@ -415,7 +445,7 @@ async function testReal(url) {
   check(/stopped|tokens/.test(await foot(await last(page))), "Esc stops");
   equal(await page.locator("#server-state").innerText(), "Ready", "the server's state");
   check(/^\d/.test(await page.locator("#server-running").innerText()), "requests that run");
-  equal(await page.locator("article.assistant").count(), 2, "answers so far");
+  equal(await page.locator("article.assistant").count(), 3, "answers so far");
   await close(page, "a real server");
 }
 
@@ -424,7 +454,7 @@ if (process.env.BULLA_PAGE_URL) {
 } else {
   const server = await startStandIn();
   await testFiles(server.url);
-  for (const test of [testAnswers, testTools, testSettings, testKeys, testFailures, testConversations, testServerPanel,
+  for (const test of [testAnswers, testTools, testSettings, testSeeds, testKeys, testFailures, testConversations, testServerPanel,
                       testPhone, testAccess]) {
     try {
       await test(server);

@@ -3,7 +3,8 @@
  *
  *     const server = await startStandIn();   // {url, requests, state, close()}
  *
- * `requests` are the chat requests' bodies, `state` what the other routes say; both may be changed by a test. */
+ * `requests` are the chat requests' bodies, `state` what the other routes say; both may be changed by a test. `state.text`
+ * is the last body as it came. */
 import {createServer} from "node:http";
 import {readFileSync} from "node:fs";
 
@@ -72,7 +73,7 @@ const usage = (prompt, completion, cached = 0) => ({
 });
 
 async function streamAnswer(body, prompt, response, state) {
-  response.writeHead(200, {"Content-Type": "text/event-stream", "X-Bulla-Seed": "42"});
+  response.writeHead(200, {"Content-Type": "text/event-stream", "X-Bulla-Seed": "13835058055282163713"});
   const write = (value) => response.write(`data: ${typeof value === "string" ? value : JSON.stringify(value)}\n\n`);
   const say = async (text, pause = 0) => {
     for (const word of words(text)) {
@@ -196,6 +197,7 @@ async function answer(request, response, requests, state) {
     text += piece;
   const body = JSON.parse(text), prompt = body.messages.at(-1).content;
   requests.push(body);
+  state.text = text;
   if (refusals[prompt]) {
     const [status, headers, error] = refusals[prompt];
     return json(status, {error}, headers);
@@ -207,6 +209,7 @@ export async function startStandIn(port = 0) {
   const requests = [], state = {
     ready: true,
     key: "",
+    text: "",
     tokens: 0,
     hungUp: null,
     models: [

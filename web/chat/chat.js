@@ -1,82 +1,15 @@
-/* The page: conversations in memory, their messages, the composer and the settings. */
-import {MarkdownView, flash} from "./markdown.js";
+/* The page: conversations in memory, their messages and the composer. */
+import {$, button, flash, make, say} from "./dom.js";
+import {MarkdownView} from "./markdown.js";
 import {ServerState} from "./server.js";
+import {readSettings, SettingsProblem, showSettingsProblem} from "./settings.js";
 import {ServerError, streamChat} from "./stream.js";
 
-const $ = (id) => document.getElementById(id);
-const NUMBERS = [
-  "temperature", "max_tokens", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty",
-  "repetition_penalty"
-];
 const NEAR_END = 80; /* pixels: closer than this, new text keeps the end in view */
 
 let conversations = []; /* {title, messages, controller}; see send() for messages */
 let current = null;
 let isUnloadGuarded = false;
-
-function make(tag, className, ...children) {
-  const node = document.createElement(tag);
-  if (className)
-    node.className = className;
-  node.append(...children);
-  return node;
-}
-
-function button(text, onClick, className, label) {
-  const node = make("button", className, text);
-  node.type = "button";
-  if (label)
-    node.setAttribute("aria-label", label);
-  node.addEventListener("click", onClick);
-  return node;
-}
-
-/* Says something to those who listen instead of looking. */
-function say(text) {
-  $("said").textContent = text;
-}
-
-/* Settings */
-
-class SettingsProblem extends Error {}
-
-function readTools() {
-  const text = $("tools").value.trim();
-  if (!text)
-    return null;
-  let tools;
-  try {
-    tools = JSON.parse(text);
-  } catch (problem) {
-    throw new SettingsProblem("Tools: this is not JSON. " + problem.message);
-  }
-  if (!Array.isArray(tools))
-    throw new SettingsProblem("Tools: expected a list, [ … ].");
-  return tools.length ? tools : null;
-}
-
-/* The request's fields beside its messages. */
-function readSettings() {
-  const settings = {};
-  for (const name of NUMBERS) {
-    const input = $(name);
-    if (!input.validity.valid)
-      throw new SettingsProblem(`${input.parentElement.firstChild.textContent.trim()}: ${input.validationMessage}`);
-    if (input.value.trim() !== "")
-      settings[name] = Number(input.value);
-  }
-  const tools = readTools();
-  if (tools)
-    settings.tools = tools;
-  if ($("model").value)
-    settings.model = $("model").value;
-  return settings;
-}
-
-function showSettingsProblem(text) {
-  $("settings-problem").textContent = text;
-  $("settings-problem").hidden = !text;
-}
 
 /* Conversations */
 
@@ -263,13 +196,24 @@ function showEnd(message) {
   const facts = describe(message).map((fact) => make("span", fact === "unverified" ? "mark" : "", fact));
   const actions = make("span", "actions");
   if (message.content && navigator.clipboard) {
-    const copy = button("Copy", () => navigator.clipboard.writeText(message.content).then(() => flash(copy), () => {}),
+    const copy = button("Copy", () => navigator.clipboard.writeText(message.content).then(() => flash(copy, "Copied"), () => {}),
                         "", "Copy this answer");
     actions.append(copy);
   }
   if (current.messages.at(-1) === message && !message.failure)
     actions.append(button("Again", retry, "", "Answer again"));
   parts.foot.replaceChildren(actions, ...facts);
+  if (message.seed)
+    parts.foot.append(make("span", "seed", "seed " + message.seed, seedButton(message.seed)));
+}
+
+function seedButton(seed) {
+  const use = button("Use this seed", () => {
+    $("seed").value = seed;
+    flash(use, "Set");
+    say("Seed set");
+  });
+  return use;
 }
 
 /* What is known about an answer: counts, speed, why it ended. */
@@ -290,8 +234,6 @@ function describe(message) {
   const ends = {length: "cut at the token limit", stopped: "stopped", content_filter: "withheld by a filter"};
   if (ends[message.finish])
     facts.push(ends[message.finish]);
-  if (message.seed)
-    facts.push("seed " + message.seed);
   if (message.isUnverified)
     facts.push("unverified");
   return facts;

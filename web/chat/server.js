@@ -1,8 +1,8 @@
 /* The server's state, asked for every few seconds while the page is seen: /ready, /version, /v1/models, /metrics. */
+import {$} from "./dom.js";
 import {ask} from "./stream.js";
 
 const SECONDS = 4, POINTS = 60;
-const $ = (id) => document.getElementById(id);
 
 /* Prometheus text to sums by name over all labels (docs/page.md lists the names used). */
 export function parseMetrics(text) {
