@@ -41,8 +41,11 @@ function equal(found, expected, what) {
 const browser =
   await chromium.launch({executablePath: process.env.BULLA_CHROMIUM, args: ["--no-sandbox", "--disable-gpu"]});
 
+const hasState = (page, state) =>
+  page.waitForFunction((state) => document.getElementById("state-word").textContent === state, state);
+
 /* A page whose policy violations, errors and requests to elsewhere are noted. */
-async function open(url, options = WIDE) {
+async function open(url, options = WIDE, state = "Ready") {
   const context = await browser.newContext(options), page = await context.newPage();
   page.setDefaultTimeout(20000);
   page.troubles = [];
@@ -53,7 +56,7 @@ async function open(url, options = WIDE) {
           (message) => /Content Security Policy|Refused to/.test(message.text()) && page.troubles.push(message.text()));
   page.on("dialog", (dialog) => dialog.accept());
   await page.goto(url);
-  await page.waitForFunction(() => document.getElementById("model").value !== "");
+  await hasState(page, state);
   return page;
 }
 
@@ -169,7 +172,7 @@ async function testSettings(server) {
   for (const [name, value] of Object.entries(penalties))
     await page.fill("#" + name, String(value));
   await page.selectOption("#model", "elsewhere-model");
-  check((await page.locator("#empty-model").innerText()).includes("unverified"), "an unverified model says so");
+  check((await page.locator("#empty-text").innerText()).includes("unverified"), "an unverified model says so");
   await ask(page, "hello");
   equal(server.requests.at(-1), {
     ...values,
@@ -318,20 +321,51 @@ async function testServerPanel(server) {
         ["small-model\ncontext 8,192 · root 7c4f6f082950969c…", "elsewhere-model\ncontext 32,768 · unverified"],
         "models");
   server.state.ready = false;
-  await page.waitForFunction(() => document.getElementById("state-word").textContent === "Not ready");
+  await hasState(page, "Not ready");
   equal(await page.locator("#server-state").innerText(), "no model is ready yet", "why it is not ready");
   server.state.ready = true;
+  await close(page, "the server's state");
+}
+
+async function testKeyAsked(server) {
+  const asked = server.requests.length;
   server.state.key = "secret";
-  let failure = (await ask(page, "hello")).locator(".failure");
-  equal((await failure.innerText()).split("\n")[0], "The server wants an API key", "a key is asked for");
-  await page.fill("#key", "secret");
-  await page.press("#key", "Tab");
-  await page.click("button:has-text('Try again')");
-  equal(await (await last(page)).locator(".text").nth(1).innerText(), "You said: hello", "with the key it answers");
+  let page = await open(server.url, PHONE, "Key needed");
+  equal(await page.locator("#empty-title").innerText(), "This server wants an API key", "a key is asked for in the middle");
+  equal(await page.locator("#model").isVisible(), false, "there is no model to choose yet");
+  await page.fill("#prompt", "hello");
+  await page.press("#prompt", "Enter");
+  const field = page.locator("#key-place input");
+  check(await field.evaluate((node) => node === document.activeElement), "sending goes to the key's field");
+  equal([server.requests.length, await page.inputValue("#prompt")], [asked, "hello"], "nothing is sent or lost");
+  await field.fill("wrong");
+  await field.press("Enter");
+  await page.locator("#key-problem").waitFor();
+  equal(await page.locator("#key-problem").innerText(), "The key is missing or wrong.", "what is wrong with the key");
+  await field.fill("secret");
+  await page.click("#key-place button");
+  await hasState(page, "Ready");
+  equal([await page.locator("#empty-title").innerText(), await field.isVisible(), await page.inputValue("#model")],
+        ["Ask something", false, "small-model"], "with the key all is there");
+  await page.press("#prompt", "Enter");
+  equal(await (await last(page)).locator(".text").nth(1).innerText(), "You said: hello", "and it answers");
   equal(await page.evaluate(() => [Object.keys(localStorage), sessionStorage.getItem("bulla-key"), document.cookie]),
         [[], "secret", ""], "the key is kept for this tab only");
+  server.state.key = "another";
+  const failure = (await ask(page, "once more")).locator(".failure");
+  equal((await failure.innerText()).split("\n")[0], "The server wants an API key", "a key is asked for in a conversation");
+  await hasState(page, "Key needed");
+  await failure.getByLabel("API key").fill("another");
+  await failure.getByRole("button").click();
+  await failure.waitFor({state: "detached"});
+  equal(await (await last(page)).locator(".text").nth(1).innerText(), "You said: once more", "then it answers there");
+  await close(page, "the key");
+  page = await open(server.url, WIDE, "Key needed");
+  check(await page.locator("#key-place input").evaluate((node) => node === document.activeElement),
+        "the key's field has the focus where nothing was written");
+  equal(await page.evaluate(lowContrast), [], "its text has contrast");
   server.state.key = "";
-  await close(page, "the server's state");
+  await close(page, "the key at first");
 }
 
 async function testPhone(server) {
@@ -455,7 +489,7 @@ if (process.env.BULLA_PAGE_URL) {
   const server = await startStandIn();
   await testFiles(server.url);
   for (const test of [testAnswers, testTools, testSettings, testSeeds, testKeys, testFailures, testConversations, testServerPanel,
-                      testPhone, testAccess]) {
+                      testKeyAsked, testPhone, testAccess]) {
     try {
       await test(server);
     } catch (problem) {

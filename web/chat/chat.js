@@ -1,5 +1,6 @@
 /* The page: conversations in memory, their messages and the composer. */
 import {$, button, flash, make, say} from "./dom.js";
+import {key, keyForm, startKey} from "./key.js";
 import {MarkdownView} from "./markdown.js";
 import {ServerState} from "./server.js";
 import {readSettings, SettingsProblem, showSettingsProblem} from "./settings.js";
@@ -10,6 +11,7 @@ const NEAR_END = 80; /* pixels: closer than this, new text keeps the end in view
 let conversations = []; /* {title, messages, controller}; see send() for messages */
 let current = null;
 let isUnloadGuarded = false;
+let server = null;
 
 /* Conversations */
 
@@ -190,7 +192,7 @@ function showEnd(message) {
     const box = make("div", "failure", make("strong", "", title), text);
     box.setAttribute("role", "alert");
     if (current.messages.at(-1) === message)
-      box.append(make("div", "", button("Try again", retry)));
+      box.append(message.failure.wantsKey ? keyForm(retry) : make("div", "", button("Try again", retry)));
     parts.failure.append(box);
   }
   const facts = describe(message).map((fact) => make("span", fact === "unverified" ? "mark" : "", fact));
@@ -297,8 +299,7 @@ function explain(problem) {
   const title =
     titles[problem.status] ??
     (problem.status >= 400 && problem.status < 500 ? "The server refused the request" : "The answer failed");
-  const more = problem.status === 401 ? " Give it under Settings." : "";
-  return {title, text: problem.message.replace(/[^.!?]$/, "$&.") + more + wait};
+  return {title, text: problem.message.replace(/[^.!?]$/, "$&.") + wait, wantsKey: problem.status === 401};
 }
 
 /* Answers the conversation as it stands. */
@@ -340,7 +341,7 @@ async function send(conversation) {
     follows ? toEnd() : ($("to-end").hidden = false);
   };
   try {
-    await streamChat(request, $("key").value.trim(), controller.signal,
+    await streamChat(request, key(), controller.signal,
                      (response) => {
                        message.seed = response.headers.get("x-bulla-seed");
                        message.isUnverified = response.headers.get("x-bulla-verified") === "false";
@@ -355,6 +356,8 @@ async function send(conversation) {
     else
       message.failure = explain(problem instanceof ServerError ? problem : new ServerError(String(problem)));
   }
+  if (message.failure?.wantsKey)
+    server.tick();
   cancelAnimationFrame(frame);
   message.tool_calls = message.tool_calls.filter(Boolean);
   message.isPending = false;
@@ -381,6 +384,10 @@ function sendPrompt() {
   const text = $("prompt").value;
   if (!text.trim() || current.controller)
     return;
+  if (server.wantsKey && !current.messages.length) {
+    $("key-place").querySelector("input").focus();
+    return;
+  }
   try {
     readSettings();
   } catch (problem) {
@@ -478,7 +485,7 @@ function closeDrawers() {
   $("shade").hidden = true;
 }
 
-/* Models */
+/* Models, and what stands where a conversation begins: whom one asks, or what is in the way */
 
 function showModels(models) {
   const select = $("model"), before = select.value;
@@ -488,34 +495,46 @@ function showModels(models) {
     option.dataset.unverified = String(model.bulla?.verified === false);
     return option;
   }));
-  if (!models.length)
-    select.append(make("option", "", "No model"));
+  select.hidden = !models.length;
   select.disabled = models.length < 2;
   if (models.some((model) => model.id === before))
     select.value = before;
-  showModelNote();
 }
 
-function showModelNote() {
+function describeModel() {
   const chosen = $("model").selectedOptions[0];
-  $("empty-model").textContent = !chosen?.dataset.unverified ? "The server has told no model yet."
-                                 : chosen.dataset.unverified === "true"
-                                   ? "This model runs on another server: its answers are unverified."
-                                   : "Answers come from this server only.";
+  if (!server.isKnown)
+    return "Connecting…";
+  if (!server.isReached)
+    return "The server cannot be reached.";
+  if (!chosen)
+    return "The server has told no model yet.";
+  return chosen.dataset.unverified === "true" ? "This model runs on another server: its answers are unverified."
+                                              : "Answers come from this server only.";
+}
+
+function showStart() {
+  const place = $("key-place"), input = place.querySelector("input");
+  const isAsked = !place.hidden, hasFocus = place.contains(document.activeElement);
+  $("empty-title").textContent = server.wantsKey ? "This server wants an API key" : "Ask something";
+  $("empty-text").textContent = server.wantsKey ? "Whoever runs the server can give you one." : describeModel();
+  $("key-problem").textContent = server.keyProblem;
+  $("key-problem").hidden = !server.keyProblem;
+  place.hidden = !server.wantsKey;
+  if (server.wantsKey && !isAsked && document.activeElement === $("prompt") && !$("prompt").value)
+    input.focus();
+  if (!server.wantsKey && isAsked) {
+    input.value = "";
+    if (hasFocus)
+      $("prompt").focus();
+  }
 }
 
 function start() {
-  try {
-    $("key").value = sessionStorage.getItem("bulla-key") ?? "";
-  } catch { /* no storage allowed: the field is enough */ }
-  const server = new ServerState(() => $("key").value.trim(), showModels);
-  $("key").addEventListener("change", () => {
-    try {
-      const key = $("key").value.trim();
-      key ? sessionStorage.setItem("bulla-key", key) : sessionStorage.removeItem("bulla-key");
-    } catch { /* as above */ }
-    server.tick();
-  });
+  startKey(() => server.tick());
+  $("key-place").append(keyForm(() => {}));
+  server = new ServerState(key, showModels, showStart);
+  showStart();
   $("compose").addEventListener("submit", (event) => {
     event.preventDefault();
     sendPrompt();
@@ -538,7 +557,7 @@ function start() {
       stop();
   });
   $("stop").addEventListener("click", stop);
-  $("model").addEventListener("change", showModelNote);
+  $("model").addEventListener("change", showStart);
   $("new-chat").addEventListener("click", () => {
     closeDrawers();
     newConversation();

@@ -24,14 +24,22 @@ function parse(text) {
   }
 }
 
+/* What the server says, to stand by itself. */
+const sentence = (text) => text ? text[0].toUpperCase() + text.slice(1).replace(/[^.!?]$/, "$&.") : "";
 const percent = (value) => (value * 100).toFixed(value < 0.1 ? 1 : 0) + " %";
 const count = (value) => Math.round(value).toLocaleString("en");
 
 export class ServerState {
-  /* `key` gives the API key; `onModels` gets the list of models whenever it changed. */
-  constructor(key, onModels) {
+  /* `key` gives the API key; `onModels` gets the list of models whenever it changed, `onState` is called after each
+   * look. */
+  constructor(key, onModels, onState) {
     this.key = key;
     this.onModels = onModels;
+    this.onState = onState;
+    this.isKnown = false; /* once it was looked at */
+    this.isReached = false;
+    this.wantsKey = false;
+    this.keyProblem = ""; /* what the server says about a key that it does not take */
     this.rates = [];
     this.last = null; /* {time, tokens} */
     this.models = "";
@@ -49,31 +57,27 @@ export class ServerState {
       await Promise.all(["ready", "version", "v1/models", "metrics"].map((path) => ask(path, key)));
     if (turn !== this.turn) /* asked again meanwhile */
       return;
-    this.showState(ready);
+    this.showState(ready, models);
     $("server-version").textContent = version.status === 200 ? parse(version.text)?.version ?? "–" : "–";
     this.showModels(models);
     this.showMetrics(metrics);
-    this.showNote(ready, models, metrics);
+    this.onState();
     this.timer = setTimeout(() => this.tick(), SECONDS * 1000);
   }
 
-  showState(ready) {
+  showState(ready, models) {
     const message = parse(ready.text)?.error?.message;
-    const [word, kind] = ready.status === 200 ? ["Ready", "good"]
-                         : ready.status === 0 ? ["Not reached", "bad"]
-                                              : ["Not ready", ""];
+    this.isKnown = true;
+    this.isReached = ready.status !== 0;
+    this.wantsKey = models.status === 401;
+    this.keyProblem = this.wantsKey && this.key() ? sentence(parse(models.text)?.error?.message) : "";
+    const [word, kind] = !this.isReached        ? ["Not reached", "bad"]
+                         : this.wantsKey        ? ["Key needed", ""]
+                         : ready.status === 200 ? ["Ready", "good"]
+                                                : ["Not ready", ""];
     $("state-word").textContent = word;
     $("state-dot").className = "dot " + kind;
     $("server-state").textContent = word === "Not ready" && message ? message : word;
-  }
-
-  showNote(ready, models, metrics) {
-    const note = $("server-note");
-    const refused = [models, metrics].some((answer) => answer.status === 401 || answer.status === 403);
-    note.hidden = !refused;
-    if (refused)
-      note.textContent = models.status === 401 || models.status === 403 ? "The server wants an API key: see Settings."
-                                                                        : "This key may not read the server's metrics.";
   }
 
   showModels(answer) {
