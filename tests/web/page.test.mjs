@@ -98,8 +98,15 @@ async function testAnswers(server) {
         "token counts");
   check(/first token after [\d.]+ s/.test(await foot(answer)) && /seed 13835058055282163713/.test(await foot(answer)),
         "time to first token, seed");
-  equal(server.requests.at(-1), {model: "small-model", messages: [{role: "user", content: "hello"}], stream: true,
-                                 stream_options: {include_usage: true}}, "nothing is sent that was not set");
+  const plain = {model: "small-model", messages: [{role: "user", content: "hello"}], stream: true,
+                 stream_options: {include_usage: true}};
+  equal(server.requests.at(-1), {...plain, temperature: 0.7, top_p: 0.95, max_tokens: 1024},
+        "what the fields show at first is sent, and nothing else");
+  for (const name of ["temperature", "top_p", "max_tokens"])
+    await page.fill("#" + name, "");
+  await page.click("#new-chat");
+  answer = await ask(page, "hello");
+  equal(server.requests.at(-1), plain, "nothing is sent of empty fields");
   answer = await ask(page, "markdown");
   equal(await answer.locator(".text strong").allTextContents(), ["bold"], "bold");
   equal(await answer.locator(".text em").allTextContents(), ["italic"], "italic");
@@ -241,7 +248,66 @@ async function testKeys(server) {
   await page.click("#stop");
   await last(page);
   equal(await page.evaluate(() => document.activeElement.id), "prompt", "the focus is in the message field after Stop");
-  const order = [];
+  await close(page, "keys");
+}
+
+async function testWaiting(server) {
+  const page = await open(server.url), shown = () => page.locator("#waiting-text").innerText();
+  const write = async (text) => {
+    await page.fill("#prompt", text);
+    await page.press("#prompt", "Enter");
+  };
+  await write("slow");
+  await page.waitForFunction(() => document.querySelector("article.assistant")?.innerText.includes("word word"));
+  const asked = server.requests.length;
+  await page.fill("#prompt", "first");
+  check(await page.locator("#send").isVisible() && await page.locator("#stop").isVisible(),
+        "while an answer comes, one can stop it and send");
+  await page.click("#send");
+  equal(await page.locator("#waiting").innerText().then((text) => text.split("\n")[0]), "Sent when this answer ends:",
+        "what is sent meanwhile waits, and says so");
+  equal([await shown(), await page.inputValue("#prompt"), server.requests.length], ["first", "", asked], "it waits");
+  await write("second");
+  equal(await page.locator("#waiting-text").textContent(), "first\n\nsecond", "one more joins it");
+  await page.click("#edit-waiting");
+  equal([await page.inputValue("#prompt"), await page.locator("#waiting").isVisible()], ["first\n\nsecond", false],
+        "it can be changed");
+  await write("third");
+  await page.press("#prompt", "Escape");
+  await page.locator("article.assistant").nth(1).waitFor();
+  equal(await (await last(page)).locator(".text").nth(1).innerText(), "You said: third", "it is sent when the answer ends");
+  equal([server.requests.length, server.requests.at(-1).messages.map((message) => message.role)],
+        [asked + 1, ["user", "assistant", "user"]], "once, after it");
+  equal(await page.locator("#waiting").isVisible(), false, "then nothing waits");
+  await write("breaks when told");
+  await page.waitForFunction(() => document.querySelectorAll("article.assistant")[2]?.innerText.includes("waits"));
+  await write("after that");
+  server.state.isTold = true;
+  await (await last(page)).locator(".failure").waitFor();
+  equal([await page.locator("#waiting-word").innerText(), await shown()], ["Not sent yet:", "after that"],
+        "where the answer fails it stays");
+  await page.click("#send");
+  await page.locator("article.assistant").nth(3).waitFor();
+  equal(await (await last(page)).locator(".text").nth(1).innerText(), "You said: after that", "until it is sent");
+  server.state.isTold = false;
+  await write("ends when told");
+  await page.waitForFunction(() => document.querySelectorAll("article.assistant")[4]?.innerText.includes("waits"));
+  await write("behind");
+  await page.click("#new-chat");
+  equal(await page.locator("#waiting").isVisible(), false, "what waits belongs to its conversation");
+  server.state.isTold = true;
+  while (server.requests.at(-1).messages.at(-1).content !== "behind")
+    await page.waitForTimeout(10);
+  equal(await page.locator("article").count(), 0, "and goes on there, also while another one is seen");
+  await page.locator(".pick").nth(1).click();
+  await page.locator("article.assistant").nth(5).waitFor();
+  equal(await (await last(page)).locator(".text").nth(1).innerText(), "You said: behind", "it has its answer");
+  await close(page, "what waits");
+}
+
+async function testTabOrder(server) {
+  const page = await open(server.url), order = [];
+  await ask(page, "hello");
   await page.focus("#new-chat");
   for (let i = 0; i < 30; i++) {
     await page.keyboard.press("Tab");
@@ -250,7 +316,7 @@ async function testKeys(server) {
   const places =
     ["export", "model", "open-panel", "prompt", "system", "temperature", "key"].map((id) => order.indexOf(id));
   check(places.every((place, at) => place >= 0 && (at === 0 || place > places[at - 1])), `the order of Tab: ${order}`);
-  await close(page, "keys");
+  await close(page, "the order of Tab");
 }
 
 async function testFailures(server) {
@@ -488,7 +554,7 @@ if (process.env.BULLA_PAGE_URL) {
 } else {
   const server = await startStandIn();
   await testFiles(server.url);
-  for (const test of [testAnswers, testTools, testSettings, testSeeds, testKeys, testFailures, testConversations, testServerPanel,
+  for (const test of [testAnswers, testTools, testSettings, testSeeds, testKeys, testWaiting, testTabOrder, testFailures, testConversations, testServerPanel,
                       testKeyAsked, testPhone, testAccess]) {
     try {
       await test(server);

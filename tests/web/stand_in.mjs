@@ -101,6 +101,12 @@ async function streamAnswer(body, prompt, response, state) {
     await sleep(50);
     return response.destroy();
   }
+  if (prompt === "breaks when told" || prompt === "ends when told") {
+    await say("This answer waits");
+    while (!state.isTold && !response.destroyed)
+      await sleep(10);
+    return prompt === "ends when told" ? end("stop", 3) : response.destroy();
+  }
   if (prompt === "cut") {
     await say("No end mark");
     return response.end();
@@ -212,6 +218,7 @@ export async function startStandIn(port = 0) {
     text: "",
     tokens: 0,
     hungUp: null,
+    isTold: false,
     models: [
       {
         id: "small-model",

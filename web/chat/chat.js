@@ -3,12 +3,12 @@ import {$, button, flash, make, say} from "./dom.js";
 import {key, keyForm, startKey} from "./key.js";
 import {MarkdownView} from "./markdown.js";
 import {ServerState} from "./server.js";
-import {readSettings, SettingsProblem, showSettingsProblem} from "./settings.js";
+import {showSettingsProblem, takeSettings} from "./settings.js";
 import {ServerError, streamChat} from "./stream.js";
 
 const NEAR_END = 80; /* pixels: closer than this, new text keeps the end in view */
 
-let conversations = []; /* {title, messages, controller}; see send() for messages */
+let conversations = []; /* {title, messages, controller, waiting}; see send() for messages */
 let current = null;
 let isUnloadGuarded = false;
 let server = null;
@@ -20,7 +20,7 @@ function newConversation() {
     $("prompt").focus();
     return;
   }
-  current = {title: "No messages yet", messages: [], controller: null};
+  current = {title: "No messages yet", messages: [], controller: null, waiting: ""};
   conversations.unshift(current);
   showConversations();
   showMessages();
@@ -36,6 +36,7 @@ function pick(conversation) {
 }
 
 function drop(conversation) {
+  conversation.waiting = "";
   conversation.controller?.abort();
   conversations = conversations.filter((other) => other !== conversation);
   if (conversation === current)
@@ -102,12 +103,16 @@ function showMessages() {
   toEnd();
 }
 
-function append(message) {
-  current.messages.push(message);
+function append(conversation, message) {
+  conversation.messages.push(message);
   message.view = messageView(message);
+  if (conversation !== current)
+    return;
   $("messages").append(message.view);
   $("empty").hidden = true;
 }
+
+const isLast = (message) => conversations.some(({messages}) => messages.at(-1) === message);
 
 function messageView(message) {
   if (message.role === "user" || message.role === "tool") {
@@ -158,12 +163,12 @@ function showCalls(message) {
   if (shown === message.parts.shownCalls)
     return;
   message.parts.shownCalls = shown;
-  const isLast = current.messages.at(-1) === message && !message.isPending && message.finish === "tool_calls";
+  const wantsResults = isLast(message) && !message.isPending && message.finish === "tool_calls";
   const fields = [];
   const nodes = message.tool_calls.map((call) => {
     const box = make("div", "call", make("span", "who", "Calls a tool"), make("code", "", call.function.name || "…"),
                      make("pre", "", pretty(call.function.arguments)));
-    if (isLast) {
+    if (wantsResults) {
       const field = make("textarea");
       field.rows = 2;
       fields.push({call, field});
@@ -191,7 +196,7 @@ function showEnd(message) {
     const {title, text} = message.failure;
     const box = make("div", "failure", make("strong", "", title), text);
     box.setAttribute("role", "alert");
-    if (current.messages.at(-1) === message)
+    if (isLast(message))
       box.append(message.failure.wantsKey ? keyForm(retry) : make("div", "", button("Try again", retry)));
     parts.failure.append(box);
   }
@@ -202,7 +207,7 @@ function showEnd(message) {
                         "", "Copy this answer");
     actions.append(copy);
   }
-  if (current.messages.at(-1) === message && !message.failure)
+  if (isLast(message) && !message.failure)
     actions.append(button("Again", retry, "", "Answer again"));
   parts.foot.replaceChildren(actions, ...facts);
   if (message.seed)
@@ -302,19 +307,16 @@ function explain(problem) {
   return {title, text: problem.message.replace(/[^.!?]$/, "$&.") + wait, wantsKey: problem.status === 401};
 }
 
-/* Answers the conversation as it stands. */
-async function send(conversation) {
-  let settings;
-  try {
-    settings = readSettings();
-  } catch (problem) {
-    if (!(problem instanceof SettingsProblem))
-      throw problem;
-    showSettingsProblem(problem.message);
+/* The settings, or null where one stands in the way, which is then shown. */
+function settingsOrShow() {
+  const settings = takeSettings();
+  if (!settings)
     openDrawer("panel");
-    return false;
-  }
-  showSettingsProblem("");
+  return settings;
+}
+
+/* Answers the conversation as it stands, and then what waits for that. */
+async function send(conversation, settings) {
   const request = {...settings, messages: history(conversation.messages)};
   const message = {
     role: "assistant",
@@ -326,10 +328,12 @@ async function send(conversation) {
     times: {start: performance.now()}
   };
   const controller = conversation.controller = new AbortController();
-  append(message);
+  append(conversation, message);
   refresh(message);
-  toEnd();
-  showBusy();
+  if (conversation === current) {
+    toEnd();
+    showBusy();
+  }
   say("Answering");
   let frame = 0;
   const draw = () => {
@@ -368,61 +372,79 @@ async function send(conversation) {
     showBusy();
   }
   say(message.failure ? "" : message.finish === "stopped" ? "Stopped" : "Answer complete");
-  return true;
+  if (conversation.waiting && !message.failure && message.finish !== "tool_calls")
+    ask(conversation, conversation.waiting);
 }
 
 /* The last answer's buttons belong to the last one only. */
-function settleEarlier() {
-  const last = current.messages.findLast((message) => message.role === "assistant");
+function settleEarlier(conversation) {
+  const last = conversation.messages.findLast((message) => message.role === "assistant");
   if (!last?.view)
     return;
   last.parts.shownCalls = "";
   refresh(last);
 }
 
+/* Puts a question to the model; false where a setting stands in the way. */
+function ask(conversation, text) {
+  const settings = settingsOrShow();
+  if (!settings)
+    return false;
+  if (!conversation.messages.length)
+    conversation.title = text.trim().split("\n", 1)[0].slice(0, 60);
+  conversation.waiting = "";
+  append(conversation, {role: "user", content: text});
+  settleEarlier(conversation);
+  showConversations();
+  send(conversation, settings);
+  return true;
+}
+
+/* What is in the field is asked; while an answer comes, it waits for that one's end. */
 function sendPrompt() {
-  const text = $("prompt").value;
-  if (!text.trim() || current.controller)
+  const written = $("prompt").value, text = [current.waiting, written].filter((part) => part.trim()).join("\n\n");
+  if (!written.trim() && (!text || current.controller))
     return;
   if (server.wantsKey && !current.messages.length) {
     $("key-place").querySelector("input").focus();
     return;
   }
-  try {
-    readSettings();
-  } catch (problem) {
-    showSettingsProblem(problem.message);
-    openDrawer("panel");
+  if (current.controller) {
+    current.waiting = text;
+    say("The message waits until this answer ends");
+  } else if (!ask(current, text)) {
     return;
   }
-  if (!current.messages.length) {
-    current.title = text.trim().split("\n", 1)[0].slice(0, 60);
-    showConversations();
-  }
-  append({role: "user", content: text});
-  settleEarlier();
   $("prompt").value = "";
   fitPrompt();
-  showConversations();
-  send(current);
+  showBusy();
+}
+
+function editWaiting() {
+  $("prompt").value = [current.waiting, $("prompt").value].filter(Boolean).join("\n\n");
+  current.waiting = "";
+  fitPrompt();
+  showBusy();
+  $("prompt").focus();
 }
 
 function sendResults(fields) {
-  if (current.controller)
+  const settings = current.controller ? null : settingsOrShow();
+  if (!settings)
     return;
   for (const {call, field} of fields)
-    append({role: "tool", content: field.value, tool_call_id: call.id});
-  settleEarlier();
-  send(current);
+    append(current, {role: "tool", content: field.value, tool_call_id: call.id});
+  settleEarlier(current);
+  send(current, settings);
   $("prompt").focus();
 }
 
 function retry() {
-  if (current.controller)
+  const settings = current.controller ? null : settingsOrShow();
+  if (!settings)
     return;
-  const last = current.messages.pop();
-  last.view.remove();
-  send(current);
+  current.messages.pop().view.remove();
+  send(current, settings);
   $("prompt").focus();
 }
 
@@ -430,11 +452,15 @@ function stop() {
   current.controller?.abort();
 }
 
+/* The buttons beside the field, and what waits above it. */
 function showBusy() {
   const isBusy = Boolean(current.controller), hadFocus = document.activeElement;
-  $("send").hidden = isBusy;
+  $("send").hidden = isBusy && !$("prompt").value.trim();
   $("stop").hidden = !isBusy;
-  if (hadFocus === $("send") || hadFocus === $("stop"))
+  $("waiting").hidden = !current.waiting;
+  $("waiting-word").textContent = isBusy ? "Sent when this answer ends:" : "Not sent yet:";
+  $("waiting-text").textContent = current.waiting;
+  if (hadFocus?.closest("[hidden]"))
     $("prompt").focus();
 }
 
@@ -541,7 +567,10 @@ function start() {
   });
   $("settings").addEventListener("submit", (event) => event.preventDefault());
   $("settings").addEventListener("input", () => showSettingsProblem(""));
-  $("prompt").addEventListener("input", fitPrompt);
+  $("prompt").addEventListener("input", () => {
+    fitPrompt();
+    showBusy();
+  });
   $("prompt").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) {
       event.preventDefault();
@@ -557,6 +586,7 @@ function start() {
       stop();
   });
   $("stop").addEventListener("click", stop);
+  $("edit-waiting").addEventListener("click", editWaiting);
   $("model").addEventListener("change", showStart);
   $("new-chat").addEventListener("click", () => {
     closeDrawers();

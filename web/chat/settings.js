@@ -5,7 +5,7 @@ const NUMBERS = [
   "temperature", "max_tokens", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty"
 ];
 
-export class SettingsProblem extends Error {}
+class SettingsProblem extends Error {}
 
 function readNumber(name) {
   const input = $(name);
@@ -37,8 +37,7 @@ function readTools() {
   return tools.length ? tools : undefined;
 }
 
-/* The request's members beside its messages; throws SettingsProblem. */
-export function readSettings() {
+function readSettings() {
   const settings = {};
   for (const name of NUMBERS)
     settings[name] = readNumber(name);
@@ -51,4 +50,18 @@ export function readSettings() {
 export function showSettingsProblem(text) {
   $("settings-problem").textContent = text;
   $("settings-problem").hidden = !text;
+}
+
+/* The request's members beside its messages; null where a field cannot be taken, which is then shown. */
+export function takeSettings() {
+  try {
+    const settings = readSettings();
+    showSettingsProblem("");
+    return settings;
+  } catch (problem) {
+    if (!(problem instanceof SettingsProblem))
+      throw problem;
+    showSettingsProblem(problem.message);
+    return null;
+  }
 }
