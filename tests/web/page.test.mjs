@@ -107,6 +107,11 @@ async function testAnswers(server) {
   await page.click("#new-chat");
   answer = await ask(page, "hello");
   equal(server.requests.at(-1), plain, "nothing is sent of empty fields");
+  await page.fill("#temperature", "0");
+  check(!/seed/.test(await foot(await ask(page, "hello"))), "no seed where nothing is drawn");
+  await page.click("#new-chat");
+  await page.fill("#temperature", "");
+  await ask(page, "hello");
   answer = await ask(page, "markdown");
   equal(await answer.locator(".text strong").allTextContents(), ["bold"], "bold");
   equal(await answer.locator(".text em").allTextContents(), ["italic"], "italic");
@@ -136,7 +141,7 @@ async function testAnswers(server) {
 
 async function testTools(server) {
   const page = await open(server.url);
-  await page.click("summary:has-text('Penalties')");
+  await page.click("summary:has-text('More sampling')");
   await page.fill("#tools", "{}");
   await page.fill("#prompt", "use a tool");
   await page.press("#prompt", "Enter");
@@ -170,11 +175,11 @@ async function testTools(server) {
 
 async function testSettings(server) {
   const page = await open(server.url);
+  await page.click("summary:has-text('More sampling')");
   await page.fill("#system", "Be brief.");
   const values = {temperature: 0.7, top_p: 0.9, top_k: 40, min_p: 0.05, max_tokens: 64, seed: 7};
   for (const [name, value] of Object.entries(values))
     await page.fill("#" + name, String(value));
-  await page.click("summary:has-text('Penalties')");
   const penalties = {presence_penalty: 0.5, frequency_penalty: -0.25, repetition_penalty: 1.1};
   for (const [name, value] of Object.entries(penalties))
     await page.fill("#" + name, String(value));
@@ -305,6 +310,16 @@ async function testWaiting(server) {
   await close(page, "what waits");
 }
 
+async function testOneModel(server) {
+  const models = server.state.models;
+  server.state.models = models.slice(0, 1);
+  const page = await open(server.url), style = await page.locator("#model").evaluate((node) => getComputedStyle(node).appearance);
+  equal([await page.locator("#model").isVisible(), await page.locator("#model").isEnabled(), style], [true, false, "none"],
+        "one model is a name, with nothing to choose");
+  server.state.models = models;
+  await close(page, "one model");
+}
+
 async function testTabOrder(server) {
   const page = await open(server.url), order = [];
   await ask(page, "hello");
@@ -314,7 +329,7 @@ async function testTabOrder(server) {
     order.push(await page.evaluate(() => document.activeElement.id || document.activeElement.className));
   }
   const places =
-    ["export", "model", "open-panel", "prompt", "system", "temperature", "key"].map((id) => order.indexOf(id));
+    ["export", "model", "prompt", "temperature", "system", "key"].map((id) => order.indexOf(id));
   check(places.every((place, at) => place >= 0 && (at === 0 || place > places[at - 1])), `the order of Tab: ${order}`);
   await close(page, "the order of Tab");
 }
@@ -439,6 +454,13 @@ async function testPhone(server) {
   const fits = () => page.evaluate(() => document.documentElement.scrollWidth <= innerWidth);
   check(await fits(), "a phone's width is enough");
   equal(await page.locator("#panel").isVisible(), false, "the settings are folded away");
+  await page.click("#open-panel");
+  check(await appears(page, "#temperature"), "a gear opens them");
+  for (const id of ["temperature", "seed", "system", "key", "server-state"]) {
+    const box = await page.locator("#" + id).boundingBox();
+    check(box.y >= 0 && box.y + box.height <= 780, `#${id} is seen without scrolling: ${JSON.stringify(box)}`);
+  }
+  await page.keyboard.press("Escape");
   await ask(page, "markdown");
   check(await fits(), "an answer fits a phone's width");
   await page.click("#open-panel");
@@ -529,7 +551,7 @@ async function testReal(url) {
   check(first.length > 0, "an answer with text");
   check(/\d+ prompt tokens/.test(await foot(answer)) && /\d+ answer tokens/.test(await foot(answer)),
         "token counts: " + await foot(answer));
-  await page.click("button:has-text('Again')");
+  await page.click("button:has-text('Regenerate')");
   answer = await last(page);
   equal(await answer.locator(".text").nth(1).innerText(), first, "the same answer again");
   await page.fill("#temperature", "1");
@@ -554,7 +576,7 @@ if (process.env.BULLA_PAGE_URL) {
 } else {
   const server = await startStandIn();
   await testFiles(server.url);
-  for (const test of [testAnswers, testTools, testSettings, testSeeds, testKeys, testWaiting, testTabOrder, testFailures, testConversations, testServerPanel,
+  for (const test of [testAnswers, testTools, testSettings, testSeeds, testKeys, testWaiting, testOneModel, testTabOrder, testFailures, testConversations, testServerPanel,
                       testKeyAsked, testPhone, testAccess]) {
     try {
       await test(server);

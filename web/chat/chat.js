@@ -208,9 +208,9 @@ function showEnd(message) {
     actions.append(copy);
   }
   if (isLast(message) && !message.failure)
-    actions.append(button("Again", retry, "", "Answer again"));
+    actions.append(button("Regenerate", retry));
   parts.foot.replaceChildren(actions, ...facts);
-  if (message.seed)
+  if (message.seed && message.draws) /* at temperature 0 it decides nothing */
     parts.foot.append(make("span", "seed", "seed " + message.seed, seedButton(message.seed)));
 }
 
@@ -325,6 +325,7 @@ async function send(conversation, settings) {
     tool_calls: [],
     isPending: true,
     model: settings.model ?? "",
+    draws: settings.temperature !== 0,
     times: {start: performance.now()}
   };
   const controller = conversation.controller = new AbortController();
@@ -596,11 +597,7 @@ function start() {
   $("to-end").addEventListener("click", toEnd);
   $("log").addEventListener("scroll", () => isAtEnd() && ($("to-end").hidden = true));
   $("open-sidebar").addEventListener("click", () => openDrawer("sidebar"));
-  $("open-panel").addEventListener("click", () => {
-    openDrawer("panel");
-    if (!document.body.classList.contains("drawer")) /* the panel is there already */
-      $("system").focus();
-  });
+  $("open-panel").addEventListener("click", () => openDrawer("panel"));
   $("shade").addEventListener("click", closeDrawers);
   document.querySelectorAll("[data-close]").forEach((node) => node.addEventListener("click", closeDrawers));
   matchMedia("(max-width: 72rem)").addEventListener("change", closeDrawers);
