@@ -449,6 +449,15 @@ static void test_log_of_requests(void **state)
     record.identity = &identity;
     record.is_stream = 1;
     setting.rules->record(context, &record);
+    static const char *const routine[] = {"/health", "/ready", "/version", "/metrics", "/v1/models", "/", "/page/{file}"};
+    for (size_t i = 0; i < sizeof routine / sizeof routine[0]; i++) {
+        record = (struct rules_record){.request_id = "often", .method = i ? "GET" : "HEAD", .route = routine[i], .status = 200};
+        setting.rules->record(context, &record);
+    }
+    record = (struct rules_record){.request_id = "refused", .method = "GET", .route = "/v1/models", .status = 401};
+    setting.rules->record(context, &record);
+    record = (struct rules_record){.request_id = "one", .method = "GET", .route = "/v1/models/{id}", .status = 200};
+    setting.rules->record(context, &record);
     record = answer_record();
     record.model = "secret words of a client";
     record.status = 404;
@@ -480,6 +489,9 @@ static void test_log_of_requests(void **state)
         if (!strstr(text, parts[i]))
             fail_msg("no %s in\n%s", parts[i], text);
     assert_null(strstr(text, "secret words"));
+    assert_null(strstr(text, "often"));
+    assert_non_null(strstr(text, "\"level\":\"info\",\"event\":\"request\",\"request_id\":\"refused\""));
+    assert_non_null(strstr(text, "\"level\":\"info\",\"event\":\"request\",\"request_id\":\"one\""));
     memory_free(data);
 }
 

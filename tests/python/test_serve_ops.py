@@ -324,6 +324,20 @@ def test_config(model):
         checks.equal(server.request("GET", "/")[0], 404, "page: false")
 
 
+def test_log_levels(model):
+    """What probes and an open page ask all the time stands in the log at level debug only, unless it goes wrong."""
+    routine = ["/", "/health", "/metrics", "/page/{file}", "/ready", "/v1/models", "/version"]
+    for level, expected in (("info", []), ("debug", routine)):
+        with Server(model, tls=False, arguments=["--log-level", level]) as server:
+            for path in ("/", "/page/chat.js", "/health", "/ready", "/version", "/metrics", "/v1/models", "/v1/models/none"):
+                server.request("GET", path)
+            server.wait(lambda: any(line.get("route") == "/v1/models/{id}" for line in server.log()), what="the last request")
+            seen = [line for line in server.log() if line["event"] == "request"]
+            checks.equal(sorted(line["route"] for line in seen if line["status"] == 200), expected, f"at level {level}")
+            checks.equal([(line["route"], line["level"]) for line in seen if line["status"] != 200],
+                         [("/v1/models/{id}", "info")], "a request that goes wrong")
+
+
 def test_drain():
     upstream = Upstream()
     with Server(config={"models": [upstream.model()]}) as server:
@@ -459,6 +473,7 @@ def main():
         test_metrics_open(folder, model)
         test_command_lines(folder, model)
         test_config(model)
+        test_log_levels(model)
         test_drain()
         test_hand_back()
         test_second_signal()

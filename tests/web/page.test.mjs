@@ -408,6 +408,62 @@ async function testServerPanel(server) {
   await close(page, "the server's state");
 }
 
+/* How often the page asks, and for what. Its long timers do not run by themselves here. */
+async function testPolls(server) {
+  const {state} = server, context = await browser.newContext(WIDE), page = await context.newPage();
+  await page.addInitScript(() => {
+    const plain = window.setTimeout;
+    window.waits = [];
+    window.setTimeout = (call, milliseconds, ...more) =>
+      milliseconds < 3000 ? plain(call, milliseconds, ...more) : 1e9 + window.waits.push({call, milliseconds});
+  });
+  const waits = (count) => page.waitForFunction((count) => window.waits.length === count, count);
+  const delay = () => page.evaluate(() => window.waits.at(-1).milliseconds);
+  const later = () => {
+    state.asked.length = 0;
+    return page.evaluate(() => window.waits.at(-1).call());
+  };
+  const setHidden = (isHidden) => page.evaluate((isHidden) => {
+    Object.defineProperty(document, "hidden", {value: isHidden, configurable: true});
+    return document.dispatchEvent(new Event("visibilitychange"));
+  }, isHidden);
+  state.asked.length = 0;
+  await page.goto(server.url);
+  await waits(1);
+  equal([state.asked, await delay()], [["/metrics", "/v1/models"], 4000], "at first: the metrics and the models");
+  state.running = 0;
+  await later();
+  await waits(2);
+  equal([state.asked, await delay()], [["/metrics"], 10000], "one request, and more seldom when nothing runs");
+  const models = state.models;
+  state.models = models.slice(0, 1);
+  await later();
+  await waits(3);
+  equal([state.asked, await page.locator("#server-models li").count()], [["/metrics", "/v1/models"], 1],
+        "the models when there are others");
+  state.models = models;
+  state.ready = false;
+  await later();
+  await waits(4);
+  equal([state.asked.sort(), await page.locator("#server-state").innerText()],
+        [["/metrics", "/ready", "/v1/models"], "no model is ready yet"], "why not, while some model is not ready");
+  state.ready = true;
+  state.asked.length = 0;
+  await setHidden(true);
+  await later();
+  equal([state.asked, await page.evaluate(() => window.waits.length)], [[], 4], "nothing while the page is hidden");
+  await setHidden(false);
+  await waits(5);
+  equal(state.asked, ["/metrics", "/v1/models"], "it looks when it is seen again");
+  state.key = "secret";
+  await later();
+  await hasState(page, "Key needed");
+  equal([state.asked, await page.evaluate(() => window.waits.length)], [["/metrics"], 5], "nothing more without a key");
+  state.key = "";
+  state.running = 2;
+  await context.close();
+}
+
 async function testKeyAsked(server) {
   const asked = server.requests.length;
   server.state.key = "secret";
@@ -576,7 +632,7 @@ if (process.env.BULLA_PAGE_URL) {
 } else {
   const server = await startStandIn();
   await testFiles(server.url);
-  for (const test of [testAnswers, testTools, testSettings, testSeeds, testKeys, testWaiting, testOneModel, testTabOrder, testFailures, testConversations, testServerPanel,
+  for (const test of [testAnswers, testTools, testSettings, testSeeds, testKeys, testWaiting, testOneModel, testTabOrder, testFailures, testConversations, testServerPanel, testPolls,
                       testKeyAsked, testPhone, testAccess]) {
     try {
       await test(server);

@@ -4,7 +4,7 @@
  *     const server = await startStandIn();   // {url, requests, state, close()}
  *
  * `requests` are the chat requests' bodies, `state` what the other routes say; both may be changed by a test. `state.text`
- * is the last body as it came. */
+ * is the last body as it came, `state.asked` the paths asked for but for the page's files. */
 import {createServer} from "node:http";
 import {readFileSync} from "node:fs";
 
@@ -166,10 +166,13 @@ const refusals = {
 function metrics(state) {
   state.tokens += 400;
   return `# HELP vllm:num_requests_running Requests.\n# TYPE vllm:num_requests_running gauge\n` +
-         `vllm:num_requests_running{model_name="small-model"} 2\nvllm:num_requests_running{model_name="other {model}"} 1\n` +
-         `vllm:num_requests_waiting{model_name="small-model"} 4\nvllm:kv_cache_usage_perc{model_name="small-model"} 0.375\n` +
+         `vllm:num_requests_running{model_name="small-model"} ${state.running}\n` +
+         `vllm:num_requests_running{model_name="other {model}"} ${state.running && 1}\n` +
+         `vllm:num_requests_waiting{model_name="small-model"} ${2 * state.running}\nvllm:kv_cache_usage_perc{model_name="small-model"} 0.375\n` +
          `vllm:prefix_cache_queries_total{model_name="small-model"} 200\nvllm:prefix_cache_hits_total{model_name="small-model"} 50\n` +
-         `vllm:generation_tokens_total{model_name="small-model"} ${state.tokens}\n`;
+         `vllm:generation_tokens_total{model_name="small-model"} ${state.tokens}\n` +
+         state.models.map(({id}) => `bulla_model_ready{model_name="${id}"} ${Number(state.ready)}\n`).join("") +
+         `bulla_build_info{version="0.1.0"} 1\n`;
 }
 
 async function answer(request, response, requests, state) {
@@ -183,6 +186,7 @@ async function answer(request, response, requests, state) {
       200, {"Content-Type": file.type, "Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"});
     return response.end(readFileSync(new URL(file.file, root)));
   }
+  state.asked.push(path);
   if (path === "/ready")
     return state.ready ? json(200, {status: "ready"}) : json(503, {error: {message: "no model is ready yet"}});
   if (path === "/version")
@@ -217,6 +221,8 @@ export async function startStandIn(port = 0) {
     key: "",
     text: "",
     tokens: 0,
+    running: 2,
+    asked: [],
     hungUp: null,
     isTold: false,
     models: [

@@ -336,6 +336,7 @@ async function send(conversation, settings) {
     showBusy();
   }
   say("Answering");
+  server.tick();
   let frame = 0;
   const draw = () => {
     frame = 0;
@@ -361,8 +362,8 @@ async function send(conversation, settings) {
     else
       message.failure = explain(problem instanceof ServerError ? problem : new ServerError(String(problem)));
   }
-  if (message.failure?.wantsKey)
-    server.tick();
+  if (message.failure)
+    server.tick(); /* it may want a key now, or be gone */
   cancelAnimationFrame(frame);
   message.tool_calls = message.tool_calls.filter(Boolean);
   message.isPending = false;
@@ -560,7 +561,12 @@ function showStart() {
 function start() {
   startKey(() => server.tick());
   $("key-place").append(keyForm(() => {}));
-  server = new ServerState(key, showModels, showStart);
+  server = new ServerState({
+    key,
+    isAnswering: () => conversations.some((conversation) => conversation.controller),
+    onModels: showModels,
+    onState: showStart
+  });
   showStart();
   $("compose").addEventListener("submit", (event) => {
     event.preventDefault();
