@@ -2,8 +2,8 @@
 import {$, button, flash, make, say} from "./dom.js";
 import {key, keyForm, startKey} from "./key.js";
 import {MarkdownView} from "./markdown.js";
-import {ServerState} from "./server.js";
 import {showSettingsProblem, takeSettings} from "./settings.js";
+import {ServerState} from "./state.js";
 import {ServerError, streamChat} from "./stream.js";
 
 const NEAR_END = 80; /* pixels: closer than this, new text keeps the end in view */
