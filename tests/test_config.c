@@ -14,7 +14,7 @@ static int parse(const char *text, struct config *config, bulla_error *error)
 
 static const char whole[] =
     "{\"listen\":\"0.0.0.0:443\",\"tls\":{\"certificate\":\"c.pem\",\"key\":\"k.pem\"},\"insecure_http\":false,"
-    "\"open\":true,\"keys\":\"keys.db\",\"metrics_open\":true,\"cors_origin\":\"*\",\"log\":\"a.log\","
+    "\"open\":true,\"keys\":\"keys.db\",\"metrics_open\":true,\"take_over\":true,\"cors_origin\":\"*\",\"log\":\"a.log\","
     "\"log_level\":\"debug\",\"page\":false,\"drain_seconds\":5,"
     "\"limits\":{\"header_bytes\":2048,\"header_lines\":50,\"body_bytes\":4096,\"unsent_bytes\":100000,"
     "\"connections\":7,\"header_seconds\":1,\"body_seconds\":2,\"idle_seconds\":3,\"write_seconds\":4},"
@@ -36,7 +36,7 @@ static void test_whole(void **state)
     assert_string_equal(config.cors_origin, "*");
     assert_string_equal(config.log, "a.log");
     assert_string_equal(config.log_level, "debug");
-    assert_true(config.is_open && config.metrics_open && !config.has_page && !config.insecure_http);
+    assert_true(config.is_open && config.metrics_open && config.takes_over && !config.has_page && !config.insecure_http);
     assert_int_equal(config.drain_seconds, 5);
     const struct http_limits *limits = &config.limits;
     assert_int_equal(limits->most_header_bytes, 2048);
@@ -79,7 +79,7 @@ static void test_defaults(void **state)
     struct config config;
     assert_ok(parse("{}", &config, &error), error);
     assert_string_equal(config.listen, "127.0.0.1:8080");
-    assert_true(!config.insecure_http && !config.is_open && !config.metrics_open && config.has_page);
+    assert_true(!config.insecure_http && !config.is_open && !config.metrics_open && !config.takes_over && config.has_page);
     assert_null(config.keys);
     assert_null(config.certificate);
     assert_int_equal(config.drain_seconds, 30);

@@ -37,6 +37,7 @@ struct serving {
     struct log *log;
     struct operator *operator;
     struct http_tls *tls;
+    struct listener_address address;
     struct listener listener;
     struct api *api;
     struct http_server *server;
@@ -176,9 +177,44 @@ static int models_are_ready(struct serving *serving)
     return 1;
 }
 
-/* Others read this line to know that the server is there, and where. */
-static void announce(struct serving *serving)
+static int open_listener(struct serving *serving, bulla_error *error)
 {
+    const struct config *config = serving->config;
+    int code = listener_open(&serving->address, config->takes_over, &serving->listener, error);
+    if (code == BULLA_OK && !serving->listener.is_loopback && config->insecure_http)
+        log_event(serving, LOG_LEVEL_WARNING, "insecure_http", "address", serving->listener.text);
+    return code;
+}
+
+static int open_server(struct serving *serving, bulla_error *error)
+{
+    const struct config *config = serving->config;
+    struct api_options options = {.models = serving->models,
+                                  .rules = operator_rules(serving->operator),
+                                  .cors_origin = config->cors_origin,
+                                  .version = BULLA_VERSION,
+                                  .has_page = config->has_page};
+    int code = api_open(serving->base, &options, &serving->api, error);
+    if (code != BULLA_OK)
+        return code;
+    struct http_handler handler = api_handler(serving->api);
+    int listener = serving->listener.socket;
+    serving->listener.socket = -1;
+    code = http_server_open(serving->base, listener, serving->tls, &config->limits, &handler, &serving->server, error);
+    if (code == BULLA_OK)
+        operator_watch(serving->operator, serving->server);
+    return code;
+}
+
+/* All models are ready. A server that follows another listens only now: until then all requests are that one's. Others
+ * read the line to know that the server is there, and where. */
+static void begin_serving(struct serving *serving)
+{
+    bulla_error error = {0};
+    if (!serving->server && (open_listener(serving, &error) != BULLA_OK || open_server(serving, &error) != BULLA_OK)) {
+        stop_with(serving, error.code, error.text);
+        return;
+    }
     char url[LISTENER_TEXT + 16];
     snprintf(url, sizeof url, "%s://%s", serving->tls ? "https" : "http", serving->listener.text);
     serving->stage = SERVING;
@@ -204,7 +240,7 @@ static void on_watch(evutil_socket_t unused, short what, void *context)
     int is_late = clock_nanoseconds() >= serving->deadline;
     if (serving->stage == STARTING) {
         if (models_are_ready(serving))
-            announce(serving);
+            begin_serving(serving);
         else
             start_watch(serving);
     } else if (http_server_is_drained(serving->server)) {
@@ -256,23 +292,18 @@ static int open_log(struct serving *serving, bulla_error *error)
 }
 
 /* Who else could use the server, or listen in, is told before it starts. */
-static int open_listener(struct serving *serving, bulla_error *error)
+static int check_address(struct serving *serving, bulla_error *error)
 {
     const struct config *config = serving->config;
-    struct listener_address address;
     int is_loopback;
-    int code = listener_parse(config->listen, &address, error);
+    int code = listener_parse(config->listen, &serving->address, error);
     if (code == BULLA_OK)
-        code = listener_find_loopback(&address, &is_loopback, error);
+        code = listener_find_loopback(&serving->address, &is_loopback, error);
     if (code == BULLA_OK && !is_loopback && !config->keys && !config->is_open)
         code = bulla_fail(error, BULLA_E_USAGE,
                           "%s can be reached from other machines, and there are no keys: --keys FILE lets only those who "
                           "have one in, --open lets everyone in",
                           config->listen);
-    if (code == BULLA_OK)
-        code = listener_open(&address, &serving->listener, error);
-    if (code == BULLA_OK && !serving->listener.is_loopback && config->insecure_http)
-        log_event(serving, LOG_LEVEL_WARNING, "insecure_http", "address", serving->listener.text);
     return code;
 }
 
@@ -331,26 +362,6 @@ static int add_models(struct serving *serving, bulla_error *error)
     return code;
 }
 
-static int open_server(struct serving *serving, bulla_error *error)
-{
-    const struct config *config = serving->config;
-    struct api_options options = {.models = serving->models,
-                                  .rules = operator_rules(serving->operator),
-                                  .cors_origin = config->cors_origin,
-                                  .version = BULLA_VERSION,
-                                  .has_page = config->has_page};
-    int code = api_open(serving->base, &options, &serving->api, error);
-    if (code != BULLA_OK)
-        return code;
-    struct http_handler handler = api_handler(serving->api);
-    int listener = serving->listener.socket;
-    serving->listener.socket = -1;
-    code = http_server_open(serving->base, listener, serving->tls, &config->limits, &handler, &serving->server, error);
-    if (code == BULLA_OK)
-        operator_watch(serving->operator, serving->server);
-    return code;
-}
-
 static int open_serving(struct serving *serving, bulla_error *error)
 {
     const struct config *config = serving->config;
@@ -368,12 +379,14 @@ static int open_serving(struct serving *serving, bulla_error *error)
     if (code == BULLA_OK)
         code = operator_open(&options, &serving->operator, error);
     if (code == BULLA_OK)
+        code = check_address(serving, error);
+    if (code == BULLA_OK && !config->takes_over)
         code = open_listener(serving, error);
     if (code == BULLA_OK)
         code = open_tls(serving, error);
     if (code == BULLA_OK)
         code = add_models(serving, error);
-    return code == BULLA_OK ? open_server(serving, error) : code;
+    return code == BULLA_OK && !config->takes_over ? open_server(serving, error) : code;
 }
 
 static void free_event(struct event *event)

@@ -13,7 +13,7 @@
 /* As options_parse fills it; NULL, 0 and NO_NUMBER where an option was not given. */
 struct serve_choice {
     const char *listen, *config, *keys, *name, *cors, *log, *log_level, *certificate, *key, *upstream;
-    int http, insecure_http, is_open, metrics_open, no_page;
+    int http, insecure_http, is_open, takes_over, metrics_open, no_page;
     uint64_t threads, cache_positions, max_running, max_tokens, speculate, drain_seconds;
 };
 
@@ -32,6 +32,7 @@ static const struct option_spec options[] = {
     TEXT("tls-key", key, "FILE", "PEM file of its private key"),
     TEXT("keys", keys, "FILE", "store of API keys (`bulla keys`); every request needs one then"),
     FLAG("open", is_open, "without keys also where other machines connect"),
+    FLAG("take-over", takes_over, "start beside a server that listens there, to follow it: end that one when this one listens"),
     FLAG("metrics-open", metrics_open, "/metrics needs no key"),
     TEXT("config", config, "FILE", "JSON file with the settings and models; options here go before it"),
     TEXT("name", name, "NAME", "the model's name for clients; default: its file's"),
@@ -165,6 +166,7 @@ static int apply(const struct serve_choice *chosen, struct config *config, bulla
     choose(&config->log, chosen->log);
     choose(&config->log_level, chosen->log_level);
     config->is_open |= chosen->is_open;
+    config->takes_over |= chosen->takes_over;
     config->metrics_open |= chosen->metrics_open;
     config->has_page &= !chosen->no_page;
     if (chosen->drain_seconds != NO_NUMBER)

@@ -76,6 +76,7 @@ static const struct field config_fields[] = {
     {"tls", FIELD_OWN, 0, 0, 0},
     {"insecure_http", FIELD_FLAG, AT(config, insecure_http), 0, 0},
     {"open", FIELD_FLAG, AT(config, is_open), 0, 0},
+    {"take_over", FIELD_FLAG, AT(config, takes_over), 0, 0},
     {"keys", FIELD_TEXT, AT(config, keys), 0, 0},
     {"metrics_open", FIELD_FLAG, AT(config, metrics_open), 0, 0},
     {"cors_origin", FIELD_TEXT, AT(config, cors_origin), 0, 0},

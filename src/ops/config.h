@@ -32,6 +32,7 @@ struct config {
     int insecure_http;                        /* no TLS, at any address */
     int is_open;                              /* without keys at an address that is not loopback */
     const char *keys;                         /* path of the store */
+    int takes_over;                           /* listens beside a server that is about to end */
     int metrics_open;
     const char *cors_origin, *log, *log_level; /* log: a path, "-" for standard error, "none" */
     int has_page;

@@ -383,24 +383,66 @@ def test_second_signal():
     upstream.go_on.set()
 
 
+def refused_start(server):
+    """What one says that may not listen where `server` does."""
+    config = os.path.join(server.folder, "no models.json")
+    with open(config, "w", encoding="utf-8") as file:
+        json.dump({"models": [], "log": "none"}, file)
+    done = bulla("serve", "--listen", "%s:%d" % server.address, "--config", config, timeout=60,
+                 env={**os.environ, "BULLA_STATE": server.state})
+    checks.equal((done.returncode, done.stdout), (1, ""), f"a second server on the same address: {done.stderr}")
+    return done.stderr
+
+
 def test_second_start(model):
-    """While the first drains, a second serves the same address, and the first finishes what it has."""
+    """A second server does not start where one listens, unless it is to follow that one: then the first finishes what it
+    has while the second serves. Where the first drains already, the second just starts."""
     upstream = Upstream()
     with Server(config={"models": [upstream.model()]}) as first:
         stream = Stream(first)
         checks.true(upstream.waiting.acquire(timeout=30), "the upstream is asked")
-        with Server(model, listen="%s:%d" % first.address, environment={"BULLA_STATE": first.state}) as second:
+        says = refused_start(first)
+        checks.contains(says, "ddress already in use", "why")
+        checks.contains(says, "--take-over", "what to do")
+        follower = {"listen": "%s:%d" % first.address, "environment": {"BULLA_STATE": first.state}}
+        with Server(model, arguments=["--take-over"], **follower) as second:
             checks.equal(second.url, first.url, "the same address")
             first.process.send_signal(signal.SIGTERM)
             first.wait(lambda: any(line["event"] == "draining" for line in first.log()), what="draining")
             second.state = first.state
             for _ in range(20):
                 checks.equal(second.request("GET", "/ready")[0], 200, "the second answers")
+            refused_start(second)
+            second.process.send_signal(signal.SIGTERM)
+            checks.equal(second.process.wait(30), 0, "the second ends")
+        with Server(model, **follower) as third:
+            third.state = first.state
+            checks.equal(third.request("GET", "/ready")[0], 200, "a third starts while the first drains")
             upstream.go_on.set()
             stream.join(30)
             checks.equal(stream.content(), "one two three four", "the first finishes its answer")
             checks.equal(first.process.wait(30), 0, "the first ends")
-            checks.equal(second.request("GET", "/ready")[0], 200, "the second goes on")
+            checks.equal(third.request("GET", "/ready")[0], 200, "the third goes on")
+
+
+def test_take_over_waits(model):
+    """One that follows another takes connections once its models are ready, not before."""
+    with Server(model, tls=False) as first:
+        where = "%s:%d" % first.address
+        with Server(model, tls=False, listen=where, arguments=["--take-over"], environment={"BULLA_ISA": "abacus"},
+                    start=False) as second:
+            second.spawn()
+            statuses = {first.request("GET", "/version")[0]}
+            while second.process.poll() is None:
+                try:
+                    statuses.add(first.request("GET", "/version", timeout=10)[0])
+                except OSError as problem:
+                    statuses.add(repr(problem))
+            checks.equal(statuses, {200}, "the first answers all meanwhile")
+            checks.equal(second.process.returncode, 1, f"a model that does not start: {second.errors()}")
+        with Server(model, tls=False, listen=where, arguments=["--take-over", "--name", "next"]) as second:
+            first.stop()
+            checks.equal(second.json("GET", "/v1/models")[1]["data"][0]["id"], "next", "the second's model")
 
 
 def test_kills(folder):
@@ -478,6 +520,7 @@ def main():
         test_hand_back()
         test_second_signal()
         test_second_start(model)
+        test_take_over_waits(model)
         test_kills(folder)
         test_killed_server(folder, model)
     checks.finish()
