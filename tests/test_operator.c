@@ -195,6 +195,87 @@ static void test_with_keys(void **state)
     close_setting(&setting);
 }
 
+static int notice(const struct setting *setting)
+{
+    bulla_error error = {0};
+    int has_changed = -1;
+    assert_ok(operator_notice_keys(setting->operator, &has_changed, &error), error);
+    return has_changed;
+}
+
+/* The server sees by itself that its store has changed. */
+static void check_noticed(const char *path)
+{
+    bulla_error error = {0};
+    struct rules_identity identity;
+    char first[128], second[128];
+    int has_changed;
+    make_key(path, "", 0, first);
+    struct setting setting = open_setting(path, 0, NULL);
+    assert_int_equal(notice(&setting), 0);
+    make_key(path, "", 0, second);
+    assert_int_equal(authorise(&setting, SCOPE_USE, second, &identity), 401);
+    assert_int_equal(notice(&setting), 1);
+    assert_int_equal(authorise(&setting, SCOPE_USE, second, &identity), 0);
+    assert_int_equal(notice(&setting), 0);
+    assert_ok(key_store_disable(path, identity.key_id, &error), error);
+    assert_int_equal(notice(&setting), 1);
+    assert_int_equal(authorise(&setting, SCOPE_USE, second, &identity), 401);
+    assert_int_equal(authorise(&setting, SCOPE_USE, first, &identity), 0);
+    /* What cannot be read is told once, and read as soon as it can be. */
+    char aside[300];
+    snprintf(aside, sizeof aside, "%s.aside", path);
+    assert_int_equal(rename(path, aside), 0);
+    assert_int_equal(operator_notice_keys(setting.operator, &has_changed, &error), BULLA_E_IO);
+    assert_int_equal(notice(&setting), 0);
+    assert_int_equal(authorise(&setting, SCOPE_USE, first, &identity), 0);
+    assert_int_equal(rename(aside, path), 0);
+    assert_int_equal(notice(&setting), 0); /* the same keys */
+    assert_ok(key_store_disable(path, identity.key_id, &error), error);
+    bulla_error_clear(&error);
+    memory_inject_failure(1, 0);
+    assert_int_equal(operator_notice_keys(setting.operator, &has_changed, &error), BULLA_E_MEMORY);
+    memory_inject_failure(0, 0);
+    assert_int_equal(notice(&setting), 1);
+    assert_int_equal(authorise(&setting, SCOPE_USE, first, &identity), 401);
+    close_setting(&setting);
+}
+
+static void test_noticed_keys(void **state)
+{
+    (void)state;
+    check_noticed(in_folder("noticed.db"));
+    check_noticed(in_folder("noticed.json"));
+}
+
+/* A change that shows neither in size nor, clocks being coarse, in time. */
+static void test_noticed_at_once(void **state)
+{
+    (void)state;
+    bulla_error error = {0};
+    struct rules_identity identity;
+    char key[128], path[128];
+    uint8_t *data;
+    size_t length;
+    snprintf(path, sizeof path, "%s/at_once.json", folder);
+    make_key(path, "", 0, key);
+    struct setting setting = open_setting(path, 0, NULL);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(authorise(&setting, SCOPE_USE, key, &identity), 0);
+        assert_string_equal(identity.tenant, "");
+        assert_int_equal(identity.priority, i % 10 == 0 ? 3 : i % 10);
+        assert_ok(file_read(path, 1 << 20, &data, &length, &error), error);
+        char *priority = strstr((char *)data, "\"priority\":") + strlen("\"priority\":");
+        *priority = (char)('0' + (i % 10 == 9 ? 3 : i % 10 + 1));
+        FILE *file = fopen(path, "r+b");
+        assert_int_equal(fwrite(data, 1, length, file), length);
+        fclose(file);
+        memory_free(data);
+        assert_int_equal(notice(&setting), 1);
+    }
+    close_setting(&setting);
+}
+
 static void test_metrics_open(void **state)
 {
     (void)state;
@@ -529,7 +610,8 @@ static int remove_known_files(void **state)
 {
     (void)state;
     static const char *const names[] = {"keys.db",       "keys.db-wal",    "keys.db-shm", "open.json",       "open.json.lock",
-                                        "upstream.key", "requests.log", "memory.json", "memory.json.lock"};
+                                        "noticed.db", "noticed.db-wal", "noticed.db-shm", "noticed.json",
+                                        "noticed.json.lock", "at_once.json", "at_once.json.lock", "upstream.key", "requests.log", "memory.json", "memory.json.lock"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         remove(in_folder(names[i]));
     return rmdir(folder);
@@ -540,6 +622,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_without_keys),
         cmocka_unit_test(test_with_keys),
+        cmocka_unit_test(test_noticed_keys),
+        cmocka_unit_test(test_noticed_at_once),
         cmocka_unit_test(test_metrics_open),
         cmocka_unit_test(test_models_come_and_go),
         cmocka_unit_test(test_as_many_as_fit),

@@ -20,7 +20,7 @@
 #include "serve/tls.h"
 
 enum {
-    TICK_MILLISECONDS = 1000,      /* counters, models that were removed */
+    TICK_MILLISECONDS = 1000,      /* counters, models that were removed, keys */
     WATCH_MILLISECONDS = 2,        /* whether models are ready, whether all is drained */
     HAND_BACK_MILLISECONDS = 2000, /* for clients to take the error that hands their request back */
     LOG_MILLISECONDS = 2000,       /* for the last lines */
@@ -148,6 +148,16 @@ static void on_signal(evutil_socket_t number, short what, void *context)
         log_event(serving, LOG_LEVEL_INFO, "keys_reloaded", NULL, NULL);
 }
 
+static void notice_keys(struct serving *serving)
+{
+    int has_changed;
+    bulla_error error = {0};
+    if (operator_notice_keys(serving->operator, &has_changed, &error) != BULLA_OK)
+        log_event(serving, LOG_LEVEL_ERROR, "keys_not_reloaded", "reason", error.text);
+    else if (has_changed)
+        log_event(serving, LOG_LEVEL_INFO, "keys_reloaded", NULL, NULL);
+}
+
 static void on_tick(evutil_socket_t unused, short what, void *context)
 {
     struct serving *serving = context;
@@ -155,6 +165,7 @@ static void on_tick(evutil_socket_t unused, short what, void *context)
     (void)what;
     operator_sample(serving->operator);
     models_sweep(serving->models);
+    notice_keys(serving);
 }
 
 /* 1 once every model of a file is ready; upstreams come and go as they like. */
