@@ -72,6 +72,19 @@ static void test_whole(void **state)
     config_free(&config);
 }
 
+static void test_tls_names(void **state)
+{
+    (void)state;
+    bulla_error error = {0};
+    struct config config;
+    assert_ok(parse("{\"tls\":{\"names\":[\"llm.example\",\"10.0.0.1\"]}}", &config, &error), error);
+    assert_null(config.certificate);
+    assert_int_equal(config.tls_name_count, 2);
+    assert_string_equal(config.tls_names[0], "llm.example");
+    assert_string_equal(config.tls_names[1], "10.0.0.1");
+    config_free(&config);
+}
+
 static void test_defaults(void **state)
 {
     (void)state;
@@ -107,6 +120,10 @@ static void test_malformed(void **state)
         {"{\"tls\":\"x\"}", "file.json, tls: must be an object"},
         {"{\"tls\":{\"certificate\":\"c\"}}", "needs both"},
         {"{\"tls\":{\"certificate\":\"c\",\"key\":\"k\"},\"insecure_http\":true}", "exclude each other"},
+        {"{\"tls\":{\"names\":\"a\"}}", "file.json, tls: \"names\" must be an array of at most 16 strings"},
+        {"{\"tls\":{\"names\":[\"a\",\"\"]}}", "\"names\" must hold strings that are not empty"},
+        {"{\"tls\":{\"certificate\":\"c\",\"key\":\"k\",\"names\":[\"a\"]}}", "so not with \"certificate\""},
+        {"{\"tls\":{\"names\":[\"a\"]},\"insecure_http\":true}", "exclude each other"},
         {"{\"tls\":{\"ca\":\"x\"}}", "file.json, tls: there is no field \"ca\""},
         {"{\"limits\":{\"body_bytes\":99999999999}}", "limits: \"body_bytes\" must be"},
         {"{\"limits\":{\"connections\":0}}", "limits: \"connections\" must be"},
@@ -190,7 +207,7 @@ static void test_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole),       cmocka_unit_test(test_defaults), cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_whole),       cmocka_unit_test(test_tls_names), cmocka_unit_test(test_defaults), cmocka_unit_test(test_malformed),
         cmocka_unit_test(test_many_models), cmocka_unit_test(test_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

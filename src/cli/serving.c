@@ -330,12 +330,14 @@ static int open_tls(struct serving *serving, bulla_error *error)
     if (code == BULLA_OK && !config->certificate) {
         if (gethostname(host, sizeof host - 1) != 0)
             host[0] = 0;
-        code = tls_open_folder((const char *)folder.data, host[0] ? host : NULL, &serving->tls, error);
+        struct tls_names names = {
+            .host = host[0] ? host : NULL, .names = config->tls_names, .count = config->tls_name_count};
+        code = tls_open_folder((const char *)folder.data, &names, &serving->tls, error);
     }
     buffer_free(&folder);
     if (code == BULLA_OK) {
         hex_encode(tls_certificate_digest(serving->tls), 32, digest);
-        log_event(serving, LOG_LEVEL_INFO, "certificate", "sha256", digest);
+        log_event(serving, LOG_LEVEL_INFO, tls_was_made(serving->tls) ? "certificate_made" : "certificate", "sha256", digest);
     }
     return code;
 }

@@ -14,6 +14,7 @@
 struct serve_choice {
     const char *listen, *config, *keys, *name, *cors, *log, *log_level, *certificate, *key, *upstream;
     int http, insecure_http, is_open, takes_over, metrics_open, no_page;
+    struct option_texts tls_names;
     uint64_t threads, cache_positions, max_running, max_tokens, speculate, drain_seconds;
 };
 
@@ -30,6 +31,8 @@ static const struct option_spec options[] = {
     TEXT("tls-certificate", certificate, "FILE",
          "PEM file of the certificate chain; default: a self-made one, kept in the state folder"),
     TEXT("tls-key", key, "FILE", "PEM file of its private key"),
+    {"tls-name", 0, OPTION_TEXTS, offsetof(struct serve_choice, tls_names), "NAME",
+     "one more host name or address by which clients reach the server, for the self-made certificate", 0, 0},
     TEXT("keys", keys, "FILE", "store of API keys (`bulla keys`); every request needs one then"),
     FLAG("open", is_open, "without keys also where other machines connect"),
     FLAG("take-over", takes_over, "start beside a server that listens there, to follow it: end that one when this one listens"),
@@ -120,6 +123,8 @@ static int choose_models(const struct serve_choice *chosen, const char *path, st
     return BULLA_OK;
 }
 
+_Static_assert((int)OPTION_MOST_TEXTS <= (int)CONFIG_MOST_TLS_NAMES, "a configuration holds what the options give");
+
 /* TLS or not: the options' word goes before the file's. */
 static int choose_tls(const struct serve_choice *chosen, struct config *config, bulla_error *error)
 {
@@ -133,8 +138,16 @@ static int choose_tls(const struct serve_choice *chosen, struct config *config, 
     if (chosen->certificate) {
         config->certificate = chosen->certificate;
         config->key = chosen->key;
+        config->tls_name_count = 0;
         config->insecure_http = 0;
     }
+    if (chosen->tls_names.count > 0 && (config->certificate || config->insecure_http || chosen->http || chosen->insecure_http))
+        return bulla_fail(error, BULLA_E_USAGE, "--tls-name is for the certificate that the server makes itself, and there "
+                                                "is none with another one or without TLS");
+    for (size_t i = 0; i < chosen->tls_names.count; i++)
+        config->tls_names[i] = chosen->tls_names.texts[i];
+    if (chosen->tls_names.count > 0)
+        config->tls_name_count = chosen->tls_names.count;
     if (chosen->http && !chosen->insecure_http) {
         int code = listener_parse(config->listen, &address, error);
         if (code == BULLA_OK)

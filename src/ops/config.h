@@ -11,7 +11,8 @@
 #include "serve/http.h"
 #include "serve/models.h"
 
-enum { CONFIG_MOST_MODELS = 64, CONFIG_NAME_BYTES = 128, CONFIG_DRAIN_SECONDS = 30, CONFIG_MOST_SECONDS = 86400 };
+enum { CONFIG_MOST_MODELS = 64, CONFIG_NAME_BYTES = 128, CONFIG_DRAIN_SECONDS = 30, CONFIG_MOST_SECONDS = 86400,
+       CONFIG_MOST_TLS_NAMES = 16 };
 
 /* A model to serve: of a file (`path`), or of another server (`upstream`, its URL). Texts are the JSON's. */
 struct config_model {
@@ -29,6 +30,8 @@ struct config_model {
 struct config {
     const char *listen;                       /* "HOST:PORT" */
     const char *certificate, *key;            /* both or none */
+    const char *tls_names[CONFIG_MOST_TLS_NAMES]; /* more names of the self-made certificate */
+    size_t tls_name_count;
     int insecure_http;                        /* no TLS, at any address */
     int is_open;                              /* without keys at an address that is not loopback */
     const char *keys;                         /* path of the store */

@@ -9,6 +9,8 @@ import os
 import random
 import re
 import signal
+import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -301,6 +303,9 @@ def test_command_lines(folder, model):
         ([model, "--listen", "192.0.2.1:1", "--open"], 1, "cannot listen on 192.0.2.1"),
         ([model, *here, "--log-level", "loud"], 2, "expected error, warning, info or debug"),
         ([model, *here, "--tls-certificate", "x"], 2, "belong together"),
+        ([model, *here, "--tls-name", "a b"], 2, "cannot be a certificate's name"),
+        ([model, *here, "--tls-name", "a", "--http"], 2, "--tls-name is for the certificate"),
+        ([model, *here, "--tls-name", "a", "--tls-certificate", "c", "--tls-key", "k"], 2, "--tls-name is for the certificate"),
         ([model, *here, "--name", "a b"], 1, "is no name for a model"),
         ([model + ".missing", *here], 1, ".missing"),
         ([*here, "--upstream", "http://127.0.0.1:1"], 2, "needs --name"),
@@ -324,6 +329,33 @@ def test_config(model):
         status, answer = server.json("POST", "/v1/chat/completions", {**chat("uno"), "max_tokens": 2})
         checks.equal(status, 200, f"an answer by alias: {answer}")
         checks.equal(server.request("GET", "/")[0], 404, "page: false")
+
+
+def greet(server, name):
+    """Whether a client that wants to reach `name` takes the server's certificate."""
+    context = ssl.create_default_context(cafile=server.certificate)
+    try:
+        with socket.create_connection(server.address, timeout=60) as plain:
+            with context.wrap_socket(plain, server_hostname=name):
+                return True
+    except ssl.SSLCertVerificationError:
+        return False
+
+
+def test_tls_names(model):
+    """The self-made certificate's names: of the options, of the configuration, and those it had before."""
+    with Server(config={"models": []}, arguments=["--tls-name", "llm.example", "--tls-name", "127.0.0.9"]) as server:
+        checks.equal([greet(server, name) for name in ("localhost", "llm.example", "127.0.0.9", "other.example")],
+                     [True, True, True, False], "names of the options")
+        server.stop()
+        with open(server.config, "w", encoding="utf-8") as file:
+            json.dump({"models": [], "tls": {"names": ["other.example"]}}, file)
+        server.arguments = []
+        server.start()
+        checks.equal([greet(server, name) for name in ("llm.example", "other.example")], [True, True],
+                     "a name of the configuration beside those that were there")
+        checks.equal([line["event"] for line in server.log() if line["event"].startswith("certificate")],
+                     ["certificate_made"] * 2, "the log says that it was made")
 
 
 def test_log_levels(model):
@@ -520,6 +552,7 @@ def main():
         test_metrics_open(folder, model)
         test_command_lines(folder, model)
         test_config(model)
+        test_tls_names(model)
         test_log_levels(model)
         test_drain()
         test_hand_back()
