@@ -92,7 +92,7 @@ static void test_defaults(void **state)
     struct config config;
     assert_ok(parse("{}", &config, &error), error);
     assert_string_equal(config.listen, "127.0.0.1:8080");
-    assert_true(!config.insecure_http && !config.is_open && !config.metrics_open && !config.takes_over && config.has_page);
+    assert_true(!config.http && !config.insecure_http && !config.is_open && !config.metrics_open && !config.takes_over && config.has_page);
     assert_null(config.keys);
     assert_null(config.certificate);
     assert_int_equal(config.drain_seconds, 30);
@@ -124,6 +124,8 @@ static void test_malformed(void **state)
         {"{\"tls\":{\"names\":[\"a\",\"\"]}}", "\"names\" must hold strings that are not empty"},
         {"{\"tls\":{\"certificate\":\"c\",\"key\":\"k\",\"names\":[\"a\"]}}", "so not with \"certificate\""},
         {"{\"tls\":{\"names\":[\"a\"]},\"insecure_http\":true}", "exclude each other"},
+        {"{\"tls\":{\"names\":[\"a\"]},\"http\":true}", "\"tls\" and \"http\" exclude each other"},
+        {"{\"http\":\"yes\"}", "\"http\" must be true or false"},
         {"{\"tls\":{\"ca\":\"x\"}}", "file.json, tls: there is no field \"ca\""},
         {"{\"limits\":{\"body_bytes\":99999999999}}", "limits: \"body_bytes\" must be"},
         {"{\"limits\":{\"connections\":0}}", "limits: \"connections\" must be"},

@@ -310,6 +310,11 @@ static int check_address(struct serving *serving, bulla_error *error)
     int code = listener_parse(config->listen, &serving->address, error);
     if (code == BULLA_OK)
         code = listener_find_loopback(&serving->address, &is_loopback, error);
+    if (code == BULLA_OK && !is_loopback && config->http && !config->insecure_http)
+        code = bulla_fail(error, BULLA_E_USAGE,
+                          "--http (\"http\" of the configuration) is for addresses that only this machine can reach, and %s is "
+                          "none; leave it out for TLS, or say --insecure-http (\"insecure_http\")",
+                          config->listen);
     if (code == BULLA_OK && !is_loopback && !config->keys && !config->is_open)
         code = bulla_fail(error, BULLA_E_USAGE,
                           "%s can be reached from other machines, and there are no keys: --keys FILE lets only those who "
@@ -323,7 +328,7 @@ static int open_tls(struct serving *serving, bulla_error *error)
     const struct config *config = serving->config;
     char host[HOST_NAME] = "", digest[65];
     struct buffer folder = {0};
-    if (config->insecure_http)
+    if (config->http || config->insecure_http)
         return BULLA_OK;
     int code = config->certificate ? tls_open(config->certificate, config->key, &serving->tls, error)
                                    : serving_find_tls_folder(&folder, error);

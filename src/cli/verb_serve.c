@@ -6,7 +6,6 @@
 #include "cli/serving.h"
 #include "cli/verb.h"
 #include "exec/speculate.h"
-#include "ops/listener.h"
 
 #define NO_NUMBER UINT64_MAX
 
@@ -128,8 +127,6 @@ _Static_assert((int)OPTION_MOST_TEXTS <= (int)CONFIG_MOST_TLS_NAMES, "a configur
 /* TLS or not: the options' word goes before the file's. */
 static int choose_tls(const struct serve_choice *chosen, struct config *config, bulla_error *error)
 {
-    struct listener_address address;
-    int is_loopback = 0;
     if (!chosen->certificate != !chosen->key)
         return bulla_fail(error, BULLA_E_USAGE, "--tls-certificate and --tls-key belong together");
     if (chosen->certificate && (chosen->http || chosen->insecure_http))
@@ -139,29 +136,17 @@ static int choose_tls(const struct serve_choice *chosen, struct config *config, 
         config->certificate = chosen->certificate;
         config->key = chosen->key;
         config->tls_name_count = 0;
-        config->insecure_http = 0;
+        config->http = config->insecure_http = 0;
     }
-    if (chosen->tls_names.count > 0 && (config->certificate || config->insecure_http || chosen->http || chosen->insecure_http))
+    config->http |= chosen->http;
+    config->insecure_http |= chosen->insecure_http;
+    if (chosen->tls_names.count > 0 && (config->certificate || config->http || config->insecure_http))
         return bulla_fail(error, BULLA_E_USAGE, "--tls-name is for the certificate that the server makes itself, and there "
                                                 "is none with another one or without TLS");
     for (size_t i = 0; i < chosen->tls_names.count; i++)
         config->tls_names[i] = chosen->tls_names.texts[i];
     if (chosen->tls_names.count > 0)
         config->tls_name_count = chosen->tls_names.count;
-    if (chosen->http && !chosen->insecure_http) {
-        int code = listener_parse(config->listen, &address, error);
-        if (code == BULLA_OK)
-            code = listener_find_loopback(&address, &is_loopback, error);
-        if (code == BULLA_OK && !is_loopback)
-            code = bulla_fail(error, BULLA_E_USAGE,
-                              "--http is for addresses that only this machine can reach, and %s is none; leave it out for "
-                              "TLS, or say --insecure-http",
-                              config->listen);
-        if (code != BULLA_OK)
-            return code;
-    }
-    if (chosen->http || chosen->insecure_http)
-        config->insecure_http = 1;
     return BULLA_OK;
 }
 

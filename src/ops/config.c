@@ -75,6 +75,7 @@ static const char *const upstream_fields[] = {"upstream_model", "upstream_key_fi
 static const struct field config_fields[] = {
     {"listen", FIELD_TEXT, AT(config, listen), 0, 0},
     {"tls", FIELD_OWN, 0, 0, 0},
+    {"http", FIELD_FLAG, AT(config, http), 0, 0},
     {"insecure_http", FIELD_FLAG, AT(config, insecure_http), 0, 0},
     {"open", FIELD_FLAG, AT(config, is_open), 0, 0},
     {"take_over", FIELD_FLAG, AT(config, takes_over), 0, 0},
@@ -325,8 +326,9 @@ static int read_config(const struct json *value, const char *file, struct config
                             error);
     if (code == BULLA_OK)
         code = read_models(json_get(value, "models"), file, config, error);
-    if (code == BULLA_OK && (config->certificate || config->tls_name_count > 0) && config->insecure_http)
-        code = bulla_fail(error, BULLA_E_INPUT, "%s: \"tls\" and \"insecure_http\" exclude each other", file);
+    if (code == BULLA_OK && (config->certificate || config->tls_name_count > 0) && (config->http || config->insecure_http))
+        code = bulla_fail(error, BULLA_E_INPUT, "%s: \"tls\" and \"%s\" exclude each other", file,
+                          config->http ? "http" : "insecure_http");
     return code;
 }
 

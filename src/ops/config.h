@@ -32,6 +32,7 @@ struct config {
     const char *certificate, *key;            /* both or none */
     const char *tls_names[CONFIG_MOST_TLS_NAMES]; /* more names of the self-made certificate */
     size_t tls_name_count;
+    int http;                                 /* no TLS; only where nobody but this machine can connect */
     int insecure_http;                        /* no TLS, at any address */
     int is_open;                              /* without keys at an address that is not loopback */
     const char *keys;                         /* path of the store */

@@ -299,6 +299,7 @@ def test_command_lines(folder, model):
         ([], 2, "which model?"),
         ([model, "--listen", "nonsense"], 2, "expected HOST:PORT"),
         ([model, "--listen", "0.0.0.0:0", "--http"], 2, "--insecure-http"),
+        (["--config", config({"listen": "0.0.0.0:0", "http": True})], 2, "--insecure-http"),
         ([model, "--listen", "0.0.0.0:0"], 2, "--keys FILE"),
         ([model, "--listen", "192.0.2.1:1", "--open"], 1, "cannot listen on 192.0.2.1"),
         ([model, *here, "--log-level", "loud"], 2, "expected error, warning, info or debug"),
@@ -320,12 +321,12 @@ def test_command_lines(folder, model):
 
 
 def test_config(model):
-    config = {"insecure_http": True, "cors_origin": "https://a.example", "page": False,
+    config = {"http": True, "cors_origin": "https://a.example", "page": False,
               "models": [{"name": "one", "path": model, "aliases": ["uno"], "max_tokens": 3}, {"name": "two", "path": model}]}
     with Server(config=config) as server:
         names = [entry["id"] for entry in server.json("GET", "/v1/models")[1]["data"]]
         checks.equal(sorted(names)[:2], ["one", "two"], "models of a configuration")
-        checks.true(server.url.startswith("http:"), "insecure_http")
+        checks.true(server.url.startswith("http:"), "http")
         status, answer = server.json("POST", "/v1/chat/completions", {**chat("uno"), "max_tokens": 2})
         checks.equal(status, 200, f"an answer by alias: {answer}")
         checks.equal(server.request("GET", "/")[0], 404, "page: false")
@@ -374,7 +375,8 @@ def test_log_levels(model):
 
 def test_drain():
     upstream = Upstream()
-    with Server(config={"models": [upstream.model()]}) as server:
+    with Server(config={"models": [upstream.model()], "insecure_http": True}) as server:
+        checks.true(server.url.startswith("http:"), "insecure_http")
         stream = Stream(server)
         checks.true(upstream.waiting.acquire(timeout=30), "the upstream is asked")
         server.process.send_signal(signal.SIGTERM)
