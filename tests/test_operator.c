@@ -424,7 +424,9 @@ static void test_metrics_of_answers(void **state)
     void *context = setting.rules->context;
     load(&setting, "{\"name\":\"a\",\"path\":\"p\",\"aliases\":[\"x\"]}", &problem);
     struct rules_record record = answer_record();
+    record.front_nanoseconds = 250000000;
     setting.rules->record(context, &record);
+    record.front_nanoseconds = 0;
     record.finish = "length";
     setting.rules->record(context, &record);
     record.finish = "tool_calls";
@@ -458,6 +460,7 @@ static void test_metrics_of_answers(void **state)
     assert_line(&setting, "vllm:time_per_output_token_seconds_count{model_name=\"a\"} 4");
     assert_line(&setting, "bulla_http_requests_total{route=\"/v1/chat/completions\",status=\"200\"} 5");
     assert_line(&setting, "bulla_http_requests_total{route=\"/v1/chat/completions\",status=\"499\"} 1");
+    assert_line(&setting, "bulla_front_seconds_total 0.25");
     assert_line(&setting, "bulla_build_info{version=\"1.2\"} 1");
     assert_no_line(&setting, "made up");
     assert_no_line(&setting, "nobody");

@@ -42,9 +42,9 @@ static const struct option_spec options[] = {
     NUMBER("threads", threads, "threads that compute; default 0: one a core", 0, 256),
     NUMBER("context-cache", cache_positions,
            "positions that the key-value cache holds for all requests together; default 0: a quarter of the free memory, "
-           "at least one full context",
+           "at least one full context and at most 256",
            0, UINT64_C(1) << 40),
-    NUMBER("max-running", max_running, "requests computed at once; default 0: as many as the scheduler takes", 0, 4096),
+    NUMBER("max-running", max_running, "requests computed at once; default 0: 256", 0, 4096),
     NUMBER("max-tokens", max_tokens, "most tokens of an answer; default 0: as many as the context holds", 0, UINT32_MAX),
     NUMBER("speculate", speculate, "guess up to N tokens ahead where few requests run; default 15; 0: never", 0,
            SPECULATE_MOST),
