@@ -14,7 +14,7 @@ static int parse(const char *text, struct config *config, bulla_error *error)
 
 static const char whole[] =
     "{\"listen\":\"0.0.0.0:443\",\"tls\":{\"certificate\":\"c.pem\",\"key\":\"k.pem\"},\"insecure_http\":false,"
-    "\"open\":true,\"keys\":\"keys.db\",\"metrics_open\":true,\"cors_origin\":\"*\",\"log\":\"a.log\","
+    "\"open\":true,\"keys\":\"keys.db\",\"metrics_open\":true,\"take_over\":true,\"cors_origin\":\"*\",\"log\":\"a.log\","
     "\"log_level\":\"debug\",\"page\":false,\"drain_seconds\":5,\"hosts\":[\"box.example\",\"10.0.0.7\",\"[fd00::1]\"],"
     "\"limits\":{\"header_bytes\":2048,\"header_lines\":50,\"body_bytes\":4096,\"held_bytes\":8192,\"answer_bytes\":1048576,\"unsent_bytes\":100000,"
     "\"connections\":7,\"header_seconds\":1,\"body_seconds\":2,\"idle_seconds\":3,\"write_seconds\":4},"
@@ -37,7 +37,7 @@ static void test_whole(void **state)
     assert_string_equal(config.cors_origin, "*");
     assert_string_equal(config.log, "a.log");
     assert_string_equal(config.log_level, "debug");
-    assert_true(config.is_open && config.metrics_open && !config.has_page && !config.insecure_http);
+    assert_true(config.is_open && config.metrics_open && config.takes_over && !config.has_page && !config.insecure_http);
     assert_int_equal(config.drain_seconds, 5);
     assert_int_equal(config.host_count, 3);
     assert_string_equal(config.hosts[0], "box.example");
@@ -79,6 +79,19 @@ static void test_whole(void **state)
     config_free(&config);
 }
 
+static void test_tls_names(void **state)
+{
+    (void)state;
+    bulla_error error = {0};
+    struct config config;
+    assert_ok(parse("{\"tls\":{\"names\":[\"llm.example\",\"10.0.0.1\"]}}", &config, &error), error);
+    assert_null(config.certificate);
+    assert_int_equal(config.tls_name_count, 2);
+    assert_string_equal(config.tls_names[0], "llm.example");
+    assert_string_equal(config.tls_names[1], "10.0.0.1");
+    config_free(&config);
+}
+
 static void test_defaults(void **state)
 {
     (void)state;
@@ -86,7 +99,7 @@ static void test_defaults(void **state)
     struct config config;
     assert_ok(parse("{}", &config, &error), error);
     assert_string_equal(config.listen, "127.0.0.1:8080");
-    assert_true(!config.insecure_http && !config.is_open && !config.metrics_open && config.has_page);
+    assert_true(!config.http && !config.insecure_http && !config.is_open && !config.metrics_open && !config.takes_over && config.has_page);
     assert_null(config.keys);
     assert_null(config.certificate);
     assert_int_equal(config.drain_seconds, 30);
@@ -114,6 +127,12 @@ static void test_malformed(void **state)
         {"{\"tls\":\"x\"}", "file.json, tls: must be an object"},
         {"{\"tls\":{\"certificate\":\"c\"}}", "needs both"},
         {"{\"tls\":{\"certificate\":\"c\",\"key\":\"k\"},\"insecure_http\":true}", "exclude each other"},
+        {"{\"tls\":{\"names\":\"a\"}}", "file.json, tls: \"names\" must be an array of at most 16 strings"},
+        {"{\"tls\":{\"names\":[\"a\",\"\"]}}", "\"names\" must hold strings that are not empty"},
+        {"{\"tls\":{\"certificate\":\"c\",\"key\":\"k\",\"names\":[\"a\"]}}", "so not with \"certificate\""},
+        {"{\"tls\":{\"names\":[\"a\"]},\"insecure_http\":true}", "exclude each other"},
+        {"{\"tls\":{\"names\":[\"a\"]},\"http\":true}", "\"tls\" and \"http\" exclude each other"},
+        {"{\"http\":\"yes\"}", "\"http\" must be true or false"},
         {"{\"tls\":{\"ca\":\"x\"}}", "file.json, tls: there is no field \"ca\""},
         {"{\"limits\":{\"body_bytes\":99999999999}}", "limits: \"body_bytes\" must be"},
         {"{\"limits\":{\"connections\":0}}", "limits: \"connections\" must be"},
@@ -226,8 +245,13 @@ static void test_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole),       cmocka_unit_test(test_defaults), cmocka_unit_test(test_malformed),
-        cmocka_unit_test(test_hosts_of_an_option), cmocka_unit_test(test_many_models), cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_whole),
+        cmocka_unit_test(test_tls_names),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_hosts_of_an_option),
+        cmocka_unit_test(test_many_models),
+        cmocka_unit_test(test_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

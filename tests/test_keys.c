@@ -349,6 +349,39 @@ static void test_failures(void **state)
     empty_folder();
 }
 
+/* A stamp shows each change, and whether it is too young to be relied on. */
+static void test_stamps(void **state)
+{
+    (void)state;
+    for (int is_database = 0; is_database < 2; is_database++) {
+        bulla_error error = {0};
+        char key[KEY_TEXT], path[512];
+        struct key_stamp before, after;
+        struct key_set *set;
+        snprintf(path, sizeof path, "%s/stamped%s", folder, is_database ? ".db" : ".json");
+        key_stamp_take(path, &before);
+        assert_int_equal(key_stamp_is_fresh(&before), 0); /* nothing is there */
+        add_key(path, "", 0, key);
+        key_stamp_take(path, &after);
+        assert_false(key_stamp_equals(&before, &after));
+        assert_true(key_stamp_is_fresh(&after));
+        assert_ok(key_store_read(path, &set, &error), error);
+        key_stamp_take(path, &before);
+        assert_true(key_stamp_equals(&before, &after)); /* reading is no change */
+        add_key(path, "", 0, key);
+        key_stamp_take(path, &after);
+        assert_false(key_stamp_equals(&before, &after));
+        assert_ok(key_store_disable(path, key_set_at(set, 0)->id, &error), error);
+        key_stamp_take(path, &before);
+        assert_false(key_stamp_equals(&before, &after));
+        for (int i = 0; i < 2; i++)
+            before.files[i].seconds -= before.files[i].seconds ? 10 : 0;
+        assert_false(key_stamp_is_fresh(&before));
+        key_set_free(set);
+    }
+    empty_folder();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -358,6 +391,7 @@ int main(void)
         cmocka_unit_test(test_sqlite_rows),
         cmocka_unit_test(test_sqlite_damage),
         cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_stamps),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -60,13 +60,13 @@ static void test_loopback(void **state)
     assert_int_equal(find_loopback("[::ffff:192.0.2.1]:0"), 0);
 }
 
-static struct listener open_listener(const char *text)
+static struct listener open_listener(const char *text, int takes_over)
 {
     bulla_error error = {0};
     struct listener_address address;
     struct listener listener;
     assert_ok(listener_parse(text, &address, &error), error);
-    assert_ok(listener_open(&address, &listener, &error), error);
+    assert_ok(listener_open(&address, takes_over, &listener, &error), error);
     return listener;
 }
 
@@ -82,31 +82,71 @@ static int connect_to(const char *text)
     return -1;
 }
 
-/* A second server takes the same address, and connections go on when the first has left. */
+/* A socket that nobody may join. */
+static int listen_plainly(const struct listener_address *address)
+{
+    struct sockaddr_in where = {.sin_family = AF_INET,
+                                .sin_port = htons((uint16_t)strtoul(address->port, NULL, 10)),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+    assert_int_equal(setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one), 0);
+    assert_int_equal(bind(descriptor, (struct sockaddr *)&where, sizeof where), 0);
+    assert_int_equal(listen(descriptor, 1), 0);
+    return descriptor;
+}
+
+static void assert_in_use(const char *text)
+{
+    bulla_error error = {0};
+    struct listener_address address;
+    struct listener listener;
+    assert_ok(listener_parse(text, &address, &error), error);
+    assert_int_equal(listener_open(&address, 0, &listener, &error), BULLA_E_IO);
+    assert_non_null(strstr(error.text, "ddress already in use"));
+    assert_non_null(strstr(error.text, "--take-over"));
+    assert_int_equal(listener.socket, -1);
+}
+
+/* Nobody comes between a server and its address but one that says so; connections go on when the first has left. */
 static void test_open(void **state)
 {
     (void)state;
     bulla_error error = {0};
-    struct listener first = open_listener("127.0.0.1:0");
+    struct listener first = open_listener("127.0.0.1:0", 0);
     assert_true(first.is_loopback);
     assert_int_equal(strncmp(first.text, "127.0.0.1:", 10), 0);
     assert_string_not_equal(first.text, "127.0.0.1:0");
     assert_true(accept(first.socket, NULL, NULL) < 0); /* it does not block */
-    struct listener second = open_listener(first.text);
+    assert_in_use(first.text);
+    struct listener second = open_listener(first.text, 1);
     assert_string_equal(second.text, first.text);
+    assert_in_use(first.text);
     close(first.socket);
     int client = connect_to(second.text);
     assert_true(client >= 0);
-    close(client);
+    assert_in_use(first.text);
+    struct listener third = open_listener(first.text, 1); /* one that took over can be followed as well */
     close(second.socket);
+    struct listener_address address;
+    assert_ok(listener_parse(first.text, &address, &error), error);
+    assert_in_use(first.text);
+    close(third.socket);
     assert_true(connect_to(second.text) < 0);
-    struct listener_address address = {.host = "192.0.2.1", .port = "1"}; /* nobody's (RFC 5737) */
-    assert_int_equal(listener_open(&address, &first, &error), BULLA_E_IO);
+    struct listener fourth = open_listener(first.text, 0); /* though a connection of the second is there still */
+    close(fourth.socket);
+    close(client);
+    int plain = listen_plainly(&address);
+    assert_int_equal(listener_open(&address, 1, &first, &error), BULLA_E_IO);
+    assert_non_null(strstr(error.text, "no bulla serve of the same user"));
+    close(plain);
+    bulla_error_clear(&error);
+    address = (struct listener_address){.host = "192.0.2.1", .port = "1"}; /* nobody's (RFC 5737) */
+    assert_int_equal(listener_open(&address, 0, &first, &error), BULLA_E_IO);
     assert_non_null(strstr(error.text, "192.0.2.1 port 1"));
     assert_int_equal(first.socket, -1);
     bulla_error_clear(&error);
     strcpy(address.host, "no such host.invalid");
-    assert_int_equal(listener_open(&address, &first, &error), BULLA_E_USAGE);
+    assert_int_equal(listener_open(&address, 0, &first, &error), BULLA_E_USAGE);
 }
 
 int main(void)

@@ -208,6 +208,87 @@ static void test_with_keys(void **state)
     close_setting(&setting);
 }
 
+static int notice(const struct setting *setting)
+{
+    bulla_error error = {0};
+    int has_changed = -1;
+    assert_ok(operator_notice_keys(setting->operator, &has_changed, &error), error);
+    return has_changed;
+}
+
+/* The server sees by itself that its store has changed. */
+static void check_noticed(const char *path)
+{
+    bulla_error error = {0};
+    struct rules_identity identity;
+    char first[128], second[128];
+    int has_changed;
+    make_key(path, "", 0, first);
+    struct setting setting = open_setting(path, 0, NULL);
+    assert_int_equal(notice(&setting), 0);
+    make_key(path, "", 0, second);
+    assert_int_equal(authorise(&setting, SCOPE_USE, second, &identity), 401);
+    assert_int_equal(notice(&setting), 1);
+    assert_int_equal(authorise(&setting, SCOPE_USE, second, &identity), 0);
+    assert_int_equal(notice(&setting), 0);
+    assert_ok(key_store_disable(path, identity.key_id, &error), error);
+    assert_int_equal(notice(&setting), 1);
+    assert_int_equal(authorise(&setting, SCOPE_USE, second, &identity), 401);
+    assert_int_equal(authorise(&setting, SCOPE_USE, first, &identity), 0);
+    /* What cannot be read is told once, and read as soon as it can be. */
+    char aside[300];
+    snprintf(aside, sizeof aside, "%s.aside", path);
+    assert_int_equal(rename(path, aside), 0);
+    assert_int_equal(operator_notice_keys(setting.operator, &has_changed, &error), BULLA_E_IO);
+    assert_int_equal(notice(&setting), 0);
+    assert_int_equal(authorise(&setting, SCOPE_USE, first, &identity), 0);
+    assert_int_equal(rename(aside, path), 0);
+    assert_int_equal(notice(&setting), 0); /* the same keys */
+    assert_ok(key_store_disable(path, identity.key_id, &error), error);
+    bulla_error_clear(&error);
+    memory_inject_failure(1, 0);
+    assert_int_equal(operator_notice_keys(setting.operator, &has_changed, &error), BULLA_E_MEMORY);
+    memory_inject_failure(0, 0);
+    assert_int_equal(notice(&setting), 1);
+    assert_int_equal(authorise(&setting, SCOPE_USE, first, &identity), 401);
+    close_setting(&setting);
+}
+
+static void test_noticed_keys(void **state)
+{
+    (void)state;
+    check_noticed(in_folder("noticed.db"));
+    check_noticed(in_folder("noticed.json"));
+}
+
+/* A change that shows neither in size nor, clocks being coarse, in time. */
+static void test_noticed_at_once(void **state)
+{
+    (void)state;
+    bulla_error error = {0};
+    struct rules_identity identity;
+    char key[128], path[128];
+    uint8_t *data;
+    size_t length;
+    snprintf(path, sizeof path, "%s/at_once.json", folder);
+    make_key(path, "", 0, key);
+    struct setting setting = open_setting(path, 0, NULL);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(authorise(&setting, SCOPE_USE, key, &identity), 0);
+        assert_string_equal(identity.tenant, "");
+        assert_int_equal(identity.priority, i % 10 == 0 ? 3 : i % 10);
+        assert_ok(file_read(path, 1 << 20, &data, &length, &error), error);
+        char *priority = strstr((char *)data, "\"priority\":") + strlen("\"priority\":");
+        *priority = (char)('0' + (i % 10 == 9 ? 3 : i % 10 + 1));
+        FILE *file = fopen(path, "r+b");
+        assert_int_equal(fwrite(data, 1, length, file), length);
+        fclose(file);
+        memory_free(data);
+        assert_int_equal(notice(&setting), 1);
+    }
+    close_setting(&setting);
+}
+
 static void test_metrics_open(void **state)
 {
     (void)state;
@@ -359,7 +440,9 @@ static void test_metrics_of_answers(void **state)
     void *context = setting.rules->context;
     load(&setting, "{\"name\":\"a\",\"path\":\"p\",\"aliases\":[\"x\"]}", &problem);
     struct rules_record record = answer_record();
+    record.front_nanoseconds = 250000000;
     setting.rules->record(context, &record);
+    record.front_nanoseconds = 0;
     record.finish = "length";
     setting.rules->record(context, &record);
     record.finish = "tool_calls";
@@ -394,6 +477,7 @@ static void test_metrics_of_answers(void **state)
     assert_line(&setting, "vllm:time_per_output_token_seconds_count{model_name=\"a\"} 4");
     assert_line(&setting, "bulla_http_requests_total{route=\"/v1/chat/completions\",status=\"200\"} 5");
     assert_line(&setting, "bulla_http_requests_total{route=\"/v1/chat/completions\",status=\"499\"} 1");
+    assert_line(&setting, "bulla_front_seconds_total 0.25");
     assert_line(&setting, "bulla_build_info{version=\"1.2\"} 1");
     assert_no_line(&setting, "made up");
     assert_no_line(&setting, "nobody");
@@ -466,6 +550,15 @@ static void test_log_of_requests(void **state)
     record.identity = &identity;
     record.is_stream = 1;
     setting.rules->record(context, &record);
+    static const char *const routine[] = {"/health", "/ready", "/version", "/metrics", "/v1/models", "/", "/page/{file}"};
+    for (size_t i = 0; i < sizeof routine / sizeof routine[0]; i++) {
+        record = (struct rules_record){.request_id = "often", .method = i ? "GET" : "HEAD", .route = routine[i], .status = 200};
+        setting.rules->record(context, &record);
+    }
+    record = (struct rules_record){.request_id = "refused", .method = "GET", .route = "/v1/models", .status = 401};
+    setting.rules->record(context, &record);
+    record = (struct rules_record){.request_id = "one", .method = "GET", .route = "/v1/models/{id}", .status = 200};
+    setting.rules->record(context, &record);
     record = answer_record();
     record.model = "secret words of a client";
     record.status = 404;
@@ -497,6 +590,9 @@ static void test_log_of_requests(void **state)
         if (!strstr(text, parts[i]))
             fail_msg("no %s in\n%s", parts[i], text);
     assert_null(strstr(text, "secret words"));
+    assert_null(strstr(text, "often"));
+    assert_non_null(strstr(text, "\"level\":\"info\",\"event\":\"request\",\"request_id\":\"refused\""));
+    assert_non_null(strstr(text, "\"level\":\"info\",\"event\":\"request\",\"request_id\":\"one\""));
     memory_free(data);
 }
 
@@ -535,7 +631,8 @@ static int remove_known_files(void **state)
 {
     (void)state;
     static const char *const names[] = {"keys.db",       "keys.db-wal",    "keys.db-shm", "open.json",       "open.json.lock",
-                                        "upstream.key", "requests.log", "memory.json", "memory.json.lock"};
+                                        "noticed.db", "noticed.db-wal", "noticed.db-shm", "noticed.json",
+                                        "noticed.json.lock", "at_once.json", "at_once.json.lock", "upstream.key", "requests.log", "memory.json", "memory.json.lock"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         remove(in_folder(names[i]));
     return rmdir(folder);
@@ -546,6 +643,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_without_keys),
         cmocka_unit_test(test_with_keys),
+        cmocka_unit_test(test_noticed_keys),
+        cmocka_unit_test(test_noticed_at_once),
         cmocka_unit_test(test_metrics_open),
         cmocka_unit_test(test_models_come_and_go),
         cmocka_unit_test(test_as_many_as_fit),

@@ -10,6 +10,7 @@ struct values {
     uint64_t threads;
     uint64_t temperature;
     const char *output;
+    struct option_texts names;
 };
 
 static const struct option_spec options[] = {
@@ -22,9 +23,10 @@ static const struct option_spec options[] = {
      .minimum = 0, .maximum = 2000000},
     {.name = "output", .letter = 'o', .type = OPTION_TEXT, .offset = offsetof(struct values, output),
      .value = "FILE", .help = "where to write"},
+    {.name = "name", .type = OPTION_TEXTS, .offset = offsetof(struct values, names), .value = "NAME", .help = "one more"},
 };
 
-enum { OPTIONS = sizeof options / sizeof options[0], ARGUMENTS_MAX = 16 };
+enum { OPTIONS = sizeof options / sizeof options[0], ARGUMENTS_MAX = 20 };
 
 /* Parses a copy of the NULL-ended list; argv and count stay for a look. */
 static char *argv[ARGUMENTS_MAX];
@@ -73,6 +75,15 @@ static void test_forms(void **state)
     assert_ok(PARSE("--output=", "-t1"), error); /* an empty text is a text */
     assert_string_equal(values.output, "");
     assert_int_equal(values.threads, 1);
+
+    assert_ok(PARSE("--name", "a", "--raw", "--name=b"), error); /* several texts */
+    assert_int_equal(values.names.count, 2);
+    assert_string_equal(values.names.texts[0], "a");
+    assert_string_equal(values.names.texts[1], "b");
+    assert_refused(PARSE("--name=1", "--name=2", "--name=3", "--name=4", "--name=5", "--name=6", "--name=7", "--name=8",
+                         "--name=9", "--name=10", "--name=11", "--name=12", "--name=13", "--name=14", "--name=15",
+                         "--name=16", "--name=17"),
+                   "--name is given more than 16 times");
 
     assert_ok(PARSE("--output", "--raw"), error); /* the next argument, whatever it is */
     assert_string_equal(values.output, "--raw");

@@ -6,8 +6,9 @@ static void test_files(void **state)
 {
     (void)state;
     static const char *const paths[][2] = {
-        {"/", "index.html"},           {"/page/chat.css", "chat.css"},   {"/page/chat.js", "chat.js"},
-        {"/page/markdown.js", "markdown.js"}, {"/page/server.js", "server.js"}, {"/page/stream.js", "stream.js"}};
+        {"/", "index.html"},        {"/page/chat.css", "chat.css"}, {"/page/chat.js", "chat.js"},
+        {"/page/dom.js", "dom.js"}, {"/page/key.js", "key.js"},     {"/page/markdown.js", "markdown.js"},
+        {"/page/settings.js", "settings.js"}, {"/page/state.js", "state.js"}, {"/page/stream.js", "stream.js"}};
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
         const struct page_file *file = page_find(paths[i][0]);
         assert_non_null(file);

@@ -19,7 +19,7 @@ static struct http_tls *open_in_folder(const char *name)
 {
     bulla_error error = {0};
     struct http_tls *tls;
-    assert_ok(tls_open_folder(folder, name, &tls, &error), error);
+    assert_ok(tls_open_folder(folder, &(struct tls_names){.host = name}, &tls, &error), error);
     return tls;
 }
 
@@ -91,10 +91,54 @@ static void test_certificate(void **state)
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         struct buffer certificate = {0}, key = {0};
         bulla_error error = {0};
-        assert_int_equal(tls_make(names[i], &certificate, &key, &error), BULLA_E_USAGE);
+        assert_int_equal(tls_make(&names[i], 1, NULL, &certificate, &key, &error), BULLA_E_USAGE);
         buffer_free(&certificate);
         buffer_free(&key);
     }
+}
+
+static int open_with(const char *const *names, size_t count)
+{
+    bulla_error error = {0};
+    struct http_tls *tls;
+    assert_ok(tls_open_folder(folder, &(struct tls_names){.host = "no_name", .names = names, .count = count}, &tls, &error),
+              error);
+    int was_made = tls_was_made(tls);
+    tls_close(tls);
+    return was_made;
+}
+
+static void assert_names(const char *first, const char *second, const char *third)
+{
+    X509 *made = read_certificate(in_folder("certificate.pem"));
+    assert_int_equal(X509_check_host(made, "localhost", 0, 0, NULL), 1);
+    assert_int_equal(X509_check_host(made, first, 0, 0, NULL), 1);
+    assert_int_equal(X509_check_host(made, second, 0, 0, NULL), 1);
+    assert_int_equal(X509_check_ip_asc(made, third, 0), 1);
+    X509_free(made);
+}
+
+/* A certificate has the names that are asked for: one without is made again, and no name is lost by that. */
+static void test_names(void **state)
+{
+    (void)state;
+    static const char *const first[] = {"llm.example", "10.1.2.3"}, *const second[] = {"other.example"};
+    static const char *const wrong[] = {"llm.example", "a b"};
+    bulla_error error = {0};
+    struct http_tls *tls;
+    remove(in_folder("key.pem"));
+    assert_int_equal(open_with(NULL, 0), 1);
+    assert_int_equal(open_with(NULL, 0), 0);
+    assert_int_equal(open_with(first, 2), 1);
+    assert_int_equal(open_with(first, 2), 0);
+    assert_int_equal(open_with(first, 1), 0);
+    assert_int_equal(open_with(second, 1), 1);
+    assert_names("llm.example", "other.example", "10.1.2.3");
+    assert_int_equal(open_with(first, 2), 0); /* two servers of a folder do not make it in turns */
+    assert_int_equal(open_with(NULL, 0), 0);
+    assert_int_equal(tls_open_folder(folder, &(struct tls_names){.names = wrong, .count = 2}, &tls, &error), BULLA_E_USAGE);
+    assert_non_null(strstr(error.text, "\"a b\" cannot be a certificate's name"));
+    assert_names("llm.example", "other.example", "10.1.2.3");
 }
 
 static void expect_refused(const char *certificate, const char *key, int code, const char *words)
@@ -117,7 +161,7 @@ static void test_files_that_are_wrong(void **state)
     size_t length;
     tls_close(open_in_folder(NULL));
     struct buffer other_certificate = {0}, other_key = {0};
-    assert_ok(tls_make(NULL, &other_certificate, &other_key, &error), error);
+    assert_ok(tls_make(NULL, 0, NULL, &other_certificate, &other_key, &error), error);
     snprintf(other, sizeof other, "%s/other.pem", folder);
     expect_refused(in_folder("none"), key, BULLA_E_IO, "none");
     assert_ok(file_write(other, other_key.data, other_key.length, &error), error);
@@ -156,7 +200,7 @@ static void test_files_that_are_wrong(void **state)
     buffer_free(&other_certificate);
     buffer_free(&other_key);
     remove(other);
-    assert_int_equal(tls_open_folder("/dev/null/x", NULL, &tls, &error), BULLA_E_IO);
+    assert_int_equal(tls_open_folder("/dev/null/x", &(struct tls_names){0}, &tls, &error), BULLA_E_IO);
 }
 
 static int count_files(void)
@@ -181,7 +225,7 @@ static void test_making_fails(void **state)
             if (n % 2)
                 remove(in_folder("certificate.pem"));
             (kind ? file_inject_failure : memory_inject_failure)(n, 1);
-            int code = tls_open_folder(folder, NULL, &tls, &error);
+            int code = tls_open_folder(folder, &(struct tls_names){0}, &tls, &error);
             (kind ? file_inject_failure : memory_inject_failure)(0, 0);
             if (code == BULLA_OK) {
                 tls_close(tls);
@@ -471,7 +515,7 @@ static void test_abort(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_made_once), cmocka_unit_test(test_certificate),
+        cmocka_unit_test(test_made_once), cmocka_unit_test(test_certificate), cmocka_unit_test(test_names),
         cmocka_unit_test(test_files_that_are_wrong), cmocka_unit_test(test_making_fails),
         cmocka_unit_test(test_versions_and_protocols), cmocka_unit_test(test_hang_up),
         cmocka_unit_test(test_large_answers), cmocka_unit_test(test_half_done_handshake),

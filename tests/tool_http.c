@@ -166,7 +166,7 @@ static int take_option(const char *option, struct http_limits *limits, struct ht
         return bulla_fail(error, BULLA_E_USAGE, "%s: expected NAME=VALUE", option);
     unsigned long number = strtoul(value + 1, NULL, 10);
     if (strncmp(option, "tls=", 4) == 0)
-        return tls_open_folder(value + 1, NULL, tls, error);
+        return tls_open_folder(value + 1, &(struct tls_names){0}, tls, error);
 #define LIMIT(field) if (strncmp(option, #field "=", sizeof #field) == 0) { \
         limits->field = (__typeof__(limits->field))number; return BULLA_OK; }
     LIMIT(most_header_bytes)

@@ -76,6 +76,14 @@ static int store_decimal(const struct option_spec *option, const char *text, uin
     return BULLA_OK;
 }
 
+static int store_more(const struct option_spec *option, const char *text, struct option_texts *place, bulla_error *error)
+{
+    if (place->count == OPTION_MOST_TEXTS)
+        return bulla_fail(error, BULLA_E_USAGE, "--%s is given more than %d times", option->name, OPTION_MOST_TEXTS);
+    place->texts[place->count++] = text;
+    return BULLA_OK;
+}
+
 static int store(const struct option_spec *option, const char *text, void *values, bulla_error *error)
 {
     void *place = (char *)values + option->offset;
@@ -90,6 +98,8 @@ static int store(const struct option_spec *option, const char *text, void *value
     case OPTION_TEXT:
         *(const char **)place = text;
         return BULLA_OK;
+    case OPTION_TEXTS:
+        return store_more(option, text, place, error);
     }
     return bulla_fail(error, BULLA_E_INTERNAL, "--%s has no type", option->name);
 }
@@ -160,7 +170,7 @@ int options_parse(const struct option_spec *options, size_t count, int argc, cha
         const struct option_spec *option = find_option(options, count, argument, &value);
         if (!option)
             return unknown_option(options, count, argument, error);
-        if (given >> (option - options) & 1)
+        if (option->type != OPTION_TEXTS && (given >> (option - options) & 1))
             return bulla_fail(error, BULLA_E_USAGE, "--%s is given twice", option->name);
         given |= (uint64_t)1 << (option - options);
         if (option->type == OPTION_FLAG && value)

@@ -3,7 +3,8 @@
  * An option is `--name`, `--name VALUE`, `--name=VALUE`, or with its letter
  * `-n VALUE`, `-nVALUE`. Options and other arguments may mix; after `--`
  * nothing is an option. A name is written in full. An option that is given
- * twice is an error: one of the two would be ignored in silence. */
+ * twice is an error, since one of the two would be ignored in silence, unless
+ * it takes several texts. */
 #ifndef CLI_OPTIONS_H
 #define CLI_OPTIONS_H
 
@@ -19,7 +20,15 @@ enum option_type {
     OPTION_INTEGER, /* a whole number from minimum to maximum; uint64_t */
     OPTION_DECIMAL, /* a decimal number kept exactly in millionths (docs/canonical.md counts so), which minimum and
                        maximum are in too; uint64_t */
-    OPTION_TEXT     /* any text; const char *, the argument itself */
+    OPTION_TEXT,    /* any text; const char *, the argument itself */
+    OPTION_TEXTS    /* any text, each time it is given; struct option_texts */
+};
+
+enum { OPTION_MOST_TEXTS = 16 };
+
+struct option_texts {
+    const char *texts[OPTION_MOST_TEXTS];
+    size_t count;
 };
 
 struct option_spec {

@@ -20,7 +20,7 @@
 #include "serve/tls.h"
 
 enum {
-    TICK_MILLISECONDS = 1000,      /* counters, models that were removed */
+    TICK_MILLISECONDS = 1000,      /* counters, models that were removed, keys */
     WATCH_MILLISECONDS = 2,        /* whether models are ready, whether all is drained */
     HAND_BACK_MILLISECONDS = 2000, /* for clients to take the error that hands their request back */
     LOG_MILLISECONDS = 2000,       /* for the last lines */
@@ -37,6 +37,7 @@ struct serving {
     struct log *log;
     struct operator *operator;
     struct http_tls *tls;
+    struct listener_address address;
     struct listener listener;
     struct api *api;
     struct http_server *server;
@@ -147,6 +148,16 @@ static void on_signal(evutil_socket_t number, short what, void *context)
         log_event(serving, LOG_LEVEL_INFO, "keys_reloaded", NULL, NULL);
 }
 
+static void notice_keys(struct serving *serving)
+{
+    int has_changed;
+    bulla_error error = {0};
+    if (operator_notice_keys(serving->operator, &has_changed, &error) != BULLA_OK)
+        log_event(serving, LOG_LEVEL_ERROR, "keys_not_reloaded", "reason", error.text);
+    else if (has_changed)
+        log_event(serving, LOG_LEVEL_INFO, "keys_reloaded", NULL, NULL);
+}
+
 static void on_tick(evutil_socket_t unused, short what, void *context)
 {
     struct serving *serving = context;
@@ -154,6 +165,7 @@ static void on_tick(evutil_socket_t unused, short what, void *context)
     (void)what;
     operator_sample(serving->operator);
     models_sweep(serving->models);
+    notice_keys(serving);
 }
 
 /* 1 once every model of a file is ready; upstreams come and go as they like. */
@@ -176,9 +188,55 @@ static int models_are_ready(struct serving *serving)
     return 1;
 }
 
-/* Others read this line to know that the server is there, and where. */
-static void announce(struct serving *serving)
+static int open_listener(struct serving *serving, bulla_error *error)
 {
+    const struct config *config = serving->config;
+    int code = listener_open(&serving->address, config->takes_over, &serving->listener, error);
+    if (code == BULLA_OK && !serving->listener.is_loopback && config->insecure_http)
+        log_event(serving, LOG_LEVEL_WARNING, "insecure_http", "address", serving->listener.text);
+    return code;
+}
+
+static int open_server(struct serving *serving, bulla_error *error)
+{
+    const struct config *config = serving->config;
+    struct listener_address address;
+    const char *hosts[CONFIG_MOST_HOSTS + 1];
+    int code = listener_parse(config->listen, &address, error);
+    if (code != BULLA_OK)
+        return code;
+    memcpy(hosts, config->hosts, sizeof config->hosts);
+    hosts[config->host_count] = address.host; /* the name that it listens on is one of its own */
+    struct api_options options = {.models = serving->models,
+                                  .rules = operator_rules(serving->operator),
+                                  .cors_origin = config->cors_origin,
+                                  .version = BULLA_VERSION,
+                                  .has_page = config->has_page,
+                                  .is_local = serving->listener.is_loopback && !config->keys,
+                                  .hosts = hosts,
+                                  .host_count = config->host_count + 1,
+                                  .most_held_bytes = config->most_answer_bytes};
+    code = api_open(serving->base, &options, &serving->api, error);
+    if (code != BULLA_OK)
+        return code;
+    struct http_handler handler = api_handler(serving->api);
+    int listener = serving->listener.socket;
+    serving->listener.socket = -1;
+    code = http_server_open(serving->base, listener, serving->tls, &config->limits, &handler, &serving->server, error);
+    if (code == BULLA_OK)
+        operator_watch(serving->operator, serving->server);
+    return code;
+}
+
+/* All models are ready. A server that follows another listens only now: until then all requests are that one's. Others
+ * read the line to know that the server is there, and where. */
+static void begin_serving(struct serving *serving)
+{
+    bulla_error error = {0};
+    if (!serving->server && (open_listener(serving, &error) != BULLA_OK || open_server(serving, &error) != BULLA_OK)) {
+        stop_with(serving, error.code, error.text);
+        return;
+    }
     char url[LISTENER_TEXT + 16];
     snprintf(url, sizeof url, "%s://%s", serving->tls ? "https" : "http", serving->listener.text);
     serving->stage = SERVING;
@@ -204,7 +262,7 @@ static void on_watch(evutil_socket_t unused, short what, void *context)
     int is_late = clock_nanoseconds() >= serving->deadline;
     if (serving->stage == STARTING) {
         if (models_are_ready(serving))
-            announce(serving);
+            begin_serving(serving);
         else
             start_watch(serving);
     } else if (http_server_is_drained(serving->server)) {
@@ -256,23 +314,23 @@ static int open_log(struct serving *serving, bulla_error *error)
 }
 
 /* Who else could use the server, or listen in, is told before it starts. */
-static int open_listener(struct serving *serving, bulla_error *error)
+static int check_address(struct serving *serving, bulla_error *error)
 {
     const struct config *config = serving->config;
-    struct listener_address address;
     int is_loopback;
-    int code = listener_parse(config->listen, &address, error);
+    int code = listener_parse(config->listen, &serving->address, error);
     if (code == BULLA_OK)
-        code = listener_find_loopback(&address, &is_loopback, error);
+        code = listener_find_loopback(&serving->address, &is_loopback, error);
+    if (code == BULLA_OK && !is_loopback && config->http && !config->insecure_http)
+        code = bulla_fail(error, BULLA_E_USAGE,
+                          "--http (\"http\" of the configuration) is for addresses that only this machine can reach, and %s is "
+                          "none; leave it out for TLS, or say --insecure-http (\"insecure_http\")",
+                          config->listen);
     if (code == BULLA_OK && !is_loopback && !config->keys && !config->is_open)
         code = bulla_fail(error, BULLA_E_USAGE,
                           "%s can be reached from other machines, and there are no keys: --keys FILE lets only those who "
                           "have one in, --open lets everyone in",
                           config->listen);
-    if (code == BULLA_OK)
-        code = listener_open(&address, &serving->listener, error);
-    if (code == BULLA_OK && !serving->listener.is_loopback && config->insecure_http)
-        log_event(serving, LOG_LEVEL_WARNING, "insecure_http", "address", serving->listener.text);
     return code;
 }
 
@@ -281,19 +339,21 @@ static int open_tls(struct serving *serving, bulla_error *error)
     const struct config *config = serving->config;
     char host[HOST_NAME] = "", digest[65];
     struct buffer folder = {0};
-    if (config->insecure_http)
+    if (config->http || config->insecure_http)
         return BULLA_OK;
     int code = config->certificate ? tls_open(config->certificate, config->key, &serving->tls, error)
                                    : serving_find_tls_folder(&folder, error);
     if (code == BULLA_OK && !config->certificate) {
         if (gethostname(host, sizeof host - 1) != 0)
             host[0] = 0;
-        code = tls_open_folder((const char *)folder.data, host[0] ? host : NULL, &serving->tls, error);
+        struct tls_names names = {
+            .host = host[0] ? host : NULL, .names = config->tls_names, .count = config->tls_name_count};
+        code = tls_open_folder((const char *)folder.data, &names, &serving->tls, error);
     }
     buffer_free(&folder);
     if (code == BULLA_OK) {
         hex_encode(tls_certificate_digest(serving->tls), 32, digest);
-        log_event(serving, LOG_LEVEL_INFO, "certificate", "sha256", digest);
+        log_event(serving, LOG_LEVEL_INFO, tls_was_made(serving->tls) ? "certificate_made" : "certificate", "sha256", digest);
     }
     return code;
 }
@@ -331,37 +391,6 @@ static int add_models(struct serving *serving, bulla_error *error)
     return code;
 }
 
-static int open_server(struct serving *serving, bulla_error *error)
-{
-    const struct config *config = serving->config;
-    struct listener_address address;
-    const char *hosts[CONFIG_MOST_HOSTS + 1];
-    int code = listener_parse(config->listen, &address, error);
-    if (code != BULLA_OK)
-        return code;
-    memcpy(hosts, config->hosts, sizeof config->hosts);
-    hosts[config->host_count] = address.host; /* the name that it listens on is one of its own */
-    struct api_options options = {.models = serving->models,
-                                  .rules = operator_rules(serving->operator),
-                                  .cors_origin = config->cors_origin,
-                                  .version = BULLA_VERSION,
-                                  .has_page = config->has_page,
-                                  .is_local = serving->listener.is_loopback && !config->keys,
-                                  .hosts = hosts,
-                                  .host_count = config->host_count + 1,
-                                  .most_held_bytes = config->most_answer_bytes};
-    code = api_open(serving->base, &options, &serving->api, error);
-    if (code != BULLA_OK)
-        return code;
-    struct http_handler handler = api_handler(serving->api);
-    int listener = serving->listener.socket;
-    serving->listener.socket = -1;
-    code = http_server_open(serving->base, listener, serving->tls, &config->limits, &handler, &serving->server, error);
-    if (code == BULLA_OK)
-        operator_watch(serving->operator, serving->server);
-    return code;
-}
-
 static int open_serving(struct serving *serving, bulla_error *error)
 {
     const struct config *config = serving->config;
@@ -379,12 +408,14 @@ static int open_serving(struct serving *serving, bulla_error *error)
     if (code == BULLA_OK)
         code = operator_open(&options, &serving->operator, error);
     if (code == BULLA_OK)
+        code = check_address(serving, error);
+    if (code == BULLA_OK && !config->takes_over)
         code = open_listener(serving, error);
     if (code == BULLA_OK)
         code = open_tls(serving, error);
     if (code == BULLA_OK)
         code = add_models(serving, error);
-    return code == BULLA_OK ? open_server(serving, error) : code;
+    return code == BULLA_OK && !config->takes_over ? open_server(serving, error) : code;
 }
 
 static void free_event(struct event *event)

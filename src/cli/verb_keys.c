@@ -103,8 +103,8 @@ const struct verb verb_keys = {
     .name = "keys",
     .summary = "make, list and disable the API keys of a server",
     .arguments = "add|list|disable [ID] --store FILE",
-    .details = "`add` prints a new key, once: the store has its hash only. A server that runs reads its store again\n"
-               "on SIGHUP. docs/serving.md says more.",
+    .details = "`add` prints a new key, once: the store has its hash only. A server that runs notices in a second or\n"
+               "two what changed. docs/serving.md says more.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .minimum_arguments = 1,

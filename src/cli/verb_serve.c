@@ -6,14 +6,14 @@
 #include "cli/serving.h"
 #include "cli/verb.h"
 #include "exec/speculate.h"
-#include "ops/listener.h"
 
 #define NO_NUMBER UINT64_MAX
 
 /* As options_parse fills it; NULL, 0 and NO_NUMBER where an option was not given. */
 struct serve_choice {
     const char *listen, *config, *keys, *name, *cors, *hosts, *log, *log_level, *certificate, *key, *upstream;
-    int http, insecure_http, is_open, metrics_open, no_page;
+    int http, insecure_http, is_open, takes_over, metrics_open, no_page;
+    struct option_texts tls_names;
     uint64_t threads, cache_positions, max_running, max_tokens, max_seconds, speculate, drain_seconds;
 };
 
@@ -30,8 +30,11 @@ static const struct option_spec options[] = {
     TEXT("tls-certificate", certificate, "FILE",
          "PEM file of the certificate chain; default: a self-made one, kept in the state folder"),
     TEXT("tls-key", key, "FILE", "PEM file of its private key"),
+    {"tls-name", 0, OPTION_TEXTS, offsetof(struct serve_choice, tls_names), "NAME",
+     "one more host name or address by which clients reach the server, for the self-made certificate", 0, 0},
     TEXT("keys", keys, "FILE", "store of API keys (`bulla keys`); every request needs one then"),
     FLAG("open", is_open, "without keys also where other machines connect"),
+    FLAG("take-over", takes_over, "start beside a server that listens there, to follow it: end that one when this one listens"),
     FLAG("metrics-open", metrics_open, "/metrics needs no key"),
     TEXT("config", config, "FILE", "JSON file with the settings and models; options here go before it"),
     TEXT("name", name, "NAME", "the model's name for clients; default: its file's"),
@@ -39,9 +42,9 @@ static const struct option_spec options[] = {
     NUMBER("threads", threads, "threads that compute; default 0: one a core", 0, 256),
     NUMBER("context-cache", cache_positions,
            "positions that the key-value cache holds for all requests together; default 0: a quarter of the free memory, "
-           "at least one full context",
+           "at least one full context and at most 256",
            0, UINT64_C(1) << 40),
-    NUMBER("max-running", max_running, "requests computed at once; default 0: as many as the scheduler takes", 0, 4096),
+    NUMBER("max-running", max_running, "requests computed at once; default 0: 256", 0, 4096),
     NUMBER("max-tokens", max_tokens, "most tokens of an answer; default 0: as many as the context holds", 0, UINT32_MAX),
     NUMBER("max-seconds", max_seconds, "longest time for an answer, waiting included; default 0: no limit", 0,
            CONFIG_MOST_SECONDS),
@@ -125,11 +128,11 @@ static int choose_models(const struct serve_choice *chosen, const char *path, st
     return BULLA_OK;
 }
 
+_Static_assert((int)OPTION_MOST_TEXTS <= (int)CONFIG_MOST_TLS_NAMES, "a configuration holds what the options give");
+
 /* TLS or not: the options' word goes before the file's. */
 static int choose_tls(const struct serve_choice *chosen, struct config *config, bulla_error *error)
 {
-    struct listener_address address;
-    int is_loopback = 0;
     if (!chosen->certificate != !chosen->key)
         return bulla_fail(error, BULLA_E_USAGE, "--tls-certificate and --tls-key belong together");
     if (chosen->certificate && (chosen->http || chosen->insecure_http))
@@ -138,22 +141,18 @@ static int choose_tls(const struct serve_choice *chosen, struct config *config, 
     if (chosen->certificate) {
         config->certificate = chosen->certificate;
         config->key = chosen->key;
-        config->insecure_http = 0;
+        config->tls_name_count = 0;
+        config->http = config->insecure_http = 0;
     }
-    if (chosen->http && !chosen->insecure_http) {
-        int code = listener_parse(config->listen, &address, error);
-        if (code == BULLA_OK)
-            code = listener_find_loopback(&address, &is_loopback, error);
-        if (code == BULLA_OK && !is_loopback)
-            code = bulla_fail(error, BULLA_E_USAGE,
-                              "--http is for addresses that only this machine can reach, and %s is none; leave it out for "
-                              "TLS, or say --insecure-http",
-                              config->listen);
-        if (code != BULLA_OK)
-            return code;
-    }
-    if (chosen->http || chosen->insecure_http)
-        config->insecure_http = 1;
+    config->http |= chosen->http;
+    config->insecure_http |= chosen->insecure_http;
+    if (chosen->tls_names.count > 0 && (config->certificate || config->http || config->insecure_http))
+        return bulla_fail(error, BULLA_E_USAGE, "--tls-name is for the certificate that the server makes itself, and there "
+                                                "is none with another one or without TLS");
+    for (size_t i = 0; i < chosen->tls_names.count; i++)
+        config->tls_names[i] = chosen->tls_names.texts[i];
+    if (chosen->tls_names.count > 0)
+        config->tls_name_count = chosen->tls_names.count;
     return BULLA_OK;
 }
 
@@ -171,6 +170,7 @@ static int apply(const struct serve_choice *chosen, struct config *config, bulla
     choose(&config->log, chosen->log);
     choose(&config->log_level, chosen->log_level);
     config->is_open |= chosen->is_open;
+    config->takes_over |= chosen->takes_over;
     config->metrics_open |= chosen->metrics_open;
     config->has_page &= !chosen->no_page;
     if (chosen->drain_seconds != NO_NUMBER)

@@ -46,6 +46,7 @@ static const struct field limit_fields[] = {
 static const struct field tls_fields[] = {
     {"certificate", FIELD_TEXT, AT(config, certificate), 0, 0},
     {"key", FIELD_TEXT, AT(config, key), 0, 0},
+    {"names", FIELD_OWN, 0, 0, 0},
 };
 
 static const struct field model_fields[] = {
@@ -77,8 +78,10 @@ static const char *const upstream_fields[] = {"upstream_model", "upstream_key_fi
 static const struct field config_fields[] = {
     {"listen", FIELD_TEXT, AT(config, listen), 0, 0},
     {"tls", FIELD_OWN, 0, 0, 0},
+    {"http", FIELD_FLAG, AT(config, http), 0, 0},
     {"insecure_http", FIELD_FLAG, AT(config, insecure_http), 0, 0},
     {"open", FIELD_FLAG, AT(config, is_open), 0, 0},
+    {"take_over", FIELD_FLAG, AT(config, takes_over), 0, 0},
     {"keys", FIELD_TEXT, AT(config, keys), 0, 0},
     {"metrics_open", FIELD_FLAG, AT(config, metrics_open), 0, 0},
     {"cors_origin", FIELD_TEXT, AT(config, cors_origin), 0, 0},
@@ -183,22 +186,28 @@ int config_check_name(const char *name, const char *where, bulla_error *error)
                       where, name, CONFIG_NAME_BYTES - 1);
 }
 
-static int read_aliases(const struct json *value, const char *where, struct config_model *model, bulla_error *error)
+/* An array of texts into `out`, which has room for `most`. */
+static int read_texts(const struct json *value, const char *name, const char *where, size_t most, const char **out,
+                      size_t *count, bulla_error *error)
 {
     if (!value)
         return BULLA_OK;
-    if (!json_is(value, JSON_ARRAY) || value->length > MODEL_MOST_ALIASES)
-        return bulla_fail(error, BULLA_E_INPUT, "%s: \"aliases\" must be an array of at most %d strings", where,
-                          MODEL_MOST_ALIASES);
+    if (!json_is(value, JSON_ARRAY) || value->length > most)
+        return bulla_fail(error, BULLA_E_INPUT, "%s: \"%s\" must be an array of at most %zu strings", where, name, most);
     for (size_t i = 0; i < value->length; i++) {
         if (!is_text(value->items[i]))
-            return bulla_fail(error, BULLA_E_INPUT, "%s: \"aliases\" must hold strings that are not empty", where);
-        int code = config_check_name(value->items[i]->text, where, error);
-        if (code != BULLA_OK)
-            return code;
-        model->aliases[model->alias_count++] = value->items[i]->text;
+            return bulla_fail(error, BULLA_E_INPUT, "%s: \"%s\" must hold strings that are not empty", where, name);
+        out[(*count)++] = value->items[i]->text;
     }
     return BULLA_OK;
+}
+
+static int read_aliases(const struct json *value, const char *where, struct config_model *model, bulla_error *error)
+{
+    int code = read_texts(value, "aliases", where, MODEL_MOST_ALIASES, model->aliases, &model->alias_count, error);
+    for (size_t i = 0; code == BULLA_OK && i < model->alias_count; i++)
+        code = config_check_name(model->aliases[i], where, error);
+    return code;
 }
 
 /* None of `names` may stand in a model of the other kind. */
@@ -347,21 +356,37 @@ static int read_section(const struct json *value, const char *name, const struct
     return value ? read_fields(value, fields, count, where, out, error) : BULLA_OK;
 }
 
+static int read_tls(const struct json *value, const char *file, struct config *config, bulla_error *error)
+{
+    char where[WHERE];
+    snprintf(where, sizeof where, "%.400s, tls", file);
+    int code = read_section(value, "tls", tls_fields, COUNT(tls_fields), file, config, error);
+    if (code == BULLA_OK && value)
+        code = read_texts(json_get(value, "names"), "names", where, CONFIG_MOST_TLS_NAMES, config->tls_names,
+                          &config->tls_name_count, error);
+    if (code == BULLA_OK && !config->certificate != !config->key)
+        code = bulla_fail(error, BULLA_E_INPUT, "%s needs both \"certificate\" and \"key\"", where);
+    if (code == BULLA_OK && config->certificate && config->tls_name_count > 0)
+        code = bulla_fail(error, BULLA_E_INPUT,
+                          "%s: \"names\" are for the certificate that the server makes itself, so not with \"certificate\"",
+                          where);
+    return code;
+}
+
 static int read_config(const struct json *value, const char *file, struct config *config, bulla_error *error)
 {
     int code = read_fields(value, config_fields, COUNT(config_fields), file, config, error);
     if (code == BULLA_OK)
-        code = read_section(json_get(value, "tls"), "tls", tls_fields, COUNT(tls_fields), file, config, error);
+        code = read_tls(json_get(value, "tls"), file, config, error);
     if (code == BULLA_OK)
         code = read_section(json_get(value, "limits"), "limits", limit_fields, COUNT(limit_fields), file, config, error);
     if (code == BULLA_OK)
         code = read_hosts(json_get(value, "hosts"), file, config, error);
     if (code == BULLA_OK)
         code = read_models(json_get(value, "models"), file, config, error);
-    if (code == BULLA_OK && !config->certificate != !config->key)
-        code = bulla_fail(error, BULLA_E_INPUT, "%s: \"tls\" needs both \"certificate\" and \"key\"", file);
-    if (code == BULLA_OK && config->certificate && config->insecure_http)
-        code = bulla_fail(error, BULLA_E_INPUT, "%s: \"tls\" and \"insecure_http\" exclude each other", file);
+    if (code == BULLA_OK && (config->certificate || config->tls_name_count > 0) && (config->http || config->insecure_http))
+        code = bulla_fail(error, BULLA_E_INPUT, "%s: \"tls\" and \"%s\" exclude each other", file,
+                          config->http ? "http" : "insecure_http");
     return code;
 }
 

@@ -16,7 +16,8 @@ enum {
     CONFIG_MOST_HOSTS = 32,
     CONFIG_NAME_BYTES = 128,
     CONFIG_DRAIN_SECONDS = 30,
-    CONFIG_MOST_SECONDS = 86400
+    CONFIG_MOST_SECONDS = 86400,
+    CONFIG_MOST_TLS_NAMES = 16
 };
 
 /* A model to serve: of a file (`path`), or of another server (`upstream`, its URL). Texts are the JSON's. */
@@ -35,9 +36,13 @@ struct config_model {
 struct config {
     const char *listen;                       /* "HOST:PORT" */
     const char *certificate, *key;            /* both or none */
+    const char *tls_names[CONFIG_MOST_TLS_NAMES]; /* more names of the self-made certificate */
+    size_t tls_name_count;
+    int http;                                 /* no TLS; only where nobody but this machine can connect */
     int insecure_http;                        /* no TLS, at any address */
     int is_open;                              /* without keys at an address that is not loopback */
     const char *keys;                         /* path of the store */
+    int takes_over;                           /* listens beside a server that is about to end */
     int metrics_open;
     const char *cors_origin, *log, *log_level; /* log: a path, "-" for standard error, "none" */
     const char *hosts[CONFIG_MOST_HOSTS];     /* names of this machine, without a port */

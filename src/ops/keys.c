@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,6 +19,8 @@
 #include "base/hash.h"
 #include "base/memory.h"
 #include "ops/keys_internal.h"
+
+enum { FRESH_SECONDS = 2 };
 
 static const char key_prefix[] = "bulla-";
 static const char sqlite_magic[16] = "SQLite format 3";
@@ -192,6 +196,58 @@ const struct key_entry *key_set_find(const struct key_set *set, const char *text
     const struct key_entry *found =
         bsearch(&wanted, set->list.entries, set->list.count, sizeof wanted, compare_hashes);
     return found && CRYPTO_memcmp(found->hash, wanted.hash, KEY_BYTES) == 0 ? found : NULL;
+}
+
+static int entry_equals(const struct key_entry *a, const struct key_entry *b)
+{
+    return memcmp(a->hash, b->hash, KEY_BYTES) == 0 && strcmp(a->id, b->id) == 0 && strcmp(a->tenant, b->tenant) == 0 &&
+           a->is_admin == b->is_admin && a->is_disabled == b->is_disabled && a->priority == b->priority &&
+           a->most_tokens == b->most_tokens && a->created == b->created;
+}
+
+int key_set_equals(const struct key_set *a, const struct key_set *b)
+{
+    int is_same = a->list.count == b->list.count;
+    for (size_t i = 0; is_same && i < a->list.count; i++)
+        is_same = entry_equals(&a->list.entries[i], &b->list.entries[i]);
+    return is_same;
+}
+
+/* --- Whether it has changed --- */
+
+/* Every change of a file sets its change time, also one that sets its other times back. */
+void key_stamp_take(const char *path, struct key_stamp *stamp)
+{
+    static const char *const endings[] = {"", "-wal"};
+    char name[PATH_MAX + 8];
+    struct stat status;
+    *stamp = (struct key_stamp){0};
+    for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
+        snprintf(name, sizeof name, "%s%s", path, endings[i]);
+        if (stat(name, &status) != 0 || (i > 0 && status.st_size == 0)) /* reading makes an empty log */
+            continue;
+        stamp->files[i].device = status.st_dev;
+        stamp->files[i].inode = status.st_ino;
+        stamp->files[i].size = (uint64_t)status.st_size;
+        stamp->files[i].seconds = (uint64_t)status.st_ctim.tv_sec;
+        stamp->files[i].nanoseconds = (uint64_t)status.st_ctim.tv_nsec;
+    }
+}
+
+int key_stamp_equals(const struct key_stamp *a, const struct key_stamp *b)
+{
+    return memcmp(a, b, sizeof *a) == 0; /* numbers of 64 bits: no padding */
+}
+
+int key_stamp_is_fresh(const struct key_stamp *stamp)
+{
+    int64_t now = (int64_t)time(NULL);
+    for (size_t i = 0; i < sizeof stamp->files / sizeof stamp->files[0]; i++) {
+        int64_t age = now - (int64_t)stamp->files[i].seconds;
+        if (age >= -FRESH_SECONDS && age <= FRESH_SECONDS)
+            return 1;
+    }
+    return 0;
 }
 
 /* --- Changing --- */

@@ -48,6 +48,21 @@ const struct key_entry *key_set_at(const struct key_set *set, size_t number);
  * first, so that the time it takes tells nothing about keys of the store. */
 const struct key_entry *key_set_find(const struct key_set *set, const char *text, size_t length);
 
+int key_set_equals(const struct key_set *a, const struct key_set *b);
+
+/* What shows whether a store is still as it was: which files it is, their sizes and when they last changed. Costs two
+ * calls of the system. */
+struct key_stamp {
+    struct {
+        uint64_t device, inode, size, seconds, nanoseconds;
+    } files[2]; /* the store, and an SQLite database's log beside it; zeros where there is none */
+};
+void key_stamp_take(const char *path, struct key_stamp *stamp);
+int key_stamp_equals(const struct key_stamp *a, const struct key_stamp *b);
+/* Whether one of its files has changed so lately that a change after the stamp may show the same times: clocks of file
+ * systems are coarse. */
+int key_stamp_is_fresh(const struct key_stamp *stamp);
+
 /* Makes a key and adds it, with the store where there is none yet. Of `entry`, tenant, is_admin, priority and most_tokens
  * are read, the rest is filled in. `text` is the only copy of the key. */
 int key_store_add(const char *path, struct key_entry *entry, char text[KEY_TEXT], bulla_error *error);

@@ -88,32 +88,46 @@ static int describe(struct listener *listener)
     return 1;
 }
 
-static int open_socket(const struct addrinfo *where, struct listener *listener)
+static int set_option(int socket, int option)
 {
     int one = 1;
-    listener->socket = socket(where->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (listener->socket < 0)
-        return 0;
-    return setsockopt(listener->socket, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 &&
-           setsockopt(listener->socket, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) == 0 &&
-           bind(listener->socket, where->ai_addr, where->ai_addrlen) == 0 &&
-           listen(listener->socket, WAITING_CONNECTIONS) == 0 && describe(listener);
+    return setsockopt(socket, SOL_SOCKET, option, &one, sizeof one) == 0;
 }
 
-int listener_open(const struct listener_address *address, struct listener *listener, bulla_error *error)
+/* Sockets share an address where all have SO_REUSEPORT. One that has it from the start joins those that listen; one that
+ * gets it when it listens already was alone until then, and can be joined. */
+static int open_socket(const struct addrinfo *where, int takes_over, struct listener *listener)
+{
+    int descriptor = socket(where->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    listener->socket = descriptor;
+    return descriptor >= 0 && set_option(descriptor, SO_REUSEADDR) &&
+           (!takes_over || set_option(descriptor, SO_REUSEPORT)) &&
+           bind(descriptor, where->ai_addr, where->ai_addrlen) == 0 && listen(descriptor, WAITING_CONNECTIONS) == 0 &&
+           set_option(descriptor, SO_REUSEPORT) && describe(listener);
+}
+
+/* What to do about an address that is in use. */
+static const char *advise(int takes_over)
+{
+    return takes_over ? "; what listens there is no bulla serve of the same user, which --take-over could follow"
+                      : ": another server listens there; stop it, name another address with --listen HOST:PORT, or start "
+                        "with --take-over to follow it";
+}
+
+int listener_open(const struct listener_address *address, int takes_over, struct listener *listener, bulla_error *error)
 {
     struct addrinfo *found;
     int code = look_up(address, &found, error);
     if (code != BULLA_OK)
         return code;
     *listener = (struct listener){.socket = -1};
-    if (!open_socket(found, listener)) {
+    if (!open_socket(found, takes_over, listener)) {
         int number = errno;
         if (listener->socket >= 0)
             close(listener->socket);
         listener->socket = -1;
         code = bulla_fail(error, BULLA_E_IO, "cannot listen on %s port %s: %s%s", address->host, address->port,
-                          strerror(number), number == EADDRINUSE ? "; --listen HOST:PORT names another" : "");
+                          strerror(number), number == EADDRINUSE ? advise(takes_over) : "");
     }
     freeaddrinfo(found);
     return code;

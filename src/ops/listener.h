@@ -22,7 +22,9 @@ struct listener {
 
 /* Looks the host up without listening: whether it is loopback. */
 int listener_find_loopback(const struct listener_address *address, int *is_loopback, bulla_error *error);
-/* Listens, without blocking, with SO_REUSEPORT: the next server can start on the same address while this one drains. */
-int listener_open(const struct listener_address *address, struct listener *listener, bulla_error *error);
+/* Listens, without blocking. BULLA_E_IO where another server listens there, unless `takes_over`: then both do, and the
+ * system gives each a share of the connections until the other one closes its socket. That one must have been opened here
+ * too, by the same user. */
+int listener_open(const struct listener_address *address, int takes_over, struct listener *listener, bulla_error *error);
 
 #endif

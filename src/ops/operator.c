@@ -25,6 +25,8 @@ struct operator {
     struct operator_options options;
     char *keys_path;
     struct key_set *keys; /* NULL: none */
+    struct key_stamp keys_stamp; /* of the store before it was last read */
+    int must_reread; /* what was read may not be what is there now, though the stamp is the same */
     struct metrics *metrics;
     const struct http_server *server;
     struct serve_rules rules;
@@ -108,17 +110,40 @@ static int authorise(void *context, enum rules_scope scope, const char *authoriz
     return BULLA_OK;
 }
 
-int operator_reload_keys(struct operator *operator, bulla_error *error)
+static int reload_keys(struct operator *operator, int *has_changed, bulla_error *error)
 {
     struct key_set *keys = NULL;
-    if (!operator->keys_path)
-        return BULLA_OK;
+    key_stamp_take(operator->keys_path, &operator->keys_stamp);
     int code = key_store_read(operator->keys_path, &keys, error);
+    operator->must_reread = code != BULLA_OK || key_stamp_is_fresh(&operator->keys_stamp);
     if (code != BULLA_OK)
         return code;
+    *has_changed = !operator->keys || !key_set_equals(operator->keys, keys);
     key_set_free(operator->keys);
     operator->keys = keys;
     return BULLA_OK;
+}
+
+int operator_reload_keys(struct operator *operator, bulla_error *error)
+{
+    int has_changed;
+    return operator->keys_path ? reload_keys(operator, &has_changed, error) : BULLA_OK;
+}
+
+int operator_notice_keys(struct operator *operator, int *has_changed, bulla_error *error)
+{
+    struct key_stamp now;
+    bulla_error own = {0};
+    *has_changed = 0;
+    if (!operator->keys_path)
+        return BULLA_OK;
+    key_stamp_take(operator->keys_path, &now);
+    int is_same = key_stamp_equals(&now, &operator->keys_stamp);
+    if (is_same && !operator->must_reread)
+        return BULLA_OK;
+    if (reload_keys(operator, has_changed, &own) == BULLA_OK || is_same)
+        return BULLA_OK;
+    return bulla_fail(error, own.code, "%s", own.text);
 }
 
 /* --- What is counted and logged --- */

@@ -29,6 +29,9 @@ const struct serve_rules *operator_rules(struct operator *operator);
 
 /* Reads the keys anew. After an error the old ones stay in force. */
 int operator_reload_keys(struct operator *operator, bulla_error *error);
+/* The same where their store has changed since it was last read; to be called every second or so. *has_changed: there are
+ * other keys now. An error is told once: the next one is of another change. */
+int operator_notice_keys(struct operator *operator, int *has_changed, bulla_error *error);
 /* Opens a model's backend and adds it, as one that the server waits for before it is ready. `model->name` is set, a path is
  * of a model file. */
 int operator_add_model(struct operator *operator, const struct config_model *model, bulla_error *error);

@@ -1,6 +1,8 @@
 /* The log's line of a request: who, what, how much and how long; nothing of what was said. */
 #include "ops/operator.h"
 
+#include <string.h>
+
 static uint64_t difference(uint64_t later, uint64_t earlier)
 {
     return later > earlier ? later - earlier : 0;
@@ -21,11 +23,29 @@ static void write_answer(struct log_line *line, const struct rules_record *recor
     log_line_seconds(line, "first_token_seconds", usage->first_token_nanoseconds);
 }
 
+/* What probes, scrapers and an open page ask again and again: such a line tells nothing where all is well. */
+static int is_routine(const struct rules_record *record)
+{
+    static const char *const routes[] = {"/health", "/ready", "/version", "/metrics", "/v1/models", "/", "/page/{file}"};
+    if (record->status >= 400 || (strcmp(record->method, "GET") != 0 && strcmp(record->method, "HEAD") != 0))
+        return 0;
+    for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++)
+        if (strcmp(record->route, routes[i]) == 0)
+            return 1;
+    return 0;
+}
+
+static enum log_level choose_level(const struct rules_record *record)
+{
+    if (record->status >= 500)
+        return LOG_LEVEL_ERROR;
+    return is_routine(record) ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO;
+}
+
 void operator_log_record(struct log *log, const struct rules_record *record)
 {
     struct log_line line;
-    enum log_level level = record->status >= 500 ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO;
-    log_line_begin(&line, log, level, "request");
+    log_line_begin(&line, log, choose_level(record), "request");
     log_line_text(&line, "request_id", record->request_id);
     log_line_text(&line, "method", record->method);
     log_line_text(&line, "route", record->route);

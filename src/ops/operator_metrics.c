@@ -114,7 +114,7 @@ static const struct metric_family families[FAMILY_COUNT] = {
     [HTTP_REQUESTS] = {"bulla_http_requests_total", "HTTP requests, by route and status.", METRIC_COUNTER,
                        {"route", "status"}, NULL, 0, MOST_ROUTES},
     [HTTP_CONNECTIONS] = {"bulla_http_connections", "Connections that are open.", OF_SERVER(METRIC_GAUGE)},
-    [FRONT_SECONDS] = {"bulla_front_cpu_seconds_total", "Time of the front's event thread in the API's code, about CPU time.",
+    [FRONT_SECONDS] = {"bulla_front_seconds_total", "Wall time of the front's event thread in the API's code.",
                        OF_SERVER(METRIC_COUNTER)},
     [MODEL_READY] = {"bulla_model_ready", "Whether a model takes requests.", OF_MODEL(METRIC_GAUGE)},
     [WORKER_RESTARTS] = {"bulla_worker_restarts_total", "Times that a model's worker was started again.",

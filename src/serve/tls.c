@@ -17,11 +17,12 @@
 #include "base/memory.h"
 #include "serve/tls_make.h"
 
-enum { MOST_PEM_BYTES = 1 << 20, MOST_CHAIN = 10 };
+enum { MOST_PEM_BYTES = 1 << 20, MOST_CHAIN = 10, MOST_NAMES = 64 };
 
 struct http_tls {
     SSL_CTX *context;
     uint8_t key_digest[HASH_SHA256_BYTES], certificate_digest[HASH_SHA256_BYTES];
+    int was_made;
 };
 
 /* RFC 7301: http/1.1, or no ALPN at all; a client that only speaks something else is told so. */
@@ -159,6 +160,11 @@ void tls_close(struct http_tls *tls)
     memory_free(tls);
 }
 
+int tls_was_made(const struct http_tls *tls)
+{
+    return tls->was_made;
+}
+
 const uint8_t *tls_key_digest(const struct http_tls *tls)
 {
     return tls->key_digest;
@@ -196,11 +202,19 @@ static int lock_folder(const char *folder, bulla_error *error)
 
 /* The key first, then the certificate, after whichever is there alone is gone: so at no moment are both there without
  * being a pair. */
-static int make_pair(int folder, const char *certificate_path, const char *key_path, const char *name,
-                     bulla_error *error)
+static int make_pair(int folder, const char *certificate_path, const char *key_path, const struct tls_names *names,
+                     const X509 *before, bulla_error *error)
 {
     struct buffer certificate = {0}, key = {0};
-    int code = tls_make(name, &certificate, &key, error);
+    const char *all[MOST_NAMES + 1];
+    size_t count = names->count;
+    if (count > MOST_NAMES)
+        return bulla_fail(error, BULLA_E_LIMIT, "%zu names for a certificate, at most %d are taken", count, MOST_NAMES);
+    for (size_t i = 0; i < count; i++)
+        all[i] = names->names[i];
+    if (names->host && tls_is_name(names->host))
+        all[count++] = names->host;
+    int code = tls_make(all, count, before, &certificate, &key, error);
     if (code == BULLA_OK && ((unlink(certificate_path) != 0 && errno != ENOENT) || fsync(folder) != 0))
         code = bulla_fail(error, BULLA_E_IO, "%s: cannot be replaced: %s", certificate_path, strerror(errno));
     if (code == BULLA_OK)
@@ -214,36 +228,70 @@ static int make_pair(int folder, const char *certificate_path, const char *key_p
     return code;
 }
 
-static int prepare_folder(const char *folder, const char *certificate_path, const char *key_path, const char *name,
-                          bulla_error *error)
+/* The folder's certificate; NULL where there is none that can be read, which tls_open tells. */
+static X509 *read_leaf(const char *path)
+{
+    uint8_t *text;
+    size_t length;
+    bulla_error error = {0};
+    if (file_read(path, MOST_PEM_BYTES, &text, &length, &error) != BULLA_OK)
+        return NULL;
+    BIO *bio = BIO_new_mem_buf(text, (int)length);
+    X509 *leaf = bio ? PEM_read_bio_X509(bio, NULL, no_password, NULL) : NULL;
+    BIO_free(bio);
+    memory_free(text);
+    ERR_clear_error();
+    return leaf;
+}
+
+static int has_names(X509 *certificate, const struct tls_names *names)
+{
+    int has_all = 1;
+    for (size_t i = 0; i < names->count; i++)
+        has_all &= tls_has_name(certificate, names->names[i]);
+    return has_all;
+}
+
+static int prepare_folder(const char *folder, const char *certificate_path, const char *key_path,
+                          const struct tls_names *names, int *was_made, bulla_error *error)
 {
     enum file_kind certificate_kind, key_kind;
+    X509 *before = NULL;
     int descriptor = lock_folder(folder, error);
+    *was_made = 0;
     if (descriptor < 0)
         return BULLA_E_IO;
     int code = file_find_kind(certificate_path, &certificate_kind, error);
     if (code == BULLA_OK)
         code = file_find_kind(key_path, &key_kind, error);
-    if (code == BULLA_OK && (certificate_kind == FILE_ABSENT || key_kind == FILE_ABSENT))
-        code = make_pair(descriptor, certificate_path, key_path, name, error);
+    if (code == BULLA_OK && certificate_kind != FILE_ABSENT && key_kind != FILE_ABSENT)
+        before = read_leaf(certificate_path);
+    if (code == BULLA_OK &&
+        (certificate_kind == FILE_ABSENT || key_kind == FILE_ABSENT || (before && !has_names(before, names)))) {
+        code = make_pair(descriptor, certificate_path, key_path, names, before, error);
+        *was_made = 1;
+    }
+    X509_free(before);
     close(descriptor);
     return code;
 }
 
-int tls_open_folder(const char *folder, const char *name, struct http_tls **tls, bulla_error *error)
+int tls_open_folder(const char *folder, const struct tls_names *names, struct http_tls **tls, bulla_error *error)
 {
     struct buffer certificate_path = {0}, key_path = {0};
     *tls = NULL;
     buffer_append_format(&certificate_path, "%s/certificate.pem", folder);
     buffer_append_format(&key_path, "%s/key.pem", folder);
     const char *certificate = (const char *)certificate_path.data, *key = (const char *)key_path.data;
-    int code;
+    int code, was_made = 0;
     if (certificate_path.error.code != BULLA_OK || key_path.error.code != BULLA_OK)
         code = bulla_fail(error, BULLA_E_MEMORY, "out of memory for the paths of %s", folder);
     else
-        code = prepare_folder(folder, certificate, key, name, error);
+        code = prepare_folder(folder, certificate, key, names, &was_made, error);
     if (code == BULLA_OK)
         code = tls_open(certificate, key, tls, error);
+    if (code == BULLA_OK)
+        (*tls)->was_made = was_made;
     buffer_free(&certificate_path);
     buffer_free(&key_path);
     return code;

@@ -21,7 +21,7 @@ int tls_fail(bulla_error *error, const char *what)
 }
 
 /* A subject alternative name (RFC 5280 section 4.2.1.6): an address in four or sixteen bytes, or a host name. */
-static int add_name(GENERAL_NAMES *names, const char *name)
+static GENERAL_NAME *read_name(const char *name)
 {
     uint8_t address[16];
     size_t bytes = inet_pton(AF_INET, name, address) == 1 ? 4 : inet_pton(AF_INET6, name, address) == 1 ? 16 : 0;
@@ -31,24 +31,43 @@ static int add_name(GENERAL_NAMES *names, const char *name)
                                              bytes ? (int)bytes : (int)strlen(name)) != 1) {
         GENERAL_NAME_free(general);
         ASN1_STRING_free(text);
-        return 0;
+        return NULL;
     }
     GENERAL_NAME_set0_value(general, bytes ? GEN_IPADD : GEN_DNS, text);
-    if (sk_GENERAL_NAME_push(names, general) <= 0) {
-        GENERAL_NAME_free(general);
-        return 0;
-    }
-    return 1;
+    return general;
 }
 
-static int add_names(X509 *certificate, const char *name)
+/* Each name once. */
+static int add_name(GENERAL_NAMES *names, const char *name)
 {
-    GENERAL_NAMES *names = GENERAL_NAMES_new();
-    int is_good = names && add_name(names, "localhost") && add_name(names, "127.0.0.1") && add_name(names, "::1") &&
-                  (!name || strcmp(name, "localhost") == 0 || add_name(names, name)) &&
-                  X509_add1_ext_i2d(certificate, NID_subject_alt_name, names, 0, X509V3_ADD_DEFAULT) == 1;
-    GENERAL_NAMES_free(names);
+    GENERAL_NAME *added = read_name(name);
+    int is_there = 0;
+    for (int i = 0; added && i < sk_GENERAL_NAME_num(names); i++)
+        is_there |= GENERAL_NAME_cmp(sk_GENERAL_NAME_value(names, i), added) == 0;
+    if (added && !is_there && sk_GENERAL_NAME_push(names, added) > 0)
+        return 1;
+    GENERAL_NAME_free(added);
+    return is_there;
+}
+
+static int add_names(X509 *certificate, const char *const *names, size_t count, const X509 *before)
+{
+    GENERAL_NAMES *all = before ? X509_get_ext_d2i(before, NID_subject_alt_name, NULL, NULL) : NULL;
+    if (!all)
+        all = GENERAL_NAMES_new();
+    int is_good = all && add_name(all, "localhost") && add_name(all, "127.0.0.1") && add_name(all, "::1");
+    for (size_t i = 0; is_good && i < count; i++)
+        is_good = add_name(all, names[i]);
+    is_good = is_good && X509_add1_ext_i2d(certificate, NID_subject_alt_name, all, 0, X509V3_ADD_DEFAULT) == 1;
+    GENERAL_NAMES_free(all);
     return is_good;
+}
+
+int tls_has_name(X509 *certificate, const char *name)
+{
+    uint8_t address[16];
+    int is_address = inet_pton(AF_INET, name, address) == 1 || inet_pton(AF_INET6, name, address) == 1;
+    return (is_address ? X509_check_ip_asc(certificate, name, 0) : X509_check_host(certificate, name, 0, 0, NULL)) == 1;
 }
 
 static int add_extension(X509 *certificate, int number, const char *value)
@@ -72,7 +91,7 @@ static int set_serial(X509 *certificate)
 
 /* No authority (CA:FALSE): clients that check a leaf strictly refuse one that is. Valid from a day ago, since clocks
  * differ. */
-static int fill(X509 *certificate, EVP_PKEY *key, const char *name)
+static int fill(X509 *certificate, EVP_PKEY *key)
 {
     const unsigned char *common_name = (const unsigned char *)"Bulla server";
     X509_NAME *subject = X509_get_subject_name(certificate);
@@ -84,22 +103,26 @@ static int fill(X509 *certificate, EVP_PKEY *key, const char *name)
            add_extension(certificate, NID_basic_constraints, "critical,CA:FALSE") &&
            add_extension(certificate, NID_key_usage, "critical,digitalSignature") &&
            add_extension(certificate, NID_ext_key_usage, "serverAuth") &&
-           add_extension(certificate, NID_subject_key_identifier, "hash") && add_names(certificate, name) &&
-           X509_sign(certificate, key, EVP_sha256()) > 0;
+           add_extension(certificate, NID_subject_key_identifier, "hash");
+}
+
+int tls_is_name(const char *name)
+{
+    uint8_t address[16];
+    if (inet_pton(AF_INET, name, address) == 1 || inet_pton(AF_INET6, name, address) == 1)
+        return 1;
+    size_t length = strlen(name);
+    return length > 0 && length <= MOST_NAME &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.") == length;
 }
 
 static int check_name(const char *name, bulla_error *error)
 {
-    uint8_t address[16];
-    if (!name || inet_pton(AF_INET, name, address) == 1 || inet_pton(AF_INET6, name, address) == 1)
+    if (tls_is_name(name))
         return BULLA_OK;
-    size_t length = strlen(name);
-    if (length == 0 || length > MOST_NAME ||
-        strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.") != length)
-        return bulla_fail(error, BULLA_E_USAGE,
-                          "\"%s\" cannot be a certificate's name: expected a host name (letters, digits, '-', '.') or "
-                          "an address", name);
-    return BULLA_OK;
+    return bulla_fail(error, BULLA_E_USAGE,
+                      "\"%s\" cannot be a certificate's name: expected a host name (letters, digits, '-', '.') or an "
+                      "address", name);
 }
 
 static int take_memory(BIO *bio, struct buffer *out)
@@ -111,15 +134,19 @@ static int take_memory(BIO *bio, struct buffer *out)
     return length > 0;
 }
 
-int tls_make(const char *name, struct buffer *certificate, struct buffer *key, bulla_error *error)
+int tls_make(const char *const *names, size_t count, const X509 *before, struct buffer *certificate, struct buffer *key,
+             bulla_error *error)
 {
-    int code = check_name(name, error);
+    int code = BULLA_OK;
+    for (size_t i = 0; code == BULLA_OK && i < count; i++)
+        code = check_name(names[i], error);
     if (code != BULLA_OK)
         return code;
     EVP_PKEY *pair = EVP_EC_gen("P-256");
     X509 *made = X509_new();
     BIO *certificate_text = BIO_new(BIO_s_mem()), *key_text = BIO_new(BIO_s_secmem());
-    if (!pair || !made || !certificate_text || !key_text || !fill(made, pair, name) ||
+    if (!pair || !made || !certificate_text || !key_text || !fill(made, pair) ||
+        !add_names(made, names, count, before) || X509_sign(made, pair, EVP_sha256()) <= 0 ||
         PEM_write_bio_X509(certificate_text, made) != 1 ||
         PEM_write_bio_PrivateKey(key_text, pair, NULL, NULL, 0, NULL, NULL) != 1 ||
         !take_memory(certificate_text, certificate) || !take_memory(key_text, key))

@@ -118,7 +118,8 @@ def text_files(root):
     for folder in TEXT_FOLDERS:
         yield from (path for path in files_below(root, folder) if not path.endswith(NO_TEXT))
     for name in sorted(os.listdir(root)):
-        if os.path.isfile(os.path.join(root, name)) and not name.endswith(NO_TEXT):
+        # .git is a file with a path of this machine in a worktree that git made beside another
+        if os.path.isfile(os.path.join(root, name)) and not name.endswith(NO_TEXT) and name != ".git":
             yield name
 
 

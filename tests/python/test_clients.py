@@ -79,6 +79,31 @@ def check_over(checks, model, tls, node, modules):
         checks.equal(server.status, 0, "the server ends well")
 
 
+def documented(start):
+    """The indented lines of docs/serving.md from the one that begins so on."""
+    with open(os.path.join(ROOT, "docs", "serving.md"), encoding="utf-8") as file:
+        lines = file.read().split("\n")
+    first = next(i for i, line in enumerate(lines) if line.startswith("    " + start))
+    last = next(i for i in range(first, len(lines)) if lines[i] and not lines[i].startswith("    "))
+    return "\n".join(line[4:] for line in lines[first:last])
+
+
+def check_first_answer(checks, model, node, modules):
+    """What docs/serving.md gives to copy works, with the server's address and name put in."""
+    with Server(config=configuration(model)) as server:
+        def run(command, text, **environment):
+            text = text.replace("https://127.0.0.1:8080", server.url).replace("smollm2", NAME)
+            return subprocess.run(command, input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120,
+                                  check=False, cwd=os.path.dirname(modules), env={**os.environ, **environment})
+        curl = documented("$ curl").split("\n{")[0].removeprefix("$ ")
+        done = run(["bash", "-s"], curl, CERTIFICATE=server.certificate)
+        checks.true(done.returncode == 0 and json.loads(done.stdout)["choices"][0]["message"]["content"], f"curl: {done}")
+        done = run([sys.executable, "-"], documented("from openai"), SSL_CERT_FILE=server.certificate)
+        checks.true(done.returncode == 0 and done.stdout.strip(), f"Python: {done}")
+        done = run([node, "--input-type=module", "-"], documented("import OpenAI"), NODE_EXTRA_CA_CERTS=server.certificate)
+        checks.true(done.returncode == 0 and done.stdout.strip(), f"Node: {done}")
+
+
 def check_busy(checks, model):
     import common
     import with_openai
@@ -112,6 +137,7 @@ def main():
     node, modules = output_of(checks, os.path.join(ROOT, "scripts", "node-modules"), CLIENTS)[:2]
     for tls in (True, False):
         check_over(checks, model, tls, node, modules)
+    check_first_answer(checks, model, node, modules)
     check_busy(checks, model)
     check_keys(checks, model)
     checks.finish()

@@ -18,6 +18,7 @@ CLEAN = {
     "include/bulla/tokenizer.h": '#include "bulla/error.h"\n',
     "scripts/hello": "#!/usr/bin/env bash\nset -eu\necho hello\n",
     "docs/page.md": "Words.\n",
+    ".git": "gitdir: /work/tree\n",
 }
 
 # (a file, its content, what the finding must say)

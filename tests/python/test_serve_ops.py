@@ -10,6 +10,7 @@ import random
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -245,14 +246,16 @@ def test_keys_and_metrics(folder, model):
         checks.equal(sum(families["vllm:request_success_total"][1].values()), 2, "answers are counted")
         checks.true(("", (("route", "/v1/chat/completions"), ("status", "401"))) in families["bulla_http_requests_total"][1],
                     "refusals are counted")
-        # A key that is disabled, or new, counts from the next SIGHUP on.
-        checks.equal(bulla("keys", "disable", key_id(user), "--store", store).returncode, 0, "keys disable")
+        # The server sees by itself which keys are disabled or new.
         late = add_key(store)
-        checks.equal(server.request("GET", "/v1/models", None, bearer(user))[0], 200, "before SIGHUP")
-        server.process.send_signal(signal.SIGHUP)
-        server.wait(lambda: any(line["event"] == "keys_reloaded" for line in server.log()), what="SIGHUP")
+        server.wait(lambda: server.request("GET", "/v1/models", None, bearer(late))[0] == 200, what="a new key")
+        checks.equal(bulla("keys", "disable", key_id(user), "--store", store).returncode, 0, "keys disable")
+        server.wait(lambda: server.request("GET", "/v1/models", None, bearer(user))[0] == 401, what="a disabled key")
         checks.equal(server.json("GET", "/v1/models", None, bearer(user))[1]["error"]["code"], "disabled_api_key", "disabled")
-        checks.equal(server.request("GET", "/v1/models", None, bearer(late))[0], 200, "a new key")
+        checks.equal([line["event"] for line in server.log() if line["event"].startswith("keys_")], ["keys_reloaded"] * 2,
+                     "a line in the log for each change")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait(lambda: sum(line["event"] == "keys_reloaded" for line in server.log()) == 3, what="SIGHUP")
         checks.equal(server.stop(), 0, "exit status after SIGTERM")
         text = server.read(server.log_path) + server.errors()
         for word in (SECRET, user, admin, late, user[6:]):
@@ -372,12 +375,16 @@ def test_command_lines(folder, model):
         ([], 2, "which model?"),
         ([model, "--listen", "nonsense"], 2, "expected HOST:PORT"),
         ([model, "--listen", "0.0.0.0:0", "--http"], 2, "--insecure-http"),
+        (["--config", config({"listen": "0.0.0.0:0", "http": True})], 2, "--insecure-http"),
         ([model, "--listen", "0.0.0.0:0"], 2, "--keys FILE"),
         ([model, "--listen", "192.0.2.1:1", "--open"], 1, "cannot listen on 192.0.2.1"),
         ([model, *here, "--hosts", "a:80"], 2, "is no host's name"),
         ([*here, "--config", config({"limits": {"body_bytes": 4096, "held_bytes": 4095}})], 2, "less than that of one body"),
         ([model, *here, "--log-level", "loud"], 2, "expected error, warning, info or debug"),
         ([model, *here, "--tls-certificate", "x"], 2, "belong together"),
+        ([model, *here, "--tls-name", "a b"], 2, "cannot be a certificate's name"),
+        ([model, *here, "--tls-name", "a", "--http"], 2, "--tls-name is for the certificate"),
+        ([model, *here, "--tls-name", "a", "--tls-certificate", "c", "--tls-key", "k"], 2, "--tls-name is for the certificate"),
         ([model, *here, "--name", "a b"], 1, "is no name for a model"),
         ([model + ".missing", *here], 1, ".missing"),
         ([*here, "--upstream", "http://127.0.0.1:1"], 2, "needs --name"),
@@ -392,20 +399,62 @@ def test_command_lines(folder, model):
 
 
 def test_config(model):
-    config = {"insecure_http": True, "cors_origin": "https://a.example", "page": False,
+    config = {"http": True, "cors_origin": "https://a.example", "page": False,
               "models": [{"name": "one", "path": model, "aliases": ["uno"], "max_tokens": 3}, {"name": "two", "path": model}]}
     with Server(config=config) as server:
         names = [entry["id"] for entry in server.json("GET", "/v1/models")[1]["data"]]
         checks.equal(sorted(names)[:2], ["one", "two"], "models of a configuration")
-        checks.true(server.url.startswith("http:"), "insecure_http")
+        checks.true(server.url.startswith("http:"), "http")
         status, answer = server.json("POST", "/v1/chat/completions", {**chat("uno"), "max_tokens": 2})
         checks.equal(status, 200, f"an answer by alias: {answer}")
         checks.equal(server.request("GET", "/")[0], 404, "page: false")
 
 
+def greet(server, name):
+    """Whether a client that wants to reach `name` takes the server's certificate."""
+    context = ssl.create_default_context(cafile=server.certificate)
+    try:
+        with socket.create_connection(server.address, timeout=60) as plain:
+            with context.wrap_socket(plain, server_hostname=name):
+                return True
+    except ssl.SSLCertVerificationError:
+        return False
+
+
+def test_tls_names(model):
+    """The self-made certificate's names: of the options, of the configuration, and those it had before."""
+    with Server(config={"models": []}, arguments=["--tls-name", "llm.example", "--tls-name", "127.0.0.9"]) as server:
+        checks.equal([greet(server, name) for name in ("localhost", "llm.example", "127.0.0.9", "other.example")],
+                     [True, True, True, False], "names of the options")
+        server.stop()
+        with open(server.config, "w", encoding="utf-8") as file:
+            json.dump({"models": [], "tls": {"names": ["other.example"]}}, file)
+        server.arguments = []
+        server.start()
+        checks.equal([greet(server, name) for name in ("llm.example", "other.example")], [True, True],
+                     "a name of the configuration beside those that were there")
+        checks.equal([line["event"] for line in server.log() if line["event"].startswith("certificate")],
+                     ["certificate_made"] * 2, "the log says that it was made")
+
+
+def test_log_levels(model):
+    """What probes and an open page ask all the time stands in the log at level debug only, unless it goes wrong."""
+    routine = ["/", "/health", "/metrics", "/page/{file}", "/ready", "/v1/models", "/version"]
+    for level, expected in (("info", []), ("debug", routine)):
+        with Server(model, tls=False, arguments=["--log-level", level]) as server:
+            for path in ("/", "/page/chat.js", "/health", "/ready", "/version", "/metrics", "/v1/models", "/v1/models/none"):
+                server.request("GET", path)
+            server.wait(lambda: any(line.get("route") == "/v1/models/{id}" for line in server.log()), what="the last request")
+            seen = [line for line in server.log() if line["event"] == "request"]
+            checks.equal(sorted(line["route"] for line in seen if line["status"] == 200), expected, f"at level {level}")
+            checks.equal([(line["route"], line["level"]) for line in seen if line["status"] != 200],
+                         [("/v1/models/{id}", "info")], "a request that goes wrong")
+
+
 def test_drain():
     upstream = Upstream()
-    with Server(config={"models": [upstream.model()]}) as server:
+    with Server(config={"models": [upstream.model()], "insecure_http": True}) as server:
+        checks.true(server.url.startswith("http:"), "insecure_http")
         stream = Stream(server)
         checks.true(upstream.waiting.acquire(timeout=30), "the upstream is asked")
         server.process.send_signal(signal.SIGTERM)
@@ -448,35 +497,80 @@ def test_second_signal():
     upstream.go_on.set()
 
 
+def refused_start(server):
+    """What one says that may not listen where `server` does."""
+    config = os.path.join(server.folder, "no models.json")
+    with open(config, "w", encoding="utf-8") as file:
+        json.dump({"models": [], "log": "none"}, file)
+    done = bulla("serve", "--listen", "%s:%d" % server.address, "--config", config, timeout=60,
+                 env={**os.environ, "BULLA_STATE": server.state})
+    checks.equal((done.returncode, done.stdout), (1, ""), f"a second server on the same address: {done.stderr}")
+    return done.stderr
+
+
 def test_second_start(model):
-    """While the first drains, a second serves the same address, and the first finishes what it has."""
+    """A second server does not start where one listens, unless it is to follow that one: then the first finishes what it
+    has while the second serves. Where the first drains already, the second just starts."""
     upstream = Upstream()
     with Server(config={"models": [upstream.model()]}) as first:
         stream = Stream(first)
         checks.true(upstream.waiting.acquire(timeout=30), "the upstream is asked")
-        with Server(model, listen="%s:%d" % first.address, environment={"BULLA_STATE": first.state}) as second:
+        says = refused_start(first)
+        checks.contains(says, "ddress already in use", "why")
+        checks.contains(says, "--take-over", "what to do")
+        follower = {"listen": "%s:%d" % first.address, "environment": {"BULLA_STATE": first.state}}
+        with Server(model, arguments=["--take-over"], **follower) as second:
             checks.equal(second.url, first.url, "the same address")
             first.process.send_signal(signal.SIGTERM)
             first.wait(lambda: any(line["event"] == "draining" for line in first.log()), what="draining")
             second.state = first.state
             for _ in range(20):
                 checks.equal(second.request("GET", "/ready")[0], 200, "the second answers")
+            refused_start(second)
+            second.process.send_signal(signal.SIGTERM)
+            checks.equal(second.process.wait(30), 0, "the second ends")
+        with Server(model, **follower) as third:
+            third.state = first.state
+            checks.equal(third.request("GET", "/ready")[0], 200, "a third starts while the first drains")
             upstream.go_on.set()
             stream.join(30)
             checks.equal(stream.content(), "one two three four", "the first finishes its answer")
             checks.equal(first.process.wait(30), 0, "the first ends")
-            checks.equal(second.request("GET", "/ready")[0], 200, "the second goes on")
+            checks.equal(third.request("GET", "/ready")[0], 200, "the third goes on")
+
+
+def test_take_over_waits(model):
+    """One that follows another takes connections once its models are ready, not before."""
+    with Server(model, tls=False) as first:
+        where = "%s:%d" % first.address
+        with Server(model, tls=False, listen=where, arguments=["--take-over"], environment={"BULLA_ISA": "abacus"},
+                    start=False) as second:
+            second.spawn()
+            statuses = {first.request("GET", "/version")[0]}
+            while second.process.poll() is None:
+                try:
+                    statuses.add(first.request("GET", "/version", timeout=10)[0])
+                except OSError as problem:
+                    statuses.add(repr(problem))
+            checks.equal(statuses, {200}, "the first answers all meanwhile")
+            checks.equal(second.process.returncode, 1, f"a model that does not start: {second.errors()}")
+        with Server(model, tls=False, listen=where, arguments=["--take-over", "--name", "next"]) as second:
+            first.stop()
+            checks.equal(second.json("GET", "/v1/models")[1]["data"][0]["id"], "next", "the second's model")
 
 
 def test_kills(folder):
     """`bulla keys add` killed at any moment: every key that was printed is there, and the store is whole."""
     draw = random.Random(5)
+    began = time.monotonic()
+    add_key(os.path.join(folder, "timed.db"))
+    longest = 2 * (time.monotonic() - began)
     for name in ("killed.db", "killed.json"):
         store, printed = os.path.join(folder, name), [add_key(os.path.join(folder, name))]
         for _ in range(400 if FULL else 60):
             running = [subprocess.Popen([PROGRAM, "keys", "add", "--store", store], stdout=subprocess.PIPE,
                                         stderr=subprocess.DEVNULL) for _ in range(2)]
-            time.sleep(draw.random() * 0.03)
+            time.sleep(draw.random() * longest)
             for process in running:
                 process.kill()
                 text = process.communicate()[0].decode()
@@ -587,10 +681,13 @@ def main():
         test_metrics_open(folder, model)
         test_command_lines(folder, model)
         test_config(model)
+        test_tls_names(model)
+        test_log_levels(model)
         test_drain()
         test_hand_back()
         test_second_signal()
         test_second_start(model)
+        test_take_over_waits(model)
         test_kills(folder)
         test_killed_server(folder, model)
         test_deadlines(folder)

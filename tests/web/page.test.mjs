@@ -41,8 +41,11 @@ function equal(found, expected, what) {
 const browser =
   await chromium.launch({executablePath: process.env.BULLA_CHROMIUM, args: ["--no-sandbox", "--disable-gpu"]});
 
+const hasState = (page, state) =>
+  page.waitForFunction((state) => document.getElementById("state-word").textContent === state, state);
+
 /* A page whose policy violations, errors and requests to elsewhere are noted. */
-async function open(url, options = WIDE) {
+async function open(url, options = WIDE, state = "Ready") {
   const context = await browser.newContext(options), page = await context.newPage();
   page.setDefaultTimeout(20000);
   page.troubles = [];
@@ -53,7 +56,7 @@ async function open(url, options = WIDE) {
           (message) => /Content Security Policy|Refused to/.test(message.text()) && page.troubles.push(message.text()));
   page.on("dialog", (dialog) => dialog.accept());
   await page.goto(url);
-  await page.waitForFunction(() => document.getElementById("model").value !== "");
+  await hasState(page, state);
   return page;
 }
 
@@ -93,10 +96,22 @@ async function testAnswers(server) {
   equal(await answer.locator(".text").nth(1).innerText(), "You said: hello", "the answer");
   check(/21 prompt tokens \(16 cached\)/.test(await foot(answer)) && /7 answer tokens/.test(await foot(answer)),
         "token counts");
-  check(/first token after [\d.]+ s/.test(await foot(answer)) && /seed 42/.test(await foot(answer)),
+  check(/first token after [\d.]+ s/.test(await foot(answer)) && /seed 13835058055282163713/.test(await foot(answer)),
         "time to first token, seed");
-  equal(server.requests.at(-1), {model: "small-model", messages: [{role: "user", content: "hello"}], stream: true,
-                                 stream_options: {include_usage: true}}, "nothing is sent that was not set");
+  const plain = {model: "small-model", messages: [{role: "user", content: "hello"}], stream: true,
+                 stream_options: {include_usage: true}};
+  equal(server.requests.at(-1), {...plain, temperature: 0.7, top_p: 0.95, max_tokens: 1024},
+        "what the fields show at first is sent, and nothing else");
+  for (const name of ["temperature", "top_p", "max_tokens"])
+    await page.fill("#" + name, "");
+  await page.click("#new-chat");
+  answer = await ask(page, "hello");
+  equal(server.requests.at(-1), plain, "nothing is sent of empty fields");
+  await page.fill("#temperature", "0");
+  check(!/seed/.test(await foot(await ask(page, "hello"))), "no seed where nothing is drawn");
+  await page.click("#new-chat");
+  await page.fill("#temperature", "");
+  await ask(page, "hello");
   answer = await ask(page, "markdown");
   equal(await answer.locator(".text strong").allTextContents(), ["bold"], "bold");
   equal(await answer.locator(".text em").allTextContents(), ["italic"], "italic");
@@ -126,7 +141,7 @@ async function testAnswers(server) {
 
 async function testTools(server) {
   const page = await open(server.url);
-  await page.click("summary:has-text('Penalties')");
+  await page.click("summary:has-text('More sampling')");
   await page.fill("#tools", "{}");
   await page.fill("#prompt", "use a tool");
   await page.press("#prompt", "Enter");
@@ -160,16 +175,16 @@ async function testTools(server) {
 
 async function testSettings(server) {
   const page = await open(server.url);
+  await page.click("summary:has-text('More sampling')");
   await page.fill("#system", "Be brief.");
   const values = {temperature: 0.7, top_p: 0.9, top_k: 40, min_p: 0.05, max_tokens: 64, seed: 7};
   for (const [name, value] of Object.entries(values))
     await page.fill("#" + name, String(value));
-  await page.click("summary:has-text('Penalties')");
   const penalties = {presence_penalty: 0.5, frequency_penalty: -0.25, repetition_penalty: 1.1};
   for (const [name, value] of Object.entries(penalties))
     await page.fill("#" + name, String(value));
   await page.selectOption("#model", "elsewhere-model");
-  check((await page.locator("#empty-model").innerText()).includes("unverified"), "an unverified model says so");
+  check((await page.locator("#empty-text").innerText()).includes("unverified"), "an unverified model says so");
   await ask(page, "hello");
   equal(server.requests.at(-1), {
     ...values,
@@ -187,6 +202,32 @@ async function testSettings(server) {
         "a value out of range is named");
   equal(await page.locator("article.user").count(), 1, "nothing is sent then");
   await close(page, "settings");
+}
+
+/* Seeds have 64 bits, of which a number of JavaScript would keep 53. */
+async function testSeeds(server) {
+  const page = await open(server.url), sent = () => /"seed":([^,}]*)/.exec(server.state.text)?.[1];
+  let answer = await ask(page, "hello");
+  equal(sent(), undefined, "no seed is sent where none is given");
+  await answer.getByRole("button", {name: "Use this seed"}).click();
+  equal(await page.inputValue("#seed"), "13835058055282163713", "an answer's seed becomes the setting");
+  await ask(page, "hello");
+  equal(sent(), "13835058055282163713", "a seed is sent as it is");
+  for (const [typed, digits] of [["18446744073709551615", "18446744073709551615"], ["9007199254740993", "9007199254740993"],
+                                 ["0", "0"], [" 007 ", "7"]]) {
+    await page.fill("#seed", typed);
+    await ask(page, "hello");
+    equal(sent(), digits, `the seed "${typed}"`);
+  }
+  const asked = server.requests.length;
+  for (const wrong of ["18446744073709551616", "1e5", "-1", "0x10", "seven"]) {
+    await page.fill("#seed", wrong);
+    await page.fill("#prompt", "hello");
+    await page.press("#prompt", "Enter");
+    check((await page.locator("#settings-problem").innerText()).startsWith("Seed: expected"), `the seed "${wrong}"`);
+  }
+  equal(server.requests.length, asked, "nothing is sent then");
+  await close(page, "seeds");
 }
 
 async function testKeys(server) {
@@ -212,16 +253,85 @@ async function testKeys(server) {
   await page.click("#stop");
   await last(page);
   equal(await page.evaluate(() => document.activeElement.id), "prompt", "the focus is in the message field after Stop");
-  const order = [];
+  await close(page, "keys");
+}
+
+async function testWaiting(server) {
+  const page = await open(server.url), shown = () => page.locator("#waiting-text").innerText();
+  const write = async (text) => {
+    await page.fill("#prompt", text);
+    await page.press("#prompt", "Enter");
+  };
+  await write("slow");
+  await page.waitForFunction(() => document.querySelector("article.assistant")?.innerText.includes("word word"));
+  const asked = server.requests.length;
+  await page.fill("#prompt", "first");
+  check(await page.locator("#send").isVisible() && await page.locator("#stop").isVisible(),
+        "while an answer comes, one can stop it and send");
+  await page.click("#send");
+  equal(await page.locator("#waiting").innerText().then((text) => text.split("\n")[0]), "Sent when this answer ends:",
+        "what is sent meanwhile waits, and says so");
+  equal([await shown(), await page.inputValue("#prompt"), server.requests.length], ["first", "", asked], "it waits");
+  await write("second");
+  equal(await page.locator("#waiting-text").textContent(), "first\n\nsecond", "one more joins it");
+  await page.click("#edit-waiting");
+  equal([await page.inputValue("#prompt"), await page.locator("#waiting").isVisible()], ["first\n\nsecond", false],
+        "it can be changed");
+  await write("third");
+  await page.press("#prompt", "Escape");
+  await page.locator("article.assistant").nth(1).waitFor();
+  equal(await (await last(page)).locator(".text").nth(1).innerText(), "You said: third", "it is sent when the answer ends");
+  equal([server.requests.length, server.requests.at(-1).messages.map((message) => message.role)],
+        [asked + 1, ["user", "assistant", "user"]], "once, after it");
+  equal(await page.locator("#waiting").isVisible(), false, "then nothing waits");
+  await write("breaks when told");
+  await page.waitForFunction(() => document.querySelectorAll("article.assistant")[2]?.innerText.includes("waits"));
+  await write("after that");
+  server.state.isTold = true;
+  await (await last(page)).locator(".failure").waitFor();
+  equal([await page.locator("#waiting-word").innerText(), await shown()], ["Not sent yet:", "after that"],
+        "where the answer fails it stays");
+  await page.click("#send");
+  await page.locator("article.assistant").nth(3).waitFor();
+  equal(await (await last(page)).locator(".text").nth(1).innerText(), "You said: after that", "until it is sent");
+  server.state.isTold = false;
+  await write("ends when told");
+  await page.waitForFunction(() => document.querySelectorAll("article.assistant")[4]?.innerText.includes("waits"));
+  await write("behind");
+  await page.click("#new-chat");
+  equal(await page.locator("#waiting").isVisible(), false, "what waits belongs to its conversation");
+  server.state.isTold = true;
+  while (server.requests.at(-1).messages.at(-1).content !== "behind")
+    await page.waitForTimeout(10);
+  equal(await page.locator("article").count(), 0, "and goes on there, also while another one is seen");
+  await page.locator(".pick").nth(1).click();
+  await page.locator("article.assistant").nth(5).waitFor();
+  equal(await (await last(page)).locator(".text").nth(1).innerText(), "You said: behind", "it has its answer");
+  await close(page, "what waits");
+}
+
+async function testOneModel(server) {
+  const models = server.state.models;
+  server.state.models = models.slice(0, 1);
+  const page = await open(server.url), style = await page.locator("#model").evaluate((node) => getComputedStyle(node).appearance);
+  equal([await page.locator("#model").isVisible(), await page.locator("#model").isEnabled(), style], [true, false, "none"],
+        "one model is a name, with nothing to choose");
+  server.state.models = models;
+  await close(page, "one model");
+}
+
+async function testTabOrder(server) {
+  const page = await open(server.url), order = [];
+  await ask(page, "hello");
   await page.focus("#new-chat");
   for (let i = 0; i < 30; i++) {
     await page.keyboard.press("Tab");
     order.push(await page.evaluate(() => document.activeElement.id || document.activeElement.className));
   }
   const places =
-    ["export", "model", "open-panel", "prompt", "system", "temperature", "key"].map((id) => order.indexOf(id));
+    ["export", "model", "prompt", "temperature", "system", "key"].map((id) => order.indexOf(id));
   check(places.every((place, at) => place >= 0 && (at === 0 || place > places[at - 1])), `the order of Tab: ${order}`);
-  await close(page, "keys");
+  await close(page, "the order of Tab");
 }
 
 async function testFailures(server) {
@@ -292,20 +402,107 @@ async function testServerPanel(server) {
         ["small-model\ncontext 8,192 · root 7c4f6f082950969c…", "elsewhere-model\ncontext 32,768 · unverified"],
         "models");
   server.state.ready = false;
-  await page.waitForFunction(() => document.getElementById("state-word").textContent === "Not ready");
+  await hasState(page, "Not ready");
   equal(await page.locator("#server-state").innerText(), "no model is ready yet", "why it is not ready");
   server.state.ready = true;
+  await close(page, "the server's state");
+}
+
+/* How often the page asks, and for what. Its long timers do not run by themselves here. */
+async function testPolls(server) {
+  const {state} = server, context = await browser.newContext(WIDE), page = await context.newPage();
+  await page.addInitScript(() => {
+    const plain = window.setTimeout;
+    window.waits = [];
+    window.setTimeout = (call, milliseconds, ...more) =>
+      milliseconds < 3000 ? plain(call, milliseconds, ...more) : 1e9 + window.waits.push({call, milliseconds});
+  });
+  const waits = (count) => page.waitForFunction((count) => window.waits.length === count, count);
+  const delay = () => page.evaluate(() => window.waits.at(-1).milliseconds);
+  const later = () => {
+    state.asked.length = 0;
+    return page.evaluate(() => window.waits.at(-1).call());
+  };
+  const setHidden = (isHidden) => page.evaluate((isHidden) => {
+    Object.defineProperty(document, "hidden", {value: isHidden, configurable: true});
+    return document.dispatchEvent(new Event("visibilitychange"));
+  }, isHidden);
+  state.asked.length = 0;
+  await page.goto(server.url);
+  await waits(1);
+  equal([state.asked, await delay()], [["/metrics", "/v1/models"], 4000], "at first: the metrics and the models");
+  state.running = 0;
+  await later();
+  await waits(2);
+  equal([state.asked, await delay()], [["/metrics"], 10000], "one request, and more seldom when nothing runs");
+  const models = state.models;
+  state.models = models.slice(0, 1);
+  await later();
+  await waits(3);
+  equal([state.asked, await page.locator("#server-models li").count()], [["/metrics", "/v1/models"], 1],
+        "the models when there are others");
+  state.models = models;
+  state.ready = false;
+  await later();
+  await waits(4);
+  equal([state.asked.sort(), await page.locator("#server-state").innerText()],
+        [["/metrics", "/ready", "/v1/models"], "no model is ready yet"], "why not, while some model is not ready");
+  state.ready = true;
+  state.asked.length = 0;
+  await setHidden(true);
+  await later();
+  equal([state.asked, await page.evaluate(() => window.waits.length)], [[], 4], "nothing while the page is hidden");
+  await setHidden(false);
+  await waits(5);
+  equal(state.asked, ["/metrics", "/v1/models"], "it looks when it is seen again");
+  state.key = "secret";
+  await later();
+  await hasState(page, "Key needed");
+  equal([state.asked, await page.evaluate(() => window.waits.length)], [["/metrics"], 5], "nothing more without a key");
+  state.key = "";
+  state.running = 2;
+  await context.close();
+}
+
+async function testKeyAsked(server) {
+  const asked = server.requests.length;
   server.state.key = "secret";
-  let failure = (await ask(page, "hello")).locator(".failure");
-  equal((await failure.innerText()).split("\n")[0], "The server wants an API key", "a key is asked for");
-  await page.fill("#key", "secret");
-  await page.press("#key", "Tab");
-  await page.click("button:has-text('Try again')");
-  equal(await (await last(page)).locator(".text").nth(1).innerText(), "You said: hello", "with the key it answers");
+  let page = await open(server.url, PHONE, "Key needed");
+  equal(await page.locator("#empty-title").innerText(), "This server wants an API key", "a key is asked for in the middle");
+  equal(await page.locator("#model").isVisible(), false, "there is no model to choose yet");
+  await page.fill("#prompt", "hello");
+  await page.press("#prompt", "Enter");
+  const field = page.locator("#key-place input");
+  check(await field.evaluate((node) => node === document.activeElement), "sending goes to the key's field");
+  equal([server.requests.length, await page.inputValue("#prompt")], [asked, "hello"], "nothing is sent or lost");
+  await field.fill("wrong");
+  await field.press("Enter");
+  await page.locator("#key-problem").waitFor();
+  equal(await page.locator("#key-problem").innerText(), "The key is missing or wrong.", "what is wrong with the key");
+  await field.fill("secret");
+  await page.click("#key-place button");
+  await hasState(page, "Ready");
+  equal([await page.locator("#empty-title").innerText(), await field.isVisible(), await page.inputValue("#model")],
+        ["Ask something", false, "small-model"], "with the key all is there");
+  await page.press("#prompt", "Enter");
+  equal(await (await last(page)).locator(".text").nth(1).innerText(), "You said: hello", "and it answers");
   equal(await page.evaluate(() => [Object.keys(localStorage), sessionStorage.getItem("bulla-key"), document.cookie]),
         [[], "secret", ""], "the key is kept for this tab only");
+  server.state.key = "another";
+  const failure = (await ask(page, "once more")).locator(".failure");
+  equal((await failure.innerText()).split("\n")[0], "The server wants an API key", "a key is asked for in a conversation");
+  await hasState(page, "Key needed");
+  await failure.getByLabel("API key").fill("another");
+  await failure.getByRole("button").click();
+  await failure.waitFor({state: "detached"});
+  equal(await (await last(page)).locator(".text").nth(1).innerText(), "You said: once more", "then it answers there");
+  await close(page, "the key");
+  page = await open(server.url, WIDE, "Key needed");
+  check(await page.locator("#key-place input").evaluate((node) => node === document.activeElement),
+        "the key's field has the focus where nothing was written");
+  equal(await page.evaluate(lowContrast), [], "its text has contrast");
   server.state.key = "";
-  await close(page, "the server's state");
+  await close(page, "the key at first");
 }
 
 async function testPhone(server) {
@@ -313,6 +510,13 @@ async function testPhone(server) {
   const fits = () => page.evaluate(() => document.documentElement.scrollWidth <= innerWidth);
   check(await fits(), "a phone's width is enough");
   equal(await page.locator("#panel").isVisible(), false, "the settings are folded away");
+  await page.click("#open-panel");
+  check(await appears(page, "#temperature"), "a gear opens them");
+  for (const id of ["temperature", "seed", "system", "key", "server-state"]) {
+    const box = await page.locator("#" + id).boundingBox();
+    check(box.y >= 0 && box.y + box.height <= 780, `#${id} is seen without scrolling: ${JSON.stringify(box)}`);
+  }
+  await page.keyboard.press("Escape");
   await ask(page, "markdown");
   check(await fits(), "an answer fits a phone's width");
   await page.click("#open-panel");
@@ -403,9 +607,13 @@ async function testReal(url) {
   check(first.length > 0, "an answer with text");
   check(/\d+ prompt tokens/.test(await foot(answer)) && /\d+ answer tokens/.test(await foot(answer)),
         "token counts: " + await foot(answer));
-  await page.click("button:has-text('Again')");
+  await page.click("button:has-text('Regenerate')");
   answer = await last(page);
   equal(await answer.locator(".text").nth(1).innerText(), first, "the same answer again");
+  await page.fill("#temperature", "1");
+  await page.fill("#seed", "18446744073709551615");
+  answer = await ask(page, "And of Italy?");
+  check(/seed 18446744073709551615/.test(await foot(answer)), "a seed of 64 bits: " + await foot(answer));
   await page.fill("#max_tokens", "2000");
   await page.fill("#prompt", "Count from 1 to 500.");
   await page.press("#prompt", "Enter");
@@ -415,7 +623,7 @@ async function testReal(url) {
   check(/stopped|tokens/.test(await foot(await last(page))), "Esc stops");
   equal(await page.locator("#server-state").innerText(), "Ready", "the server's state");
   check(/^\d/.test(await page.locator("#server-running").innerText()), "requests that run");
-  equal(await page.locator("article.assistant").count(), 2, "answers so far");
+  equal(await page.locator("article.assistant").count(), 3, "answers so far");
   await close(page, "a real server");
 }
 
@@ -424,8 +632,8 @@ if (process.env.BULLA_PAGE_URL) {
 } else {
   const server = await startStandIn();
   await testFiles(server.url);
-  for (const test of [testAnswers, testTools, testSettings, testKeys, testFailures, testConversations, testServerPanel,
-                      testPhone, testAccess]) {
+  for (const test of [testAnswers, testTools, testSettings, testSeeds, testKeys, testWaiting, testOneModel, testTabOrder, testFailures, testConversations, testServerPanel, testPolls,
+                      testKeyAsked, testPhone, testAccess]) {
     try {
       await test(server);
     } catch (problem) {

@@ -3,7 +3,8 @@
  *
  *     const server = await startStandIn();   // {url, requests, state, close()}
  *
- * `requests` are the chat requests' bodies, `state` what the other routes say; both may be changed by a test. */
+ * `requests` are the chat requests' bodies, `state` what the other routes say; both may be changed by a test. `state.text`
+ * is the last body as it came, `state.asked` the paths asked for but for the page's files. */
 import {createServer} from "node:http";
 import {readFileSync} from "node:fs";
 
@@ -72,7 +73,7 @@ const usage = (prompt, completion, cached = 0) => ({
 });
 
 async function streamAnswer(body, prompt, response, state) {
-  response.writeHead(200, {"Content-Type": "text/event-stream", "X-Bulla-Seed": "42"});
+  response.writeHead(200, {"Content-Type": "text/event-stream", "X-Bulla-Seed": "13835058055282163713"});
   const write = (value) => response.write(`data: ${typeof value === "string" ? value : JSON.stringify(value)}\n\n`);
   const say = async (text, pause = 0) => {
     for (const word of words(text)) {
@@ -99,6 +100,12 @@ async function streamAnswer(body, prompt, response, state) {
     await say("This answer will not");
     await sleep(50);
     return response.destroy();
+  }
+  if (prompt === "breaks when told" || prompt === "ends when told") {
+    await say("This answer waits");
+    while (!state.isTold && !response.destroyed)
+      await sleep(10);
+    return prompt === "ends when told" ? end("stop", 3) : response.destroy();
   }
   if (prompt === "cut") {
     await say("No end mark");
@@ -159,10 +166,13 @@ const refusals = {
 function metrics(state) {
   state.tokens += 400;
   return `# HELP vllm:num_requests_running Requests.\n# TYPE vllm:num_requests_running gauge\n` +
-         `vllm:num_requests_running{model_name="small-model"} 2\nvllm:num_requests_running{model_name="other {model}"} 1\n` +
-         `vllm:num_requests_waiting{model_name="small-model"} 4\nvllm:kv_cache_usage_perc{model_name="small-model"} 0.375\n` +
+         `vllm:num_requests_running{model_name="small-model"} ${state.running}\n` +
+         `vllm:num_requests_running{model_name="other {model}"} ${state.running && 1}\n` +
+         `vllm:num_requests_waiting{model_name="small-model"} ${2 * state.running}\nvllm:kv_cache_usage_perc{model_name="small-model"} 0.375\n` +
          `vllm:prefix_cache_queries_total{model_name="small-model"} 200\nvllm:prefix_cache_hits_total{model_name="small-model"} 50\n` +
-         `vllm:generation_tokens_total{model_name="small-model"} ${state.tokens}\n`;
+         `vllm:generation_tokens_total{model_name="small-model"} ${state.tokens}\n` +
+         state.models.map(({id}) => `bulla_model_ready{model_name="${id}"} ${Number(state.ready)}\n`).join("") +
+         `bulla_build_info{version="0.1.0"} 1\n`;
 }
 
 async function answer(request, response, requests, state) {
@@ -176,6 +186,7 @@ async function answer(request, response, requests, state) {
       200, {"Content-Type": file.type, "Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"});
     return response.end(readFileSync(new URL(file.file, root)));
   }
+  state.asked.push(path);
   if (path === "/ready")
     return state.ready ? json(200, {status: "ready"}) : json(503, {error: {message: "no model is ready yet"}});
   if (path === "/version")
@@ -196,6 +207,7 @@ async function answer(request, response, requests, state) {
     text += piece;
   const body = JSON.parse(text), prompt = body.messages.at(-1).content;
   requests.push(body);
+  state.text = text;
   if (refusals[prompt]) {
     const [status, headers, error] = refusals[prompt];
     return json(status, {error}, headers);
@@ -207,8 +219,12 @@ export async function startStandIn(port = 0) {
   const requests = [], state = {
     ready: true,
     key: "",
+    text: "",
     tokens: 0,
+    running: 2,
+    asked: [],
     hungUp: null,
+    isTold: false,
     models: [
       {
         id: "small-model",

@@ -1,82 +1,17 @@
-/* The page: conversations in memory, their messages, the composer and the settings. */
-import {MarkdownView, flash} from "./markdown.js";
-import {ServerState} from "./server.js";
+/* The page: conversations in memory, their messages and the composer. */
+import {$, button, flash, make, say} from "./dom.js";
+import {key, keyForm, startKey} from "./key.js";
+import {MarkdownView} from "./markdown.js";
+import {showSettingsProblem, takeSettings} from "./settings.js";
+import {ServerState} from "./state.js";
 import {ServerError, streamChat} from "./stream.js";
 
-const $ = (id) => document.getElementById(id);
-const NUMBERS = [
-  "temperature", "max_tokens", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty",
-  "repetition_penalty"
-];
 const NEAR_END = 80; /* pixels: closer than this, new text keeps the end in view */
 
-let conversations = []; /* {title, messages, controller}; see send() for messages */
+let conversations = []; /* {title, messages, controller, waiting}; see send() for messages */
 let current = null;
 let isUnloadGuarded = false;
-
-function make(tag, className, ...children) {
-  const node = document.createElement(tag);
-  if (className)
-    node.className = className;
-  node.append(...children);
-  return node;
-}
-
-function button(text, onClick, className, label) {
-  const node = make("button", className, text);
-  node.type = "button";
-  if (label)
-    node.setAttribute("aria-label", label);
-  node.addEventListener("click", onClick);
-  return node;
-}
-
-/* Says something to those who listen instead of looking. */
-function say(text) {
-  $("said").textContent = text;
-}
-
-/* Settings */
-
-class SettingsProblem extends Error {}
-
-function readTools() {
-  const text = $("tools").value.trim();
-  if (!text)
-    return null;
-  let tools;
-  try {
-    tools = JSON.parse(text);
-  } catch (problem) {
-    throw new SettingsProblem("Tools: this is not JSON. " + problem.message);
-  }
-  if (!Array.isArray(tools))
-    throw new SettingsProblem("Tools: expected a list, [ … ].");
-  return tools.length ? tools : null;
-}
-
-/* The request's fields beside its messages. */
-function readSettings() {
-  const settings = {};
-  for (const name of NUMBERS) {
-    const input = $(name);
-    if (!input.validity.valid)
-      throw new SettingsProblem(`${input.parentElement.firstChild.textContent.trim()}: ${input.validationMessage}`);
-    if (input.value.trim() !== "")
-      settings[name] = Number(input.value);
-  }
-  const tools = readTools();
-  if (tools)
-    settings.tools = tools;
-  if ($("model").value)
-    settings.model = $("model").value;
-  return settings;
-}
-
-function showSettingsProblem(text) {
-  $("settings-problem").textContent = text;
-  $("settings-problem").hidden = !text;
-}
+let server = null;
 
 /* Conversations */
 
@@ -85,7 +20,7 @@ function newConversation() {
     $("prompt").focus();
     return;
   }
-  current = {title: "No messages yet", messages: [], controller: null};
+  current = {title: "No messages yet", messages: [], controller: null, waiting: ""};
   conversations.unshift(current);
   showConversations();
   showMessages();
@@ -101,6 +36,7 @@ function pick(conversation) {
 }
 
 function drop(conversation) {
+  conversation.waiting = "";
   conversation.controller?.abort();
   conversations = conversations.filter((other) => other !== conversation);
   if (conversation === current)
@@ -167,12 +103,16 @@ function showMessages() {
   toEnd();
 }
 
-function append(message) {
-  current.messages.push(message);
+function append(conversation, message) {
+  conversation.messages.push(message);
   message.view = messageView(message);
+  if (conversation !== current)
+    return;
   $("messages").append(message.view);
   $("empty").hidden = true;
 }
+
+const isLast = (message) => conversations.some(({messages}) => messages.at(-1) === message);
 
 function messageView(message) {
   if (message.role === "user" || message.role === "tool") {
@@ -223,12 +163,12 @@ function showCalls(message) {
   if (shown === message.parts.shownCalls)
     return;
   message.parts.shownCalls = shown;
-  const isLast = current.messages.at(-1) === message && !message.isPending && message.finish === "tool_calls";
+  const wantsResults = isLast(message) && !message.isPending && message.finish === "tool_calls";
   const fields = [];
   const nodes = message.tool_calls.map((call) => {
     const box = make("div", "call", make("span", "who", "Calls a tool"), make("code", "", call.function.name || "…"),
                      make("pre", "", pretty(call.function.arguments)));
-    if (isLast) {
+    if (wantsResults) {
       const field = make("textarea");
       field.rows = 2;
       fields.push({call, field});
@@ -256,20 +196,31 @@ function showEnd(message) {
     const {title, text} = message.failure;
     const box = make("div", "failure", make("strong", "", title), text);
     box.setAttribute("role", "alert");
-    if (current.messages.at(-1) === message)
-      box.append(make("div", "", button("Try again", retry)));
+    if (isLast(message))
+      box.append(message.failure.wantsKey ? keyForm(retry) : make("div", "", button("Try again", retry)));
     parts.failure.append(box);
   }
   const facts = describe(message).map((fact) => make("span", fact === "unverified" ? "mark" : "", fact));
   const actions = make("span", "actions");
   if (message.content && navigator.clipboard) {
-    const copy = button("Copy", () => navigator.clipboard.writeText(message.content).then(() => flash(copy), () => {}),
+    const copy = button("Copy", () => navigator.clipboard.writeText(message.content).then(() => flash(copy, "Copied"), () => {}),
                         "", "Copy this answer");
     actions.append(copy);
   }
-  if (current.messages.at(-1) === message && !message.failure)
-    actions.append(button("Again", retry, "", "Answer again"));
+  if (isLast(message) && !message.failure)
+    actions.append(button("Regenerate", retry));
   parts.foot.replaceChildren(actions, ...facts);
+  if (message.seed && message.draws) /* at temperature 0 it decides nothing */
+    parts.foot.append(make("span", "seed", "seed " + message.seed, seedButton(message.seed)));
+}
+
+function seedButton(seed) {
+  const use = button("Use this seed", () => {
+    $("seed").value = seed;
+    flash(use, "Set");
+    say("Seed set");
+  });
+  return use;
 }
 
 /* What is known about an answer: counts, speed, why it ended. */
@@ -290,8 +241,6 @@ function describe(message) {
   const ends = {length: "cut at the token limit", stopped: "stopped", content_filter: "withheld by a filter"};
   if (ends[message.finish])
     facts.push(ends[message.finish]);
-  if (message.seed)
-    facts.push("seed " + message.seed);
   if (message.isUnverified)
     facts.push("unverified");
   return facts;
@@ -355,23 +304,19 @@ function explain(problem) {
   const title =
     titles[problem.status] ??
     (problem.status >= 400 && problem.status < 500 ? "The server refused the request" : "The answer failed");
-  const more = problem.status === 401 ? " Give it under Settings." : "";
-  return {title, text: problem.message.replace(/[^.!?]$/, "$&.") + more + wait};
+  return {title, text: problem.message.replace(/[^.!?]$/, "$&.") + wait, wantsKey: problem.status === 401};
 }
 
-/* Answers the conversation as it stands. */
-async function send(conversation) {
-  let settings;
-  try {
-    settings = readSettings();
-  } catch (problem) {
-    if (!(problem instanceof SettingsProblem))
-      throw problem;
-    showSettingsProblem(problem.message);
+/* The settings, or null where one stands in the way, which is then shown. */
+function settingsOrShow() {
+  const settings = takeSettings();
+  if (!settings)
     openDrawer("panel");
-    return false;
-  }
-  showSettingsProblem("");
+  return settings;
+}
+
+/* Answers the conversation as it stands, and then what waits for that. */
+async function send(conversation, settings) {
   const request = {...settings, messages: history(conversation.messages)};
   const message = {
     role: "assistant",
@@ -380,14 +325,18 @@ async function send(conversation) {
     tool_calls: [],
     isPending: true,
     model: settings.model ?? "",
+    draws: settings.temperature !== 0,
     times: {start: performance.now()}
   };
   const controller = conversation.controller = new AbortController();
-  append(message);
+  append(conversation, message);
   refresh(message);
-  toEnd();
-  showBusy();
+  if (conversation === current) {
+    toEnd();
+    showBusy();
+  }
   say("Answering");
+  server.tick();
   let frame = 0;
   const draw = () => {
     frame = 0;
@@ -398,7 +347,7 @@ async function send(conversation) {
     follows ? toEnd() : ($("to-end").hidden = false);
   };
   try {
-    await streamChat(request, $("key").value.trim(), controller.signal,
+    await streamChat(request, key(), controller.signal,
                      (response) => {
                        message.seed = response.headers.get("x-bulla-seed");
                        message.isUnverified = response.headers.get("x-bulla-verified") === "false";
@@ -413,6 +362,8 @@ async function send(conversation) {
     else
       message.failure = explain(problem instanceof ServerError ? problem : new ServerError(String(problem)));
   }
+  if (message.failure)
+    server.tick(); /* it may want a key now, or be gone */
   cancelAnimationFrame(frame);
   message.tool_calls = message.tool_calls.filter(Boolean);
   message.isPending = false;
@@ -423,57 +374,79 @@ async function send(conversation) {
     showBusy();
   }
   say(message.failure ? "" : message.finish === "stopped" ? "Stopped" : "Answer complete");
-  return true;
+  if (conversation.waiting && !message.failure && message.finish !== "tool_calls")
+    ask(conversation, conversation.waiting);
 }
 
 /* The last answer's buttons belong to the last one only. */
-function settleEarlier() {
-  const last = current.messages.findLast((message) => message.role === "assistant");
+function settleEarlier(conversation) {
+  const last = conversation.messages.findLast((message) => message.role === "assistant");
   if (!last?.view)
     return;
   last.parts.shownCalls = "";
   refresh(last);
 }
 
+/* Puts a question to the model; false where a setting stands in the way. */
+function ask(conversation, text) {
+  const settings = settingsOrShow();
+  if (!settings)
+    return false;
+  if (!conversation.messages.length)
+    conversation.title = text.trim().split("\n", 1)[0].slice(0, 60);
+  conversation.waiting = "";
+  append(conversation, {role: "user", content: text});
+  settleEarlier(conversation);
+  showConversations();
+  send(conversation, settings);
+  return true;
+}
+
+/* What is in the field is asked; while an answer comes, it waits for that one's end. */
 function sendPrompt() {
-  const text = $("prompt").value;
-  if (!text.trim() || current.controller)
+  const written = $("prompt").value, text = [current.waiting, written].filter((part) => part.trim()).join("\n\n");
+  if (!written.trim() && (!text || current.controller))
     return;
-  try {
-    readSettings();
-  } catch (problem) {
-    showSettingsProblem(problem.message);
-    openDrawer("panel");
+  if (server.wantsKey && !current.messages.length) {
+    $("key-place").querySelector("input").focus();
     return;
   }
-  if (!current.messages.length) {
-    current.title = text.trim().split("\n", 1)[0].slice(0, 60);
-    showConversations();
+  if (current.controller) {
+    current.waiting = text;
+    say("The message waits until this answer ends");
+  } else if (!ask(current, text)) {
+    return;
   }
-  append({role: "user", content: text});
-  settleEarlier();
   $("prompt").value = "";
   fitPrompt();
-  showConversations();
-  send(current);
+  showBusy();
+}
+
+function editWaiting() {
+  $("prompt").value = [current.waiting, $("prompt").value].filter(Boolean).join("\n\n");
+  current.waiting = "";
+  fitPrompt();
+  showBusy();
+  $("prompt").focus();
 }
 
 function sendResults(fields) {
-  if (current.controller)
+  const settings = current.controller ? null : settingsOrShow();
+  if (!settings)
     return;
   for (const {call, field} of fields)
-    append({role: "tool", content: field.value, tool_call_id: call.id});
-  settleEarlier();
-  send(current);
+    append(current, {role: "tool", content: field.value, tool_call_id: call.id});
+  settleEarlier(current);
+  send(current, settings);
   $("prompt").focus();
 }
 
 function retry() {
-  if (current.controller)
+  const settings = current.controller ? null : settingsOrShow();
+  if (!settings)
     return;
-  const last = current.messages.pop();
-  last.view.remove();
-  send(current);
+  current.messages.pop().view.remove();
+  send(current, settings);
   $("prompt").focus();
 }
 
@@ -481,11 +454,15 @@ function stop() {
   current.controller?.abort();
 }
 
+/* The buttons beside the field, and what waits above it. */
 function showBusy() {
   const isBusy = Boolean(current.controller), hadFocus = document.activeElement;
-  $("send").hidden = isBusy;
+  $("send").hidden = isBusy && !$("prompt").value.trim();
   $("stop").hidden = !isBusy;
-  if (hadFocus === $("send") || hadFocus === $("stop"))
+  $("waiting").hidden = !current.waiting;
+  $("waiting-word").textContent = isBusy ? "Sent when this answer ends:" : "Not sent yet:";
+  $("waiting-text").textContent = current.waiting;
+  if (hadFocus?.closest("[hidden]"))
     $("prompt").focus();
 }
 
@@ -536,7 +513,7 @@ function closeDrawers() {
   $("shade").hidden = true;
 }
 
-/* Models */
+/* Models, and what stands where a conversation begins: whom one asks, or what is in the way */
 
 function showModels(models) {
   const select = $("model"), before = select.value;
@@ -546,41 +523,61 @@ function showModels(models) {
     option.dataset.unverified = String(model.bulla?.verified === false);
     return option;
   }));
-  if (!models.length)
-    select.append(make("option", "", "No model"));
+  select.hidden = !models.length;
   select.disabled = models.length < 2;
   if (models.some((model) => model.id === before))
     select.value = before;
-  showModelNote();
 }
 
-function showModelNote() {
+function describeModel() {
   const chosen = $("model").selectedOptions[0];
-  $("empty-model").textContent = !chosen?.dataset.unverified ? "The server has told no model yet."
-                                 : chosen.dataset.unverified === "true"
-                                   ? "This model runs on another server: its answers are unverified."
-                                   : "Answers come from this server only.";
+  if (!server.isKnown)
+    return "Connecting…";
+  if (!server.isReached)
+    return "The server cannot be reached.";
+  if (!chosen)
+    return "The server has told no model yet.";
+  return chosen.dataset.unverified === "true" ? "This model runs on another server: its answers are unverified."
+                                              : "Answers come from this server only.";
+}
+
+function showStart() {
+  const place = $("key-place"), input = place.querySelector("input");
+  const isAsked = !place.hidden, hasFocus = place.contains(document.activeElement);
+  $("empty-title").textContent = server.wantsKey ? "This server wants an API key" : "Ask something";
+  $("empty-text").textContent = server.wantsKey ? "Whoever runs the server can give you one." : describeModel();
+  $("key-problem").textContent = server.keyProblem;
+  $("key-problem").hidden = !server.keyProblem;
+  place.hidden = !server.wantsKey;
+  if (server.wantsKey && !isAsked && document.activeElement === $("prompt") && !$("prompt").value)
+    input.focus();
+  if (!server.wantsKey && isAsked) {
+    input.value = "";
+    if (hasFocus)
+      $("prompt").focus();
+  }
 }
 
 function start() {
-  try {
-    $("key").value = sessionStorage.getItem("bulla-key") ?? "";
-  } catch { /* no storage allowed: the field is enough */ }
-  const server = new ServerState(() => $("key").value.trim(), showModels);
-  $("key").addEventListener("change", () => {
-    try {
-      const key = $("key").value.trim();
-      key ? sessionStorage.setItem("bulla-key", key) : sessionStorage.removeItem("bulla-key");
-    } catch { /* as above */ }
-    server.tick();
+  startKey(() => server.tick());
+  $("key-place").append(keyForm(() => {}));
+  server = new ServerState({
+    key,
+    isAnswering: () => conversations.some((conversation) => conversation.controller),
+    onModels: showModels,
+    onState: showStart
   });
+  showStart();
   $("compose").addEventListener("submit", (event) => {
     event.preventDefault();
     sendPrompt();
   });
   $("settings").addEventListener("submit", (event) => event.preventDefault());
   $("settings").addEventListener("input", () => showSettingsProblem(""));
-  $("prompt").addEventListener("input", fitPrompt);
+  $("prompt").addEventListener("input", () => {
+    fitPrompt();
+    showBusy();
+  });
   $("prompt").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) {
       event.preventDefault();
@@ -596,7 +593,8 @@ function start() {
       stop();
   });
   $("stop").addEventListener("click", stop);
-  $("model").addEventListener("change", showModelNote);
+  $("edit-waiting").addEventListener("click", editWaiting);
+  $("model").addEventListener("change", showStart);
   $("new-chat").addEventListener("click", () => {
     closeDrawers();
     newConversation();
@@ -605,11 +603,7 @@ function start() {
   $("to-end").addEventListener("click", toEnd);
   $("log").addEventListener("scroll", () => isAtEnd() && ($("to-end").hidden = true));
   $("open-sidebar").addEventListener("click", () => openDrawer("sidebar"));
-  $("open-panel").addEventListener("click", () => {
-    openDrawer("panel");
-    if (!document.body.classList.contains("drawer")) /* the panel is there already */
-      $("system").focus();
-  });
+  $("open-panel").addEventListener("click", () => openDrawer("panel"));
   $("shade").addEventListener("click", closeDrawers);
   document.querySelectorAll("[data-close]").forEach((node) => node.addEventListener("click", closeDrawers));
   matchMedia("(max-width: 72rem)").addEventListener("change", closeDrawers);

@@ -1,6 +1,7 @@
 /* A little Markdown: paragraphs, headings, lists, quotes, rules, code fences, `code`, **bold** and *italic*. Everything
  * a model writes becomes text nodes; no HTML, no links, no images, so that an answer can neither run nor load anything.
  */
+import {flash} from "./dom.js";
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^\s`]*)[^`]*$/;
 const HEADING = /^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$/;
@@ -88,7 +89,7 @@ function codeBlock(block) {
     copy.append("Copy");
     copy.setAttribute("aria-label", "Copy this code");
     copy.addEventListener("click",
-                          () => navigator.clipboard.writeText(code.textContent).then(() => flash(copy), () => {}));
+                          () => navigator.clipboard.writeText(code.textContent).then(() => flash(copy, "Copied"), () => {}));
     head.append(copy);
   }
   code.append(block.lines.join("\n"));
@@ -96,12 +97,6 @@ function codeBlock(block) {
   pre.append(code);
   box.append(head, pre);
   return box;
-}
-
-export function flash(button) {
-  const text = button.textContent;
-  button.textContent = "Copied";
-  setTimeout(() => (button.textContent = text), 1200);
 }
 
 /* Items nest by indentation. */

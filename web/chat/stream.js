@@ -56,6 +56,12 @@ async function* events(body) {
   }
 }
 
+/* A request's JSON. Its seed is a text of digits that becomes a number there, which JSON.stringify would round. */
+function toJson({seed, ...request}) {
+  const text = JSON.stringify(request);
+  return seed ? `{"seed":${seed},${text.slice(1)}` : text;
+}
+
 /* Sends a chat request; calls onChunk with each chunk's JSON and onHead with the response. Returns when the answer is
  * whole; throws ServerError, or AbortError where `signal` stopped it. */
 export async function streamChat(request, key, signal, onHead, onChunk) {
@@ -64,7 +70,7 @@ export async function streamChat(request, key, signal, onHead, onChunk) {
     response = await fetch("v1/chat/completions", {
       method: "POST",
       headers: {"Content-Type": "application/json", Accept: "text/event-stream", ...headers(key)},
-      body: JSON.stringify({...request, stream: true, stream_options: {include_usage: true}}),
+      body: toJson({...request, stream: true, stream_options: {include_usage: true}}),
       signal,
     });
   } catch (problem) {
