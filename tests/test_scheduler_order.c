@@ -227,6 +227,77 @@ static void prompts_and_decoders_share_steps(void **state)
     tear_down(&fixture);
 }
 
+/* Prompts start in turn as the steps have rows for them: one of bob's does not wait for all of ada's. */
+static void prompts_take_turns(void **state)
+{
+    struct fixture fixture;
+    set_up(&fixture, &ONE_THREAD, &(struct scheduler_options){.step_rows = 50});
+    for (uint64_t id = 0; id < 8; id++)
+        add(&fixture, id, "ada", 200, 1, 0);
+    steps(&fixture, 1);
+    add(&fixture, 8, "bob", 200, 1, 0);
+    add(&fixture, 9, "bob", 200, 1, 0);
+    run_all(&fixture);
+    assert_finished(&fixture.heard, "aibjcdefgh");
+    tear_down(&fixture);
+}
+
+/* A prompt of higher priority starts at once. A short one passes those that run and those that wait, and many short ones
+ * take turns too. */
+static void short_prompts_pass(void **state)
+{
+    struct fixture fixture;
+    set_up(&fixture, &ONE_THREAD, &(struct scheduler_options){.step_rows = 50});
+    for (uint64_t id = 0; id < 4; id++)
+        add(&fixture, id, "ada", 250, 1, 0);
+    add(&fixture, 4, "ada", 20, 1, 0);
+    add(&fixture, 5, "ada", 200, 1, 1);
+    steps(&fixture, 4);
+    assert_finished(&fixture.heard, "f");
+    steps(&fixture, 1);
+    assert_finished(&fixture.heard, "fe");
+    run_all(&fixture);
+    assert_finished(&fixture.heard, "feabcd");
+    fixture.heard.finish_count = 0;
+    add(&fixture, 0, "ada", 290, 1, 0);
+    for (uint64_t id = 1; id < 12; id++)
+        add(&fixture, id, "ada", 20, 1, 0);
+    steps(&fixture, 1);
+    add(&fixture, 12, "bob", 20, 1, 0);
+    steps(&fixture, 3);
+    assert_finished(&fixture.heard, "bcdme");
+    run_all(&fixture);
+    tear_down(&fixture);
+}
+
+/* A prompt is as short as what the prefix cache leaves of it. */
+static void cached_prompts_pass(void **state)
+{
+    static const uint8_t salt[BULLA_PREFIX_SALT_BYTES] = {1};
+    struct fixture fixture;
+    bulla_error error = {0};
+    set_up(&fixture, &(bulla_engine_options){.threads = 1, .pages = 40, .prefix_salt = salt},
+           &(struct scheduler_options){.step_rows = 50});
+    struct scheduler_request request = request_of(&fixture, 0, "ada", 200, 1);
+    request.shares_prefix = 1;
+    assert_ok(scheduler_add(fixture.scheduler, &request, &error), error);
+    run_all(&fixture);
+    bulla_prefix_counters before, after;
+    bulla_engine_prefix_counters(fixture.engine, &before);
+    for (uint64_t id = 1; id < 4; id++)
+        add(&fixture, id, "ada", 250, 1, 0);
+    request.id = 4;
+    assert_ok(scheduler_add(fixture.scheduler, &request, &error), error);
+    steps(&fixture, 2);
+    assert_finished(&fixture.heard, "ae");
+    assert_int_equal(fixture.heard.finishes[4].cached_tokens, 192);
+    run_all(&fixture);
+    assert_finished(&fixture.heard, "aebcd");
+    bulla_engine_prefix_counters(fixture.engine, &after);
+    assert_int_equal(after.positions_queried - before.positions_queried, 200);
+    tear_down(&fixture);
+}
+
 /* In steps of one row a prompt gets every fourth, but its last row in turn; those that decode take turns in the
  * others. */
 static void nobody_starves_in_small_steps(void **state)
@@ -635,7 +706,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tenants_take_turns),        cmocka_unit_test(turns_go_by_service),
         cmocka_unit_test(idling_saves_nothing),      cmocka_unit_test(priority_goes_first),
-        cmocka_unit_test(prompts_and_decoders_share_steps), cmocka_unit_test(nobody_starves_in_small_steps),
+        cmocka_unit_test(prompts_and_decoders_share_steps), cmocka_unit_test(prompts_take_turns),
+        cmocka_unit_test(short_prompts_pass),        cmocka_unit_test(cached_prompts_pass),
+        cmocka_unit_test(nobody_starves_in_small_steps),
         cmocka_unit_test(the_last_gives_way),        cmocka_unit_test(choices_share_a_prompt),
         cmocka_unit_test(limits),                    cmocka_unit_test(whole_contexts),
         cmocka_unit_test(deadlines),                 cmocka_unit_test(stop_strings),

@@ -20,6 +20,7 @@ struct tenant {
     uint64_t service;     /* tokens that it was given */
     uint64_t jobs;
     struct job *first, *last; /* its waiting jobs: by priority, then in the order they came */
+    struct job *next_in_step; /* of them: the first that was neither started nor passed in this step */
 };
 
 enum job_state { JOB_WAITING, JOB_RUNNING, JOB_FINISHED };
@@ -38,7 +39,8 @@ struct job {
     uint64_t arrival;       /* number of the request */
     uint64_t turn;          /* number of its first start, from 1; 0: not started yet */
     uint64_t deadline;
-    uint64_t passed_at;     /* the step in which others were let past it */
+    uint64_t looked_at;     /* the step in which `found` was seen; 0: not yet */
+    uint64_t found;         /* positions that the prefix cache had for it then */
 
     uint32_t *tokens;       /* [capacity]: the prompt, then the answer; count in all */
     size_t prompt_count, count, capacity;
@@ -135,11 +137,23 @@ struct tenant *queue_join(struct scheduler *scheduler, const char *name, bulla_e
 void queue_leave(struct scheduler *scheduler, struct tenant *tenant);
 void queue_put(struct job *job);   /* into its tenant's queue */
 void queue_take(struct job *job);  /* out of it */
-/* The waiting job whose turn it is, those passed over in this step left out; NULL: none. */
+/* A step begins; those that come to wait while it looks at them are not among the next ones before another does. */
+void queue_rewind(struct scheduler *scheduler);
+/* The waiting job whose turn it is, those passed in this step left out; NULL: none. */
 struct job *queue_next(const struct scheduler *scheduler);
+/* Others are let past the one whose turn it is. */
+void queue_pass(struct job *job);
 /* The jobs that run, in the order in which they are served. */
 void running_put(struct scheduler *scheduler, struct job *job);
 void running_take(struct scheduler *scheduler, struct job *job);
+
+/* --- rows (scheduler_step.c) --- */
+
+/* Of a running job: positions to compute before its next token is drawn. */
+uint64_t job_remaining(const struct job *job);
+int job_is_decoding(const struct job *job);
+/* Whether a prompt with so many rows to go passes the one that is first: at most half as long as what is left of it. */
+int job_may_pass(const struct job *first, int priority, uint64_t remaining);
 
 /* --- pages (scheduler_admit.c) --- */
 

@@ -9,14 +9,19 @@ enum {
     PROMPT_SHARE = 4        /* a quarter of the rows is the prompts' where all want more than there are */
 };
 
-static uint64_t remaining(const struct job *job)
+uint64_t job_remaining(const struct job *job)
 {
     return job->count - bulla_sequence_length(job->sequence);
 }
 
-static int is_decoding(const struct job *job)
+int job_is_decoding(const struct job *job)
 {
-    return !job->embeds && remaining(job) == 1;
+    return !job->embeds && job_remaining(job) == 1;
+}
+
+int job_may_pass(const struct job *first, int priority, uint64_t remaining)
+{
+    return priority == first->priority && 2 * remaining <= job_remaining(first);
 }
 
 /* --- deadlines --- */
@@ -56,7 +61,7 @@ static struct job *find_decoder(const struct scheduler *scheduler)
     struct job *found = NULL;
     for (uint32_t i = 0; i < scheduler->running_count; i++) {
         struct job *job = scheduler->running[i];
-        if (job->rows || !is_decoding(job))
+        if (job->rows || !job_is_decoding(job))
             continue;
         if (found && found->priority > job->priority)
             break;
@@ -71,7 +76,7 @@ static void plan_decoders(struct scheduler *scheduler, uint32_t decoders, uint32
 {
     if (decoders <= rows) {
         for (uint32_t i = 0; i < scheduler->running_count; i++)
-            scheduler->running[i]->rows = (uint32_t)is_decoding(scheduler->running[i]);
+            scheduler->running[i]->rows = (uint32_t)job_is_decoding(scheduler->running[i]);
         return;
     }
     for (; rows > 0; rows--) {
@@ -81,14 +86,15 @@ static void plan_decoders(struct scheduler *scheduler, uint32_t decoders, uint32
     }
 }
 
-/* Of the prompts of the first one's priority the shortest without rows, at most half as long as it. */
+/* Of the prompts that may pass the first one the shortest without rows. */
 static struct job *find_short(const struct scheduler *scheduler, const struct job *first)
 {
     struct job *found = NULL;
     for (uint32_t i = 0; i < scheduler->running_count; i++) {
         struct job *job = scheduler->running[i];
-        if (job != first && !job->rows && !is_decoding(job) && job->priority == first->priority &&
-            2 * remaining(job) <= remaining(first) && (!found || remaining(job) < remaining(found)))
+        if (job != first && !job->rows && !job_is_decoding(job) &&
+            job_may_pass(first, job->priority, job_remaining(job)) &&
+            (!found || job_remaining(job) < job_remaining(found)))
             found = job;
     }
     return found;
@@ -99,18 +105,18 @@ static void plan_prompts(struct scheduler *scheduler, uint32_t rows)
 {
     const struct job *first = NULL;
     for (uint32_t i = 0; i < scheduler->running_count && !first; i++)
-        first = is_decoding(scheduler->running[i]) ? NULL : scheduler->running[i];
+        first = job_is_decoding(scheduler->running[i]) ? NULL : scheduler->running[i];
     struct job *job;
     for (uint32_t passing = rows / 2; passing > 0 && (job = find_short(scheduler, first)) != NULL;) {
-        job->rows = least(remaining(job), passing);
+        job->rows = least(job_remaining(job), passing);
         passing -= job->rows;
         rows -= job->rows;
     }
     for (uint32_t i = 0; i < scheduler->running_count && rows > 0; i++) {
         job = scheduler->running[i];
-        if (is_decoding(job))
+        if (job_is_decoding(job))
             continue;
-        uint32_t more = least(remaining(job) - job->rows, rows);
+        uint32_t more = least(job_remaining(job) - job->rows, rows);
         job->rows += more;
         rows -= more;
     }
@@ -123,7 +129,7 @@ static uint32_t plan_rows(struct scheduler *scheduler)
     uint32_t decoders = 0, rows = scheduler->step_rows;
     for (uint32_t i = 0; i < scheduler->running_count; i++) {
         scheduler->running[i]->rows = scheduler->running[i]->proposed = 0;
-        decoders += (uint32_t)is_decoding(scheduler->running[i]);
+        decoders += (uint32_t)job_is_decoding(scheduler->running[i]);
     }
     if (decoders == scheduler->running_count) {
         scheduler->prompt_credit = 0;
