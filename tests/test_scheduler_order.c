@@ -337,6 +337,81 @@ static void the_last_gives_way(void **state)
     tear_down(&fixture);
 }
 
+static uint64_t preemptions(const struct fixture *fixture)
+{
+    struct scheduler_counters counters;
+    scheduler_count(fixture->scheduler, &counters);
+    return counters.preemptions;
+}
+
+/* One of bob's gets a place beside ada's long answers at once. The next one waits for that, and until ada was given as
+ * much as bob; then it gets one too, beside eve's. */
+static void a_tenant_gets_a_place(void **state)
+{
+    struct fixture fixture;
+    set_up(&fixture, &ONE_THREAD, &(struct scheduler_options){.most_running = 4});
+    for (uint64_t id = 0; id < 6; id++)
+        add(&fixture, id, "ada", 10, 60, 0);
+    steps(&fixture, 20);
+    add(&fixture, 6, "bob", 10, 3, 0);
+    add(&fixture, 7, "bob", 10, 3, 0);
+    steps(&fixture, 4);
+    assert_finished(&fixture.heard, "g");
+    assert_int_equal(preemptions(&fixture), 1);
+    add(&fixture, 8, "eve", 10, 3, 0);
+    steps(&fixture, 4);
+    assert_finished(&fixture.heard, "ghi");
+    assert_int_equal(preemptions(&fixture), 3);
+    run_all(&fixture);
+    assert_finished(&fixture.heard, "ghiabcdef");
+    assert_int_equal(preemptions(&fixture), 3);
+    for (int id = 0; id < 6; id++)
+        assert_int_equal(fixture.heard.finishes[id].output_tokens, 60);
+    tear_down(&fixture);
+}
+
+/* So it is with pages; and where ada's need more of them later, it is not bob's that gives way. */
+static void a_tenant_gets_pages(void **state)
+{
+    struct fixture fixture;
+    set_up(&fixture, &(bulla_engine_options){.threads = 1, .pages = 9}, &(struct scheduler_options){0});
+    for (uint64_t id = 0; id < 4; id++)
+        add(&fixture, id, "ada", 70, 120, 0);
+    steps(&fixture, 20);
+    add(&fixture, 4, "bob", 70, 50, 0);
+    steps(&fixture, 30);
+    assert_int_equal(preemptions(&fixture), 1);
+    assert_int_equal(fixture.heard.drawn[fixture.heard.drawn_count - 1], 4);
+    steps(&fixture, 21);
+    assert_finished(&fixture.heard, "e");
+    assert_int_equal(preemptions(&fixture), 2);
+    run_all(&fixture);
+    assert_finished(&fixture.heard, "eabcd");
+    tear_down(&fixture);
+}
+
+/* A tenant's only request keeps its place and its pages, and so does what runs first. */
+static void only_ones_stay(void **state)
+{
+    struct fixture fixture;
+    set_up(&fixture, &(bulla_engine_options){.threads = 1, .pages = 5}, &(struct scheduler_options){.most_running = 2});
+    add(&fixture, 0, "eve", 10, 40, 0);
+    add(&fixture, 1, "ada", 200, 40, 0);
+    steps(&fixture, 3);
+    add(&fixture, 2, "bob", 70, 3, 0);
+    run_all(&fixture);
+    assert_finished(&fixture.heard, "abc");
+    fixture.heard.finish_count = 0;
+    add(&fixture, 0, "ada", 130, 40, 0);
+    add(&fixture, 1, "ada", 10, 40, 0);
+    steps(&fixture, 3);
+    add(&fixture, 2, "bob", 190, 3, 0); /* the second one's page would not be enough for it */
+    run_all(&fixture);
+    assert_finished(&fixture.heard, "abc");
+    assert_int_equal(preemptions(&fixture), 0);
+    tear_down(&fixture);
+}
+
 /* Several choices of one prompt: its pages are computed once. */
 static void choices_share_a_prompt(void **state)
 {
@@ -710,6 +785,8 @@ int main(void)
         cmocka_unit_test(short_prompts_pass),        cmocka_unit_test(cached_prompts_pass),
         cmocka_unit_test(nobody_starves_in_small_steps),
         cmocka_unit_test(the_last_gives_way),        cmocka_unit_test(choices_share_a_prompt),
+        cmocka_unit_test(a_tenant_gets_a_place),     cmocka_unit_test(a_tenant_gets_pages),
+        cmocka_unit_test(only_ones_stay),
         cmocka_unit_test(limits),                    cmocka_unit_test(whole_contexts),
         cmocka_unit_test(deadlines),                 cmocka_unit_test(stop_strings),
         cmocka_unit_test(logprobs),                  cmocka_unit_test(embeddings),

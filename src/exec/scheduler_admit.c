@@ -1,6 +1,5 @@
-/* Which jobs run. A waiting one starts when the running prompts leave rows for it, and there are pages for all its
- * tokens so far and one more, beside what those that run need for that; where a running one needs a page later and none
- * is left, the last one waits again. docs/scheduler.md says why every job finishes. */
+/* Which jobs start: in turn, when the running prompts leave rows for one, and there are pages for all its tokens so far
+ * and one more, beside what those that run need for that. */
 #include "base/clock.h"
 #include "exec/scheduler_internal.h"
 
@@ -9,7 +8,7 @@ enum {
     MOST_LOOKS = 16,  /* into the prefix cache for those, in a step; */
     LOOK_STEPS = 16,  /*   for each after so many steps again */
     MOST_PASSED = 64, /* jobs that wait for a prefix that others are let past, in a step */
-    SPARE_SHARE = 32  /* of the pool is left to those that run when one starts */
+    SPARE_SHARE = 32  /* of the pool is left to those that run when one starts, a page each at most */
 };
 
 /* What the running prompts of a priority and above still need. */
@@ -46,15 +45,13 @@ uint64_t job_pages(const struct job *job)
     return job->rows ? pages_for(length + job->rows) - pages_for(length) + (job->may_copy != 0) : 0;
 }
 
-/* Pages for its tokens so far and the next one. */
-static uint64_t pages_wanted(const struct job *job)
+uint64_t pages_wanted(const struct job *job)
 {
     uint64_t most = job_positions(job);
     return pages_for(job->count + 1 < most ? job->count + 1 : most);
 }
 
-/* Pages free beyond what those that run will take for their tokens so far and the next one. */
-static int64_t find_room(const struct scheduler *scheduler)
+int64_t find_room(const struct scheduler *scheduler)
 {
     int64_t room = (int64_t)bulla_engine_pages_free(scheduler->engine);
     for (uint32_t i = 0; i < scheduler->running_count; i++) {
@@ -63,6 +60,12 @@ static int64_t find_room(const struct scheduler *scheduler)
         room -= (wanted > held ? (int64_t)(wanted - held) : 0) + (job->may_copy != 0);
     }
     return room;
+}
+
+uint64_t spare_pages(const struct scheduler *scheduler)
+{
+    uint64_t most = bulla_engine_pages_total(scheduler->engine) / SPARE_SHARE;
+    return most < scheduler->running_count ? most : scheduler->running_count;
 }
 
 /* --- rows --- */
@@ -180,9 +183,8 @@ static enum trial try_start(struct scheduler *scheduler, const struct load *load
         return TRIED_NO_ROWS;
     }
     /* What it found in the prefix cache is not free any more, but need not be taken. */
-    uint64_t spare = bulla_engine_pages_total(scheduler->engine) / SPARE_SHARE;
-    spare = spare < scheduler->running_count ? spare : scheduler->running_count;
-    int64_t needed = (int64_t)(pages_wanted(job) - pages_for(bulla_sequence_length(job->sequence)) + spare);
+    uint64_t missing = pages_wanted(job) - pages_for(bulla_sequence_length(job->sequence));
+    int64_t needed = (int64_t)(missing + spare_pages(scheduler));
     int64_t left = find_room(scheduler) - needed;
     if (scheduler->running_count && left < 0) {
         give_up_start(job);
@@ -192,37 +194,6 @@ static enum trial try_start(struct scheduler *scheduler, const struct load *load
     }
     start(scheduler, job);
     return TRIED_STARTED;
-}
-
-/* --- giving way --- */
-
-void job_preempt(struct scheduler *scheduler, struct job *job)
-{
-    bulla_sequence_close(job->sequence);
-    job->sequence = NULL;
-    job->rows = job->proposed = 0;
-    job->looked_at = job->found = 0;
-    for (size_t i = 0; job->embeds && i < bulla_engine_hidden_size(scheduler->engine); i++)
-        job->sum[i] = 0;
-    running_take(scheduler, job);
-    queue_put(job);
-    scheduler->counters.preemptions++;
-}
-
-/* Takes the last running job's place where it has a lower priority, if that can be enough. */
-static int make_way(struct scheduler *scheduler, const struct job *job)
-{
-    int64_t room = find_room(scheduler);
-    uint32_t at = scheduler->running_count;
-    if (at == 0 || scheduler->running[at - 1]->priority >= job->priority)
-        return 0;
-    for (; at > 0 && scheduler->running[at - 1]->priority < job->priority; at--)
-        room += (int64_t)pages_wanted(scheduler->running[at - 1]);
-    if (at > 0 && room < (int64_t)pages_wanted(job))
-        return 0;
-    job_preempt(scheduler, scheduler->running[scheduler->running_count - 1]);
-    scheduler->blocked = NULL;
-    return 1;
 }
 
 /* --- in turn --- */
@@ -280,7 +251,7 @@ static int admit(struct scheduler *scheduler, struct admission *admission, struc
     if (trial == TRIED_NO_ROWS)
         return pass_held(scheduler, admission, job);
     admission->is_known = 0;
-    return trial == TRIED_STARTED || make_way(scheduler, job);
+    return trial == TRIED_STARTED || preempt_for(scheduler, job);
 }
 
 void scheduler_admit(struct scheduler *scheduler)

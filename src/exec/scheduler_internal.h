@@ -19,6 +19,7 @@ struct tenant {
     char *name;           /* NULL: the requests without one */
     uint64_t service;     /* tokens that it was given */
     uint64_t jobs;
+    uint64_t held;        /* pages or places of its running jobs, while they are counted */
     struct job *first, *last; /* its waiting jobs: by priority, then in the order they came */
     struct job *next_in_step; /* of them: the first that was neither started nor passed in this step */
 };
@@ -155,17 +156,30 @@ int job_is_decoding(const struct job *job);
 /* Whether a prompt with so many rows to go passes the one that is first: at most half as long as what is left of it. */
 int job_may_pass(const struct job *first, int priority, uint64_t remaining);
 
-/* --- pages (scheduler_admit.c) --- */
+/* --- starting (scheduler_admit.c) --- */
 
 uint64_t pages_for(uint64_t positions);
 /* Positions that are ever computed: the last token of an answer is not. */
 uint64_t job_positions(const struct job *job);
 /* Pages that its rows of this step take. */
 uint64_t job_pages(const struct job *job);
+/* Pages for a job's tokens so far and the next one. */
+uint64_t pages_wanted(const struct job *job);
+/* Pages free beyond what those that run will take for their tokens so far and the next one. */
+int64_t find_room(const struct scheduler *scheduler);
+/* Pages that are left to those that run when another one starts. */
+uint64_t spare_pages(const struct scheduler *scheduler);
 /* Starts waiting jobs as far as there is room. */
 void scheduler_admit(struct scheduler *scheduler);
+/* --- giving way (scheduler_preempt.c) --- */
+
 /* It gives its pages back and waits. */
 void job_preempt(struct scheduler *scheduler, struct job *job);
+/* A running job gives way to one that found no room, if that has more right to run. */
+int preempt_for(struct scheduler *scheduler, const struct job *job);
+/* A running job gives way where pages are short, and several run: the last one, or that of the tenant that has more than
+ * half of the pages and runs others too; not the first one of all. */
+void preempt_for_pages(struct scheduler *scheduler);
 
 /* --- tokens (scheduler_draw.c) --- */
 

@@ -224,15 +224,15 @@ static void drop_proposals(struct scheduler *scheduler)
     }
 }
 
-/* Jobs wait again, the last one first, until there are pages for the others' rows. One alone has them: it was
- * accepted for that, and shares no page with another. */
+/* Jobs give way until there are pages for the others' rows. One alone has them: it was accepted for that, and shares no
+ * page with another. */
 static void find_pages(struct scheduler *scheduler)
 {
     uint64_t available = bulla_engine_pages_free(scheduler->engine);
     if (count_pages(scheduler) > available)
         drop_proposals(scheduler);
     while (scheduler->running_count > 1 && count_pages(scheduler) > bulla_engine_pages_free(scheduler->engine))
-        job_preempt(scheduler, scheduler->running[scheduler->running_count - 1]);
+        preempt_for_pages(scheduler);
 }
 
 /* --- the step --- */
