@@ -433,6 +433,49 @@ static void choices_share_a_prompt(void **state)
     tear_down(&fixture);
 }
 
+/* A prompt of high priority does not wait for the pages of one of low priority, which gets no rows beside others. */
+static void priority_waits_for_no_prefix(void **state)
+{
+    static const uint8_t salt[BULLA_PREFIX_SALT_BYTES] = {1};
+    struct fixture fixture;
+    bulla_error error = {0};
+    set_up(&fixture, &(bulla_engine_options){.threads = 1, .pages = 40, .prefix_salt = salt},
+           &(struct scheduler_options){.step_rows = 50});
+    struct scheduler_request request = request_of(&fixture, 0, "ada", 200, 1);
+    request.shares_prefix = 1;
+    assert_ok(scheduler_add(fixture.scheduler, &request, &error), error);
+    steps(&fixture, 1);
+    add(&fixture, 1, "bob", 200, 1, 1);
+    request.id = 2;
+    request.priority = 1;
+    assert_ok(scheduler_add(fixture.scheduler, &request, &error), error);
+    run_all(&fixture);
+    assert_finished(&fixture.heard, "bca");
+    tear_down(&fixture);
+}
+
+/* Nor does a prompt wait for one that is not being computed. */
+static void nothing_waits_for_the_idle(void **state)
+{
+    static const uint8_t salt[BULLA_PREFIX_SALT_BYTES] = {1};
+    struct fixture fixture;
+    bulla_error error = {0};
+    set_up(&fixture, &(bulla_engine_options){.threads = 1, .pages = 40, .prefix_salt = salt},
+           &(struct scheduler_options){.step_rows = 50});
+    struct scheduler_request request = request_of(&fixture, 0, "ada", 70, 1);
+    request.shares_prefix = 1;
+    assert_ok(scheduler_add(fixture.scheduler, &request, &error), error);
+    steps(&fixture, 1);
+    request.id = 1;
+    assert_ok(scheduler_add(fixture.scheduler, &request, &error), error);
+    fixture.scheduler->running[0]->latest_step--;
+    steps(&fixture, 1);
+    assert_int_equal(fixture.scheduler->running_count, 1);
+    assert_int_equal(fixture.scheduler->running[0]->id, 1);
+    run_all(&fixture);
+    tear_down(&fixture);
+}
+
 /* --- limits --- */
 
 static void refuse(struct fixture *fixture, const struct scheduler_request *request, int code, const char *part)
@@ -786,7 +829,8 @@ int main(void)
         cmocka_unit_test(nobody_starves_in_small_steps),
         cmocka_unit_test(the_last_gives_way),        cmocka_unit_test(choices_share_a_prompt),
         cmocka_unit_test(a_tenant_gets_a_place),     cmocka_unit_test(a_tenant_gets_pages),
-        cmocka_unit_test(only_ones_stay),
+        cmocka_unit_test(only_ones_stay),            cmocka_unit_test(priority_waits_for_no_prefix),
+        cmocka_unit_test(nothing_waits_for_the_idle),
         cmocka_unit_test(limits),                    cmocka_unit_test(whole_contexts),
         cmocka_unit_test(deadlines),                 cmocka_unit_test(stop_strings),
         cmocka_unit_test(logprobs),                  cmocka_unit_test(embeddings),

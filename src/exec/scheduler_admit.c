@@ -149,6 +149,7 @@ static void start(struct scheduler *scheduler, struct job *job)
 {
     queue_take(job);
     job->may_copy = 0;
+    job->start_step = scheduler->step;
     if (job->turn == 0) {
         job->turn = ++scheduler->turns;
         job->started = clock_nanoseconds();
@@ -207,7 +208,7 @@ static size_t common_tokens(const struct job *job, const struct job *other)
 }
 
 /* Whether a running job is about to compute pages that this one can take from the prefix cache: several choices of
- * one request, say. */
+ * one request, say. Not one that is behind this one in order, nor one that got no rows of late. */
 static int waits_for_prefix(const struct scheduler *scheduler, const struct job *job)
 {
     bulla_prefix_counters counters;
@@ -217,7 +218,9 @@ static int waits_for_prefix(const struct scheduler *scheduler, const struct job 
     for (uint32_t i = 0; i < scheduler->running_count; i++) {
         const struct job *other = scheduler->running[i];
         uint64_t length = bulla_sequence_length(other->sequence);
-        if (other->tenant != job->tenant || !other->shares_prefix || other->embeds || length + 1 >= other->count)
+        int is_served = other->latest_step + 1 >= scheduler->step || other->start_step == scheduler->step;
+        if (other->tenant != job->tenant || !other->shares_prefix || other->embeds || length + 1 >= other->count ||
+            other->priority < job->priority || !is_served)
             continue;
         if (length < common_tokens(job, other) / BULLA_PAGE_POSITIONS * BULLA_PAGE_POSITIONS)
             return 1;

@@ -54,6 +54,7 @@ struct job {
     uint32_t rows, proposed;  /* of this step; the proposals are among the rows */
     uint32_t step_ids[1 + SPECULATE_MOST];
     uint64_t latest_step;     /* in which it had rows */
+    uint64_t start_step;      /* in which it started last */
     struct speculation speculation;
     enum { SPECULATION_CLOSED, SPECULATION_OPEN, SPECULATION_REFUSED } speculates;
 
