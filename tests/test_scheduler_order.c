@@ -11,7 +11,7 @@
 #include "exec/scheduler_internal.h"
 #include "random_program.h"
 
-enum { MOST_IDS = 64, MOST_EVENTS = 4096, CONTEXT = 300 };
+enum { MOST_IDS = 128, MOST_EVENTS = 4096, CONTEXT = 300 };
 
 /* What was heard, in its order. */
 struct heard {
@@ -433,6 +433,28 @@ static void choices_share_a_prompt(void **state)
     tear_down(&fixture);
 }
 
+/* However many wait for one prompt, others go past them. */
+static void choices_hold_up_nobody(void **state)
+{
+    static const uint8_t salt[BULLA_PREFIX_SALT_BYTES] = {1};
+    struct fixture fixture;
+    bulla_error error = {0};
+    set_up(&fixture, &(bulla_engine_options){.threads = 1, .pages = 40, .prefix_salt = salt},
+           &(struct scheduler_options){.step_rows = 180});
+    struct scheduler_request request = request_of(&fixture, 0, "ada", 150, 1);
+    request.shares_prefix = 1;
+    for (; request.id < 100; request.id++)
+        assert_ok(scheduler_add(fixture.scheduler, &request, &error), error);
+    add(&fixture, 100, "ada", 20, 1, 0);
+    steps(&fixture, 1);
+    assert_int_equal(fixture.heard.finish_count, 2);
+    assert_int_equal(fixture.heard.finishes[100].output_tokens, 1);
+    run_all(&fixture);
+    for (int id = 1; id < 100; id++)
+        assert_int_equal(fixture.heard.finishes[id].cached_tokens, 128);
+    tear_down(&fixture);
+}
+
 /* A prompt of high priority does not wait for the pages of one of low priority, which gets no rows beside others. */
 static void priority_waits_for_no_prefix(void **state)
 {
@@ -830,7 +852,7 @@ int main(void)
         cmocka_unit_test(the_last_gives_way),        cmocka_unit_test(choices_share_a_prompt),
         cmocka_unit_test(a_tenant_gets_a_place),     cmocka_unit_test(a_tenant_gets_pages),
         cmocka_unit_test(only_ones_stay),            cmocka_unit_test(priority_waits_for_no_prefix),
-        cmocka_unit_test(nothing_waits_for_the_idle),
+        cmocka_unit_test(nothing_waits_for_the_idle), cmocka_unit_test(choices_hold_up_nobody),
         cmocka_unit_test(limits),                    cmocka_unit_test(whole_contexts),
         cmocka_unit_test(deadlines),                 cmocka_unit_test(stop_strings),
         cmocka_unit_test(logprobs),                  cmocka_unit_test(embeddings),

@@ -1,5 +1,7 @@
 /* Which jobs start: in turn, when the running prompts leave rows for one, and there are pages for all its tokens so far
  * and one more, beside what those that run need for that. */
+#include <string.h>
+
 #include "base/clock.h"
 #include "exec/scheduler_internal.h"
 
@@ -7,7 +9,6 @@ enum {
     MOST_HELD = 1024, /* jobs for which there are no rows, behind which a short one is looked for, in a step */
     MOST_LOOKS = 16,  /* into the prefix cache for those, in a step; */
     LOOK_STEPS = 16,  /*   for each after so many steps again */
-    MOST_PASSED = 64, /* jobs that wait for a prefix that others are let past, in a step */
     SPARE_SHARE = 32  /* of the pool is left to those that run when one starts, a page each at most */
 };
 
@@ -22,7 +23,7 @@ struct admission {
     struct load load;
     int is_known;            /* load, for this priority */
     int priority;
-    unsigned held, looks, passed;
+    unsigned held, looks;
 };
 
 enum trial { TRIED_STARTED, TRIED_NO_ROWS, TRIED_NO_ROOM };
@@ -199,12 +200,15 @@ static enum trial try_start(struct scheduler *scheduler, const struct load *load
 
 /* --- in turn --- */
 
-static size_t common_tokens(const struct job *job, const struct job *other)
+/* Full pages of tokens that both begin with, of those that the first could take. */
+static uint64_t common_pages(const struct job *job, const struct job *other)
 {
-    size_t most = job->prompt_count - 1 < other->count ? job->prompt_count - 1 : other->count, common = 0;
-    while (common < most && job->tokens[common] == other->tokens[common])
-        common++;
-    return common;
+    size_t most = job->prompt_count - 1 < other->count ? job->prompt_count - 1 : other->count, pages = 0;
+    const size_t page = BULLA_PAGE_POSITIONS;
+    while ((pages + 1) * page <= most &&
+           memcmp(job->tokens + pages * page, other->tokens + pages * page, page * sizeof *job->tokens) == 0)
+        pages++;
+    return pages;
 }
 
 /* Whether a running job is about to compute pages that this one can take from the prefix cache: several choices of
@@ -222,7 +226,7 @@ static int waits_for_prefix(const struct scheduler *scheduler, const struct job 
         if (other->tenant != job->tenant || !other->shares_prefix || other->embeds || length + 1 >= other->count ||
             other->priority < job->priority || !is_served)
             continue;
-        if (length < common_tokens(job, other) / BULLA_PAGE_POSITIONS * BULLA_PAGE_POSITIONS)
+        if (length < common_pages(job, other) * BULLA_PAGE_POSITIONS)
             return 1;
     }
     return 0;
@@ -248,7 +252,7 @@ static int admit(struct scheduler *scheduler, struct admission *admission, struc
         return pass_held(scheduler, admission, job);
     if (waits_for_prefix(scheduler, job)) {
         queue_pass(job);
-        return ++admission->passed < MOST_PASSED;
+        return 1;
     }
     enum trial trial = try_start(scheduler, load_of(scheduler, admission, job->priority), job);
     if (trial == TRIED_NO_ROWS)
