@@ -412,6 +412,39 @@ static void only_ones_stay(void **state)
     tear_down(&fixture);
 }
 
+/* One that comes back takes the full pages of its own answer from the prefix cache, and goes on with the same tokens. */
+static void answers_come_back_from_the_cache(void **state)
+{
+    static const uint8_t salt[BULLA_PREFIX_SALT_BYTES] = {1};
+    uint32_t tokens[100];
+    for (int is_disturbed = 0; is_disturbed < 2; is_disturbed++) {
+        struct fixture fixture;
+        bulla_error error = {0};
+        set_up(&fixture, &(bulla_engine_options){.threads = 1, .pages = 40, .prefix_salt = salt},
+               &(struct scheduler_options){.most_running = 1});
+        struct scheduler_request request = request_of(&fixture, 0, "ada", 70, 100);
+        request.shares_prefix = 1;
+        assert_ok(scheduler_add(fixture.scheduler, &request, &error), error);
+        steps(&fixture, 70);
+        if (is_disturbed)
+            add(&fixture, 1, "bob", 10, 1, 1);
+        run_all(&fixture);
+        bulla_prefix_counters counters;
+        bulla_engine_prefix_counters(fixture.engine, &counters);
+        assert_int_equal(counters.positions_reused, is_disturbed ? 128 : 0);
+        size_t count = 0;
+        for (size_t i = 0; i < fixture.heard.drawn_count; i++) {
+            if (fixture.heard.drawn[i] != 0)
+                continue;
+            if (is_disturbed)
+                assert_int_equal(fixture.heard.tokens[i], tokens[count]);
+            tokens[count++] = fixture.heard.tokens[i];
+        }
+        assert_int_equal(count, 100);
+        tear_down(&fixture);
+    }
+}
+
 /* Several choices of one prompt: its pages are computed once. */
 static void choices_share_a_prompt(void **state)
 {
@@ -853,6 +886,7 @@ int main(void)
         cmocka_unit_test(a_tenant_gets_a_place),     cmocka_unit_test(a_tenant_gets_pages),
         cmocka_unit_test(only_ones_stay),            cmocka_unit_test(priority_waits_for_no_prefix),
         cmocka_unit_test(nothing_waits_for_the_idle), cmocka_unit_test(choices_hold_up_nobody),
+        cmocka_unit_test(answers_come_back_from_the_cache),
         cmocka_unit_test(limits),                    cmocka_unit_test(whole_contexts),
         cmocka_unit_test(deadlines),                 cmocka_unit_test(stop_strings),
         cmocka_unit_test(logprobs),                  cmocka_unit_test(embeddings),

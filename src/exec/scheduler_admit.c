@@ -132,18 +132,21 @@ static int may_start(struct scheduler *scheduler, struct admission *admission, s
         return 0;
     admission->looks++;
     job->looked_at = scheduler->step;
-    job->found = bulla_engine_prefix_find(scheduler->engine, job->prompt_count - 1, prefix_tenant(job), job->tokens,
+    job->found = bulla_engine_prefix_find(scheduler->engine, job->count - 1, prefix_tenant(job), job->tokens,
                                           job->count);
     return has_rows_for(scheduler, load, job->priority, job->count - job->found);
 }
 
 /* --- starting --- */
 
+/* The next token is drawn at the last position there is. A job that had drawn some before needs no logits of the
+ * positions at which they were drawn: all that reached those was evaluated within its bounds, else the answer would have
+ * ended there, so RANGE can be raised from the last position on alone. */
 static int open_sequence(struct scheduler *scheduler, struct job *job, bulla_error *error)
 {
     return job->embeds ? bulla_sequence_open_hidden(scheduler->engine, &job->sequence, error)
-                       : bulla_sequence_open_prefix(scheduler->engine, job->prompt_count - 1, prefix_tenant(job),
-                                                    job->tokens, job->count, &job->sequence, error);
+                       : bulla_sequence_open_prefix(scheduler->engine, job->count - 1, prefix_tenant(job), job->tokens,
+                                                    job->count, &job->sequence, error);
 }
 
 static void start(struct scheduler *scheduler, struct job *job)
@@ -203,7 +206,7 @@ static enum trial try_start(struct scheduler *scheduler, const struct load *load
 /* Full pages of tokens that both begin with, of those that the first could take. */
 static uint64_t common_pages(const struct job *job, const struct job *other)
 {
-    size_t most = job->prompt_count - 1 < other->count ? job->prompt_count - 1 : other->count, pages = 0;
+    size_t most = job->count - 1 < other->count ? job->count - 1 : other->count, pages = 0;
     const size_t page = BULLA_PAGE_POSITIONS;
     while ((pages + 1) * page <= most &&
            memcmp(job->tokens + pages * page, other->tokens + pages * page, page * sizeof *job->tokens) == 0)
