@@ -488,6 +488,43 @@ static void choices_hold_up_nobody(void **state)
     tear_down(&fixture);
 }
 
+static uint64_t positions_queried(const struct fixture *fixture)
+{
+    bulla_prefix_counters counters;
+    bulla_engine_prefix_counters(fixture->engine, &counters);
+    return counters.positions_queried;
+}
+
+/* One that found no room is tried again when something changed what it needs: a prompt of its tenant went on, or another
+ * one started; and otherwise not before there are pages. */
+static void no_room_is_looked_at_again(void **state)
+{
+    static const uint8_t salt[BULLA_PREFIX_SALT_BYTES] = {1};
+    struct fixture fixture;
+    bulla_error error = {0};
+    set_up(&fixture, &(bulla_engine_options){.threads = 1, .pages = 8, .prefix_salt = salt},
+           &(struct scheduler_options){.step_rows = 8});
+    for (uint64_t id = 0; id < 6; id++)
+        add(&fixture, id, "bob", 1, 50, 0);
+    steps(&fixture, 1);
+    add(&fixture, 6, "ada", 7, 40, 0);
+    struct scheduler_request request = request_of(&fixture, 7, "ada", 100, 3);
+    request.shares_prefix = 1;
+    assert_ok(scheduler_add(fixture.scheduler, &request, &error), error);
+    for (uint64_t step = 1; step <= 4; step++) { /* two rows in each of the first three */
+        steps(&fixture, 1);
+        assert_int_equal(positions_queried(&fixture), 100 * step);
+    }
+    steps(&fixture, 6);
+    assert_int_equal(positions_queried(&fixture), 400);
+    add(&fixture, 8, "eve", 1, 30, 1);
+    steps(&fixture, 6);
+    assert_int_equal(positions_queried(&fixture), 500);
+    run_all(&fixture);
+    assert_int_equal(positions_queried(&fixture), 600);
+    tear_down(&fixture);
+}
+
 /* A prompt of high priority does not wait for the pages of one of low priority, which gets no rows beside others. */
 static void priority_waits_for_no_prefix(void **state)
 {
@@ -886,7 +923,7 @@ int main(void)
         cmocka_unit_test(a_tenant_gets_a_place),     cmocka_unit_test(a_tenant_gets_pages),
         cmocka_unit_test(only_ones_stay),            cmocka_unit_test(priority_waits_for_no_prefix),
         cmocka_unit_test(nothing_waits_for_the_idle), cmocka_unit_test(choices_hold_up_nobody),
-        cmocka_unit_test(answers_come_back_from_the_cache),
+        cmocka_unit_test(answers_come_back_from_the_cache), cmocka_unit_test(no_room_is_looked_at_again),
         cmocka_unit_test(limits),                    cmocka_unit_test(whole_contexts),
         cmocka_unit_test(deadlines),                 cmocka_unit_test(stop_strings),
         cmocka_unit_test(logprobs),                  cmocka_unit_test(embeddings),

@@ -161,6 +161,7 @@ static void start(struct scheduler *scheduler, struct job *job)
         job->tenant->service += job->prompt_count - job->cached_tokens;
     }
     running_put(scheduler, job);
+    scheduler->blocked = NULL;
 }
 
 static void give_up_start(struct job *job)

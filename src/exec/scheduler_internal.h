@@ -101,8 +101,8 @@ struct scheduler {
     uint64_t next_deadline;     /* none ends before it; UINT64_MAX: none at all */
     uint64_t prompt_credit;     /* quarters of rows that prompts may claim before tokens are decoded */
     uint32_t speculating;       /* answers that the times of speculation are of */
-    const struct job *blocked;  /* did not fit when it was tried last ... */
-    int64_t blocked_room;       /* ... and does not before so many pages are free beyond what running jobs will need */
+    const struct job *blocked;  /* did not fit when it was tried last, and nothing changed what it needs ... */
+    int64_t blocked_room;       /* ... it does not before so many pages are free beyond what running jobs will need */
     unsigned calls;             /* under way: step, cancel */
     struct scheduler_counters counters;
 };

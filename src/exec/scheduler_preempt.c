@@ -12,6 +12,7 @@ void job_preempt(struct scheduler *scheduler, struct job *job)
         job->sum[i] = 0;
     running_take(scheduler, job);
     queue_put(job);
+    scheduler->blocked = NULL;
     scheduler->counters.preemptions++;
 }
 
@@ -27,7 +28,6 @@ static int preempt_lower(struct scheduler *scheduler, const struct job *job)
     if (at > 0 && room < (int64_t)pages_wanted(job))
         return 0;
     job_preempt(scheduler, scheduler->running[scheduler->running_count - 1]);
-    scheduler->blocked = NULL;
     return 1;
 }
 
@@ -107,7 +107,6 @@ static int preempt_greedy(struct scheduler *scheduler, const struct job *job)
         return 0;
     uint32_t last = find_last(scheduler, greedy, job->priority, scheduler->running_count);
     job_preempt(scheduler, scheduler->running[last]);
-    scheduler->blocked = NULL;
     return 1;
 }
 

@@ -270,6 +270,9 @@ static void settle(struct scheduler *scheduler, struct job *job, const bulla_pie
 {
     job->may_copy = 0;
     job->latest_step = scheduler->step;
+    int is_prompt = piece->logits_from == piece->count || piece->count > 1 + job->proposed;
+    if (is_prompt && scheduler->blocked && scheduler->blocked->tenant == job->tenant)
+        scheduler->blocked = NULL; /* it may find more in the prefix cache now */
     scheduler->counters.proposed_tokens += job->proposed;
     if (piece->code != BULLA_OK && piece->code != BULLA_E_RANGE) {
         bulla_error error = {0};
