@@ -911,6 +911,50 @@ static void cancelling_from_inside(void **state)
     tear_down(&fixture);
 }
 
+static void cancel_and_add_in_finish(void *context, const struct scheduler_finish *finish)
+{
+    static const uint32_t prompt[] = {1, 2, 3};
+    struct heard *heard = context;
+    bulla_error error = {0};
+    hear_finish(context, finish);
+    if (finish->reason != SCHEDULER_DEADLINE)
+        return;
+    scheduler_cancel(heard->scheduler, finish->request + 1);
+    struct scheduler_request more = {.id = finish->request + 20, .prompt = prompt, .prompt_count = 3, .max_tokens = 2,
+                                     .logprobs = -1, .deadline = finish->request == 0 ? 2 : UINT64_MAX};
+    bulla_sampling_defaults(&more.sampling);
+    assert_ok(scheduler_add(heard->scheduler, &more, &error), error);
+}
+
+/* Deadlines that pass together, in whose finishes others of them are cancelled, and new ones come that are late too. */
+static void deadlines_from_inside(void **state)
+{
+    struct fixture fixture;
+    bulla_error error = {0};
+    set_up(&fixture, &ONE_THREAD, &(struct scheduler_options){.most_running = 1});
+    scheduler_close(fixture.scheduler);
+    struct scheduler_events events = {&fixture.heard, hear_token, cancel_and_add_in_finish, hear_embedding};
+    assert_ok(scheduler_open(fixture.engine, fixture.model, &(struct scheduler_options){.most_running = 3}, &events,
+                             &fixture.scheduler, &error), error);
+    fixture.heard.scheduler = fixture.scheduler;
+    for (uint64_t id = 0; id < 6; id++) {
+        struct scheduler_request request = request_of(&fixture, id, NULL, 10, 5);
+        request.deadline = id == 5 ? UINT64_MAX : 1;
+        assert_ok(scheduler_add(fixture.scheduler, &request, &error), error);
+    }
+    steps(&fixture, 1);
+    assert_finished(&fixture.heard, "abcdef");
+    assert_int_equal(fixture.heard.finishes[1].reason, SCHEDULER_CANCELLED);
+    assert_int_equal(fixture.heard.finishes[2].reason, SCHEDULER_DEADLINE);
+    assert_int_equal(fixture.heard.finishes[5].reason, SCHEDULER_CANCELLED);
+    steps(&fixture, 1);
+    assert_int_equal(fixture.heard.finishes[20].reason, SCHEDULER_DEADLINE);
+    run_all(&fixture);
+    assert_int_equal(fixture.heard.finishes[22].reason, SCHEDULER_LENGTH);
+    assert_int_equal(fixture.heard.finishes[24].reason, SCHEDULER_LENGTH);
+    tear_down(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -924,6 +968,7 @@ int main(void)
         cmocka_unit_test(only_ones_stay),            cmocka_unit_test(priority_waits_for_no_prefix),
         cmocka_unit_test(nothing_waits_for_the_idle), cmocka_unit_test(choices_hold_up_nobody),
         cmocka_unit_test(answers_come_back_from_the_cache), cmocka_unit_test(no_room_is_looked_at_again),
+        cmocka_unit_test(deadlines_from_inside),
         cmocka_unit_test(limits),                    cmocka_unit_test(whole_contexts),
         cmocka_unit_test(deadlines),                 cmocka_unit_test(stop_strings),
         cmocka_unit_test(logprobs),                  cmocka_unit_test(embeddings),

@@ -34,6 +34,7 @@ struct job {
     enum job_state state;
     struct job *next, *previous;                 /* all that are not finished; the finished ones wait to be freed */
     struct job *next_in_bucket;
+    struct job *next_expired;                    /* while those past their deadline finish */
     struct job *next_waiting, *previous_waiting; /* of the tenant */
     struct tenant *tenant;
     int priority;

@@ -26,26 +26,29 @@ int job_may_pass(const struct job *first, int priority, uint64_t remaining)
 
 /* --- deadlines --- */
 
-/* The first job that is past its deadline at `now`; NULL: none, and *next is the next one. */
-static struct job *find_expired(const struct scheduler *scheduler, uint64_t now, uint64_t *next)
+/* Chains the jobs that are past their deadline, and finds the next deadline of the others. */
+static struct job *find_expired(struct scheduler *scheduler, uint64_t now)
 {
-    *next = UINT64_MAX;
+    struct job *expired = NULL;
+    scheduler->next_deadline = UINT64_MAX;
     for (struct job *job = scheduler->jobs; job; job = job->next)
-        if (job->deadline && job->deadline <= now)
-            return job;
-        else if (job->deadline && job->deadline < *next)
-            *next = job->deadline;
-    return NULL;
+        if (job->deadline && job->deadline <= now) {
+            job->next_expired = expired;
+            expired = job;
+        } else if (job->deadline && job->deadline < scheduler->next_deadline)
+            scheduler->next_deadline = job->deadline;
+    return expired;
 }
 
+/* The first of them that came goes first. Any of them may be cancelled in the finish of another. */
 static void expire(struct scheduler *scheduler)
 {
-    uint64_t now = scheduler->next_deadline == UINT64_MAX ? 0 : clock_nanoseconds(), next;
+    uint64_t now = scheduler->next_deadline == UINT64_MAX ? 0 : clock_nanoseconds();
     if (now < scheduler->next_deadline)
         return;
-    for (struct job *job; (job = find_expired(scheduler, now, &next)) != NULL;)
-        job_finish(scheduler, job, (struct job_end){.reason = SCHEDULER_DEADLINE});
-    scheduler->next_deadline = next;
+    for (struct job *job = find_expired(scheduler, now); job; job = job->next_expired)
+        if (job->state != JOB_FINISHED)
+            job_finish(scheduler, job, (struct job_end){.reason = SCHEDULER_DEADLINE});
 }
 
 /* --- rows --- */
