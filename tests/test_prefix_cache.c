@@ -286,6 +286,9 @@ static void open_slot(struct world *world, struct slot *slot, struct seen *seen)
     bulla_prefix_counters before, after;
     bulla_engine_prefix_counters(world->engine, &before);
     uint64_t blocks = predict(world, slot, count, seen);
+    int is_foreseen = count % 2 == 1;
+    uint64_t foreseen = is_foreseen ? bulla_engine_prefix_find(world->engine, first, tenants[slot->tenant],
+                                                               world->streams[slot->stream], count) : 0;
     assert_ok(bulla_sequence_open_prefix(world->engine, first, tenants[slot->tenant], world->streams[slot->stream],
                                          count, &slot->sequence, &error), error);
     uint64_t length = bulla_sequence_length(slot->sequence);
@@ -293,6 +296,7 @@ static void open_slot(struct world *world, struct slot *slot, struct seen *seen)
         fail_msg("%llu positions came from the cache, expected %llu", (unsigned long long)length,
                  (unsigned long long)(blocks * BULLA_PAGE_POSITIONS));
     assert_int_equal(length % BULLA_PAGE_POSITIONS, 0);
+    assert_int_equal(foreseen, is_foreseen ? length : 0);
     slot->shared = length / BULLA_PAGE_POSITIONS;
     bulla_engine_prefix_counters(world->engine, &after);
     assert_int_equal(after.positions_queried - before.positions_queried, slot->tenant ? count : 0);

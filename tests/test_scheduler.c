@@ -38,6 +38,7 @@ struct asked {
     char stop_texts[MOST_STOPS][8], grammar[200];
     struct said alone, heard;
     int is_added, is_cancelled, finishes;
+    int was_preempted; /* with tokens drawn */
 };
 
 struct world {
@@ -53,7 +54,7 @@ struct world {
 };
 
 struct totals {
-    uint64_t reasons[REASONS], answers, stops, preemptions, accepted, cached, grammars;
+    uint64_t reasons[REASONS], answers, stops, preemptions, accepted, cached, grammars, resumed;
 };
 
 /* --- alone --- */
@@ -386,7 +387,15 @@ static void compare(struct world *world, uint32_t number, struct totals *totals)
         assert_int_equal(heard->range_operation, alone->range_operation);
     }
     totals->stops += heard->stop != NULL;
+    totals->resumed += (uint64_t)asked->was_preempted;
     totals->grammars += asked->request.grammar != NULL;
+}
+
+static void note_preempted(struct world *world)
+{
+    for (const struct job *job = world->scheduler->jobs; job; job = job->next)
+        if (job->state == JOB_WAITING && job->count > job->prompt_count)
+            world->asked[job->id].was_preempted = 1;
 }
 
 static void check_counters(struct world *world)
@@ -414,6 +423,7 @@ static void run_world(struct world *world, struct totals *totals)
             cancel_any(world, random_below(world->added));
         assert_ok(scheduler_step(world->scheduler, &error), error);
         check_counters(world);
+        note_preempted(world);
         assert_true(++steps < 1000000);
     }
     struct scheduler_counters counters;
@@ -441,6 +451,7 @@ static void open_world(struct world *world, uint64_t seed, int family, int strai
     static const uint8_t salt[BULLA_PREFIX_SALT_BYTES] = {9};
     static const uint32_t rows[] = {0, 1, 2, 5, 17, 64}, running[] = {0, 1, 2, 5}, batches[] = {0, 3, 16};
     bulla_error error = {0};
+    random_state = seed * 0x9E3779B97F4A7C15;
     assert_ok(answer_model_open(seed, family, strain, random_below(3) ? 31 : 0, "", &world->model, &error), error);
     world->program = bulla_model_program(world->model);
     bulla_engine_options options = {.threads = 1 + random_below(8) / 7, .batch_rows = batches[random_below(3)],
@@ -475,37 +486,119 @@ static void close_world(struct world *world)
     }
 }
 
+/* Where times decide what is proposed, what happens beside what is not the same each time: nothing is counted there. */
+static int goes_by_times(const struct world *world)
+{
+    return world->scheduler->speculate && !world->scheduler->always_speculates;
+}
+
+static void print_totals(const struct totals *totals)
+{
+    print_message("%llu answers, %llu by stop strings, %llu under grammars; %llu preemptions, %llu came back; "
+                  "%llu proposals accepted, %llu positions from the prefix cache\n",
+                  (unsigned long long)totals->answers, (unsigned long long)totals->stops,
+                  (unsigned long long)totals->grammars, (unsigned long long)totals->preemptions,
+                  (unsigned long long)totals->resumed, (unsigned long long)totals->accepted,
+                  (unsigned long long)totals->cached);
+    for (int i = 0; i < REASONS; i++)
+        print_message("%s %llu  ", scheduler_finish_name((enum scheduler_finish_reason)i),
+                      (unsigned long long)totals->reasons[i]);
+    print_message("\n");
+}
+
 static void answers_are_as_alone(void **unused)
 {
     static const int families[] = {RANDOM_ODD, RANDOM_UNGATED, RANDOM_GEMMA3, RANDOM_MANY_HEADS};
-    struct totals totals = {.answers = 0};
+    struct totals totals = {.answers = 0}, by_times = {.answers = 0};
     for (uint64_t seed = 1; seed <= test_count(40, 1000); seed++) {
         static struct world world;
         memset(&world, 0, sizeof world);
-        open_world(&world, seed, families[seed % 4], random_below(3) == 0);
-        run_world(&world, &totals);
+        open_world(&world, seed, families[seed % 4], seed % 3 == 0);
+        run_world(&world, goes_by_times(&world) ? &by_times : &totals);
         close_world(&world);
     }
-    print_message("%llu answers, %llu by stop strings, %llu under grammars; %llu preemptions, %llu proposals accepted, "
-                  "%llu positions from the prefix cache\n", (unsigned long long)totals.answers,
-                  (unsigned long long)totals.stops, (unsigned long long)totals.grammars,
-                  (unsigned long long)totals.preemptions, (unsigned long long)totals.accepted,
-                  (unsigned long long)totals.cached);
-    for (int i = 0; i < SCHEDULER_FAILED; i++) {
-        print_message("%s %llu  ", scheduler_finish_name((enum scheduler_finish_reason)i),
-                      (unsigned long long)totals.reasons[i]);
+    print_totals(&totals);
+    for (int i = 0; i < SCHEDULER_FAILED; i++)
         assert_true(totals.reasons[i] > 5);
-    }
-    print_message("\n");
-    assert_int_equal(totals.reasons[SCHEDULER_FAILED], 0);
+    assert_int_equal(totals.reasons[SCHEDULER_FAILED] + by_times.reasons[SCHEDULER_FAILED], 0);
+    assert_true(by_times.answers > 20);
     assert_true(totals.stops > 20 && totals.grammars > 20 && totals.preemptions > 20 && totals.accepted > 100 &&
                 totals.cached > 500);
+    assert_true(totals.resumed > 10);
+}
+
+/* --- RANGE after having waited --- */
+
+static void open_strained(struct world *world, uint64_t seed, int family)
+{
+    static const uint8_t salt[BULLA_PREFIX_SALT_BYTES] = {9};
+    bulla_error error = {0};
+    random_state = seed * 0x9E3779B97F4A7C15;
+    assert_ok(answer_model_open(seed, family, 1, 0, "", &world->model, &error), error);
+    world->program = bulla_model_program(world->model);
+    bulla_engine_options options = {.threads = 1, .pages = 20, .prefix_salt = random_below(2) ? salt : NULL};
+    assert_ok(bulla_engine_open(world->model, &(bulla_engine_options){.threads = 1}, &world->alone, &error), error);
+    assert_ok(bulla_engine_open(world->model, &options, &world->engine, &error), error);
+    struct scheduler_options own = {.most_running = 1};
+    struct scheduler_events events = {.context = world, .token = hear_token, .finish = hear_finish};
+    assert_ok(scheduler_open(world->engine, world->model, &own, &events, &world->scheduler, &error), error);
+}
+
+/* A short prompt and a long answer, then short requests of higher priority, which take its place. */
+static void choose_interrupted(struct world *world)
+{
+    world->count = MOST_ASKED;
+    for (uint32_t number = 0; number < world->count; number++) {
+        struct asked *asked = &world->asked[number];
+        asked->request = (struct scheduler_request){.id = number, .max_tokens = number ? 1 : 200, .prompt = asked->prompt,
+            .prompt_count = number ? 1 : 1 + random_below(70), .tenant = "ada", .shares_prefix = 1, .logprobs = -1,
+            .priority = number > 0};
+        for (size_t i = 0; i < asked->request.prompt_count; i++)
+            asked->prompt[i] = random_below(world->program->vocabulary);
+        choose_sampling(&asked->request.sampling);
+        asked->request.sampling.temperature = 2000000;
+        answer_alone(world, asked);
+        apply_stops(world, asked);
+        if (world->asked[0].alone.tokens.length < 40) /* nothing to interrupt */
+            world->count = 1;
+    }
+}
+
+/* An answer that leaves a bound, given back every few tokens: it leaves it at the same place. */
+static void bounds_are_left_alike(void **unused)
+{
+    static const int families[] = {RANDOM_ODD, RANDOM_UNGATED, RANDOM_GEMMA3, RANDOM_GEMMA2};
+    struct totals totals = {.answers = 0};
+    uint64_t ranges = 0;
+    for (uint64_t seed = 1; seed <= test_count(60, 1000); seed++) {
+        static struct world world;
+        bulla_error error = {0};
+        memset(&world, 0, sizeof world);
+        open_strained(&world, seed, families[seed % 4]);
+        choose_interrupted(&world);
+        for (uint64_t step = 0; world.added < world.count; step++) {
+            if (step % 5 == 0)
+                add_next(&world);
+            assert_ok(scheduler_step(world.scheduler, &error), error);
+            note_preempted(&world);
+        }
+        while (!scheduler_is_idle(world.scheduler))
+            assert_ok(scheduler_step(world.scheduler, &error), error);
+        for (uint32_t i = 0; i < world.added; i++)
+            compare(&world, i, &totals);
+        ranges += world.asked[0].was_preempted && world.asked[0].heard.reason == SCHEDULER_RANGE;
+        close_world(&world);
+    }
+    print_message("%llu answers, %llu came back, %llu of them to leave a bound\n", (unsigned long long)totals.answers,
+                  (unsigned long long)totals.resumed, (unsigned long long)ranges);
+    assert_true(totals.resumed > 10 && ranges > 2);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_are_as_alone),
+        cmocka_unit_test(bounds_are_left_alike),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,7 @@
 #include "exec/scheduler_internal.h"
 #include "random_program.h"
 
-enum { MOST_IDS = 64, MOST_EVENTS = 4096, CONTEXT = 300 };
+enum { MOST_IDS = 128, MOST_EVENTS = 4096, CONTEXT = 300 };
 
 /* What was heard, in its order. */
 struct heard {
@@ -227,6 +227,77 @@ static void prompts_and_decoders_share_steps(void **state)
     tear_down(&fixture);
 }
 
+/* Prompts start in turn as the steps have rows for them: one of bob's does not wait for all of ada's. */
+static void prompts_take_turns(void **state)
+{
+    struct fixture fixture;
+    set_up(&fixture, &ONE_THREAD, &(struct scheduler_options){.step_rows = 50});
+    for (uint64_t id = 0; id < 8; id++)
+        add(&fixture, id, "ada", 200, 1, 0);
+    steps(&fixture, 1);
+    add(&fixture, 8, "bob", 200, 1, 0);
+    add(&fixture, 9, "bob", 200, 1, 0);
+    run_all(&fixture);
+    assert_finished(&fixture.heard, "aibjcdefgh");
+    tear_down(&fixture);
+}
+
+/* A prompt of higher priority starts at once. A short one passes those that run and those that wait, and many short ones
+ * take turns too. */
+static void short_prompts_pass(void **state)
+{
+    struct fixture fixture;
+    set_up(&fixture, &ONE_THREAD, &(struct scheduler_options){.step_rows = 50});
+    for (uint64_t id = 0; id < 4; id++)
+        add(&fixture, id, "ada", 250, 1, 0);
+    add(&fixture, 4, "ada", 20, 1, 0);
+    add(&fixture, 5, "ada", 200, 1, 1);
+    steps(&fixture, 4);
+    assert_finished(&fixture.heard, "f");
+    steps(&fixture, 1);
+    assert_finished(&fixture.heard, "fe");
+    run_all(&fixture);
+    assert_finished(&fixture.heard, "feabcd");
+    fixture.heard.finish_count = 0;
+    add(&fixture, 0, "ada", 290, 1, 0);
+    for (uint64_t id = 1; id < 12; id++)
+        add(&fixture, id, "ada", 20, 1, 0);
+    steps(&fixture, 1);
+    add(&fixture, 12, "bob", 20, 1, 0);
+    steps(&fixture, 3);
+    assert_finished(&fixture.heard, "bcdme");
+    run_all(&fixture);
+    tear_down(&fixture);
+}
+
+/* A prompt is as short as what the prefix cache leaves of it. */
+static void cached_prompts_pass(void **state)
+{
+    static const uint8_t salt[BULLA_PREFIX_SALT_BYTES] = {1};
+    struct fixture fixture;
+    bulla_error error = {0};
+    set_up(&fixture, &(bulla_engine_options){.threads = 1, .pages = 40, .prefix_salt = salt},
+           &(struct scheduler_options){.step_rows = 50});
+    struct scheduler_request request = request_of(&fixture, 0, "ada", 200, 1);
+    request.shares_prefix = 1;
+    assert_ok(scheduler_add(fixture.scheduler, &request, &error), error);
+    run_all(&fixture);
+    bulla_prefix_counters before, after;
+    bulla_engine_prefix_counters(fixture.engine, &before);
+    for (uint64_t id = 1; id < 4; id++)
+        add(&fixture, id, "ada", 250, 1, 0);
+    request.id = 4;
+    assert_ok(scheduler_add(fixture.scheduler, &request, &error), error);
+    steps(&fixture, 2);
+    assert_finished(&fixture.heard, "ae");
+    assert_int_equal(fixture.heard.finishes[4].cached_tokens, 192);
+    run_all(&fixture);
+    assert_finished(&fixture.heard, "aebcd");
+    bulla_engine_prefix_counters(fixture.engine, &after);
+    assert_int_equal(after.positions_queried - before.positions_queried, 200);
+    tear_down(&fixture);
+}
+
 /* In steps of one row a prompt gets every fourth, but its last row in turn; those that decode take turns in the
  * others. */
 static void nobody_starves_in_small_steps(void **state)
@@ -266,6 +337,114 @@ static void the_last_gives_way(void **state)
     tear_down(&fixture);
 }
 
+static uint64_t preemptions(const struct fixture *fixture)
+{
+    struct scheduler_counters counters;
+    scheduler_count(fixture->scheduler, &counters);
+    return counters.preemptions;
+}
+
+/* One of bob's gets a place beside ada's long answers at once. The next one waits for that, and until ada was given as
+ * much as bob; then it gets one too, beside eve's. */
+static void a_tenant_gets_a_place(void **state)
+{
+    struct fixture fixture;
+    set_up(&fixture, &ONE_THREAD, &(struct scheduler_options){.most_running = 4});
+    for (uint64_t id = 0; id < 6; id++)
+        add(&fixture, id, "ada", 10, 60, 0);
+    steps(&fixture, 20);
+    add(&fixture, 6, "bob", 10, 3, 0);
+    add(&fixture, 7, "bob", 10, 3, 0);
+    steps(&fixture, 4);
+    assert_finished(&fixture.heard, "g");
+    assert_int_equal(preemptions(&fixture), 1);
+    add(&fixture, 8, "eve", 10, 3, 0);
+    steps(&fixture, 4);
+    assert_finished(&fixture.heard, "ghi");
+    assert_int_equal(preemptions(&fixture), 3);
+    run_all(&fixture);
+    assert_finished(&fixture.heard, "ghiabcdef");
+    assert_int_equal(preemptions(&fixture), 3);
+    for (int id = 0; id < 6; id++)
+        assert_int_equal(fixture.heard.finishes[id].output_tokens, 60);
+    tear_down(&fixture);
+}
+
+/* So it is with pages; and where ada's need more of them later, it is not bob's that gives way. */
+static void a_tenant_gets_pages(void **state)
+{
+    struct fixture fixture;
+    set_up(&fixture, &(bulla_engine_options){.threads = 1, .pages = 9}, &(struct scheduler_options){0});
+    for (uint64_t id = 0; id < 4; id++)
+        add(&fixture, id, "ada", 70, 120, 0);
+    steps(&fixture, 20);
+    add(&fixture, 4, "bob", 70, 50, 0);
+    steps(&fixture, 30);
+    assert_int_equal(preemptions(&fixture), 1);
+    assert_int_equal(fixture.heard.drawn[fixture.heard.drawn_count - 1], 4);
+    steps(&fixture, 21);
+    assert_finished(&fixture.heard, "e");
+    assert_int_equal(preemptions(&fixture), 2);
+    run_all(&fixture);
+    assert_finished(&fixture.heard, "eabcd");
+    tear_down(&fixture);
+}
+
+/* A tenant's only request keeps its place and its pages, and so does what runs first. */
+static void only_ones_stay(void **state)
+{
+    struct fixture fixture;
+    set_up(&fixture, &(bulla_engine_options){.threads = 1, .pages = 5}, &(struct scheduler_options){.most_running = 2});
+    add(&fixture, 0, "eve", 10, 40, 0);
+    add(&fixture, 1, "ada", 200, 40, 0);
+    steps(&fixture, 3);
+    add(&fixture, 2, "bob", 70, 3, 0);
+    run_all(&fixture);
+    assert_finished(&fixture.heard, "abc");
+    fixture.heard.finish_count = 0;
+    add(&fixture, 0, "ada", 130, 40, 0);
+    add(&fixture, 1, "ada", 10, 40, 0);
+    steps(&fixture, 3);
+    add(&fixture, 2, "bob", 190, 3, 0); /* the second one's page would not be enough for it */
+    run_all(&fixture);
+    assert_finished(&fixture.heard, "abc");
+    assert_int_equal(preemptions(&fixture), 0);
+    tear_down(&fixture);
+}
+
+/* One that comes back takes the full pages of its own answer from the prefix cache, and goes on with the same tokens. */
+static void answers_come_back_from_the_cache(void **state)
+{
+    static const uint8_t salt[BULLA_PREFIX_SALT_BYTES] = {1};
+    uint32_t tokens[100];
+    for (int is_disturbed = 0; is_disturbed < 2; is_disturbed++) {
+        struct fixture fixture;
+        bulla_error error = {0};
+        set_up(&fixture, &(bulla_engine_options){.threads = 1, .pages = 40, .prefix_salt = salt},
+               &(struct scheduler_options){.most_running = 1});
+        struct scheduler_request request = request_of(&fixture, 0, "ada", 70, 100);
+        request.shares_prefix = 1;
+        assert_ok(scheduler_add(fixture.scheduler, &request, &error), error);
+        steps(&fixture, 70);
+        if (is_disturbed)
+            add(&fixture, 1, "bob", 10, 1, 1);
+        run_all(&fixture);
+        bulla_prefix_counters counters;
+        bulla_engine_prefix_counters(fixture.engine, &counters);
+        assert_int_equal(counters.positions_reused, is_disturbed ? 128 : 0);
+        size_t count = 0;
+        for (size_t i = 0; i < fixture.heard.drawn_count; i++) {
+            if (fixture.heard.drawn[i] != 0)
+                continue;
+            if (is_disturbed)
+                assert_int_equal(fixture.heard.tokens[i], tokens[count]);
+            tokens[count++] = fixture.heard.tokens[i];
+        }
+        assert_int_equal(count, 100);
+        tear_down(&fixture);
+    }
+}
+
 /* Several choices of one prompt: its pages are computed once. */
 static void choices_share_a_prompt(void **state)
 {
@@ -284,6 +463,108 @@ static void choices_share_a_prompt(void **state)
     run_all(&fixture);
     for (uint64_t id = 0; id < 8; id++)
         assert_int_equal(fixture.heard.finishes[id].cached_tokens, id ? 128 : 0);
+    tear_down(&fixture);
+}
+
+/* However many wait for one prompt, others go past them. */
+static void choices_hold_up_nobody(void **state)
+{
+    static const uint8_t salt[BULLA_PREFIX_SALT_BYTES] = {1};
+    struct fixture fixture;
+    bulla_error error = {0};
+    set_up(&fixture, &(bulla_engine_options){.threads = 1, .pages = 40, .prefix_salt = salt},
+           &(struct scheduler_options){.step_rows = 180});
+    struct scheduler_request request = request_of(&fixture, 0, "ada", 150, 1);
+    request.shares_prefix = 1;
+    for (; request.id < 100; request.id++)
+        assert_ok(scheduler_add(fixture.scheduler, &request, &error), error);
+    add(&fixture, 100, "ada", 20, 1, 0);
+    steps(&fixture, 1);
+    assert_int_equal(fixture.heard.finish_count, 2);
+    assert_int_equal(fixture.heard.finishes[100].output_tokens, 1);
+    run_all(&fixture);
+    for (int id = 1; id < 100; id++)
+        assert_int_equal(fixture.heard.finishes[id].cached_tokens, 128);
+    tear_down(&fixture);
+}
+
+static uint64_t positions_queried(const struct fixture *fixture)
+{
+    bulla_prefix_counters counters;
+    bulla_engine_prefix_counters(fixture->engine, &counters);
+    return counters.positions_queried;
+}
+
+/* One that found no room is tried again when something changed what it needs: a prompt of its tenant went on, or another
+ * one started; and otherwise not before there are pages. */
+static void no_room_is_looked_at_again(void **state)
+{
+    static const uint8_t salt[BULLA_PREFIX_SALT_BYTES] = {1};
+    struct fixture fixture;
+    bulla_error error = {0};
+    set_up(&fixture, &(bulla_engine_options){.threads = 1, .pages = 8, .prefix_salt = salt},
+           &(struct scheduler_options){.step_rows = 8});
+    for (uint64_t id = 0; id < 6; id++)
+        add(&fixture, id, "bob", 1, 50, 0);
+    steps(&fixture, 1);
+    add(&fixture, 6, "ada", 7, 40, 0);
+    struct scheduler_request request = request_of(&fixture, 7, "ada", 100, 3);
+    request.shares_prefix = 1;
+    assert_ok(scheduler_add(fixture.scheduler, &request, &error), error);
+    for (uint64_t step = 1; step <= 4; step++) { /* two rows in each of the first three */
+        steps(&fixture, 1);
+        assert_int_equal(positions_queried(&fixture), 100 * step);
+    }
+    steps(&fixture, 6);
+    assert_int_equal(positions_queried(&fixture), 400);
+    add(&fixture, 8, "eve", 1, 30, 1);
+    steps(&fixture, 6);
+    assert_int_equal(positions_queried(&fixture), 500);
+    run_all(&fixture);
+    assert_int_equal(positions_queried(&fixture), 600);
+    tear_down(&fixture);
+}
+
+/* A prompt of high priority does not wait for the pages of one of low priority, which gets no rows beside others. */
+static void priority_waits_for_no_prefix(void **state)
+{
+    static const uint8_t salt[BULLA_PREFIX_SALT_BYTES] = {1};
+    struct fixture fixture;
+    bulla_error error = {0};
+    set_up(&fixture, &(bulla_engine_options){.threads = 1, .pages = 40, .prefix_salt = salt},
+           &(struct scheduler_options){.step_rows = 50});
+    struct scheduler_request request = request_of(&fixture, 0, "ada", 200, 1);
+    request.shares_prefix = 1;
+    assert_ok(scheduler_add(fixture.scheduler, &request, &error), error);
+    steps(&fixture, 1);
+    add(&fixture, 1, "bob", 200, 1, 1);
+    request.id = 2;
+    request.priority = 1;
+    assert_ok(scheduler_add(fixture.scheduler, &request, &error), error);
+    run_all(&fixture);
+    assert_finished(&fixture.heard, "bca");
+    tear_down(&fixture);
+}
+
+/* Nor does a prompt wait for one that is not being computed. */
+static void nothing_waits_for_the_idle(void **state)
+{
+    static const uint8_t salt[BULLA_PREFIX_SALT_BYTES] = {1};
+    struct fixture fixture;
+    bulla_error error = {0};
+    set_up(&fixture, &(bulla_engine_options){.threads = 1, .pages = 40, .prefix_salt = salt},
+           &(struct scheduler_options){.step_rows = 50});
+    struct scheduler_request request = request_of(&fixture, 0, "ada", 70, 1);
+    request.shares_prefix = 1;
+    assert_ok(scheduler_add(fixture.scheduler, &request, &error), error);
+    steps(&fixture, 1);
+    request.id = 1;
+    assert_ok(scheduler_add(fixture.scheduler, &request, &error), error);
+    fixture.scheduler->running[0]->latest_step--;
+    steps(&fixture, 1);
+    assert_int_equal(fixture.scheduler->running_count, 1);
+    assert_int_equal(fixture.scheduler->running[0]->id, 1);
+    run_all(&fixture);
     tear_down(&fixture);
 }
 
@@ -630,13 +911,64 @@ static void cancelling_from_inside(void **state)
     tear_down(&fixture);
 }
 
+static void cancel_and_add_in_finish(void *context, const struct scheduler_finish *finish)
+{
+    static const uint32_t prompt[] = {1, 2, 3};
+    struct heard *heard = context;
+    bulla_error error = {0};
+    hear_finish(context, finish);
+    if (finish->reason != SCHEDULER_DEADLINE)
+        return;
+    scheduler_cancel(heard->scheduler, finish->request + 1);
+    struct scheduler_request more = {.id = finish->request + 20, .prompt = prompt, .prompt_count = 3, .max_tokens = 2,
+                                     .logprobs = -1, .deadline = finish->request == 0 ? 2 : UINT64_MAX};
+    bulla_sampling_defaults(&more.sampling);
+    assert_ok(scheduler_add(heard->scheduler, &more, &error), error);
+}
+
+/* Deadlines that pass together, in whose finishes others of them are cancelled, and new ones come that are late too. */
+static void deadlines_from_inside(void **state)
+{
+    struct fixture fixture;
+    bulla_error error = {0};
+    set_up(&fixture, &ONE_THREAD, &(struct scheduler_options){.most_running = 1});
+    scheduler_close(fixture.scheduler);
+    struct scheduler_events events = {&fixture.heard, hear_token, cancel_and_add_in_finish, hear_embedding};
+    assert_ok(scheduler_open(fixture.engine, fixture.model, &(struct scheduler_options){.most_running = 3}, &events,
+                             &fixture.scheduler, &error), error);
+    fixture.heard.scheduler = fixture.scheduler;
+    for (uint64_t id = 0; id < 6; id++) {
+        struct scheduler_request request = request_of(&fixture, id, NULL, 10, 5);
+        request.deadline = id == 5 ? UINT64_MAX : 1;
+        assert_ok(scheduler_add(fixture.scheduler, &request, &error), error);
+    }
+    steps(&fixture, 1);
+    assert_finished(&fixture.heard, "abcdef");
+    assert_int_equal(fixture.heard.finishes[1].reason, SCHEDULER_CANCELLED);
+    assert_int_equal(fixture.heard.finishes[2].reason, SCHEDULER_DEADLINE);
+    assert_int_equal(fixture.heard.finishes[5].reason, SCHEDULER_CANCELLED);
+    steps(&fixture, 1);
+    assert_int_equal(fixture.heard.finishes[20].reason, SCHEDULER_DEADLINE);
+    run_all(&fixture);
+    assert_int_equal(fixture.heard.finishes[22].reason, SCHEDULER_LENGTH);
+    assert_int_equal(fixture.heard.finishes[24].reason, SCHEDULER_LENGTH);
+    tear_down(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tenants_take_turns),        cmocka_unit_test(turns_go_by_service),
         cmocka_unit_test(idling_saves_nothing),      cmocka_unit_test(priority_goes_first),
-        cmocka_unit_test(prompts_and_decoders_share_steps), cmocka_unit_test(nobody_starves_in_small_steps),
+        cmocka_unit_test(prompts_and_decoders_share_steps), cmocka_unit_test(prompts_take_turns),
+        cmocka_unit_test(short_prompts_pass),        cmocka_unit_test(cached_prompts_pass),
+        cmocka_unit_test(nobody_starves_in_small_steps),
         cmocka_unit_test(the_last_gives_way),        cmocka_unit_test(choices_share_a_prompt),
+        cmocka_unit_test(a_tenant_gets_a_place),     cmocka_unit_test(a_tenant_gets_pages),
+        cmocka_unit_test(only_ones_stay),            cmocka_unit_test(priority_waits_for_no_prefix),
+        cmocka_unit_test(nothing_waits_for_the_idle), cmocka_unit_test(choices_hold_up_nobody),
+        cmocka_unit_test(answers_come_back_from_the_cache), cmocka_unit_test(no_room_is_looked_at_again),
+        cmocka_unit_test(deadlines_from_inside),
         cmocka_unit_test(limits),                    cmocka_unit_test(whole_contexts),
         cmocka_unit_test(deadlines),                 cmocka_unit_test(stop_strings),
         cmocka_unit_test(logprobs),                  cmocka_unit_test(embeddings),

@@ -60,6 +60,10 @@ int bulla_sequence_open(bulla_engine *engine, uint64_t first_sampled, bulla_sequ
  * sequence that shares nothing. */
 int bulla_sequence_open_prefix(bulla_engine *engine, uint64_t first_sampled, const char *tenant, const uint32_t *ids,
                                size_t count, bulla_sequence **sequence, bulla_error *error);
+/* How many positions bulla_sequence_open_prefix would find now, where nothing but that is wanted: it counts as no
+ * look-up. 0 where memory is short. */
+uint64_t bulla_engine_prefix_find(bulla_engine *engine, uint64_t first_sampled, const char *tenant, const uint32_t *ids,
+                                  size_t count);
 /* A new empty sequence for hidden states: no position is sampled, so no logits can be asked for, and what
  * can't reach the hidden state of some position is not evaluated. BULLA_E_UNSUPPORTED where the program has none. */
 int bulla_sequence_open_hidden(bulla_engine *engine, bulla_sequence **sequence, bulla_error *error);

@@ -19,7 +19,9 @@ struct tenant {
     char *name;           /* NULL: the requests without one */
     uint64_t service;     /* tokens that it was given */
     uint64_t jobs;
+    uint64_t held;        /* pages or places of its running jobs, while they are counted */
     struct job *first, *last; /* its waiting jobs: by priority, then in the order they came */
+    struct job *next_in_step; /* of them: the first that was neither started nor passed in this step */
 };
 
 enum job_state { JOB_WAITING, JOB_RUNNING, JOB_FINISHED };
@@ -32,13 +34,15 @@ struct job {
     enum job_state state;
     struct job *next, *previous;                 /* all that are not finished; the finished ones wait to be freed */
     struct job *next_in_bucket;
+    struct job *next_expired;                    /* while those past their deadline finish */
     struct job *next_waiting, *previous_waiting; /* of the tenant */
     struct tenant *tenant;
     int priority;
     uint64_t arrival;       /* number of the request */
     uint64_t turn;          /* number of its first start, from 1; 0: not started yet */
     uint64_t deadline;
-    uint64_t passed_at;     /* the step in which others were let past it */
+    uint64_t looked_at;     /* the step in which `found` was seen; 0: not yet */
+    uint64_t found;         /* positions that the prefix cache had for it then */
 
     uint32_t *tokens;       /* [capacity]: the prompt, then the answer; count in all */
     size_t prompt_count, count, capacity;
@@ -51,6 +55,7 @@ struct job {
     uint32_t rows, proposed;  /* of this step; the proposals are among the rows */
     uint32_t step_ids[1 + SPECULATE_MOST];
     uint64_t latest_step;     /* in which it had rows */
+    uint64_t start_step;      /* in which it started last */
     struct speculation speculation;
     enum { SPECULATION_CLOSED, SPECULATION_OPEN, SPECULATION_REFUSED } speculates;
 
@@ -97,8 +102,8 @@ struct scheduler {
     uint64_t next_deadline;     /* none ends before it; UINT64_MAX: none at all */
     uint64_t prompt_credit;     /* quarters of rows that prompts may claim before tokens are decoded */
     uint32_t speculating;       /* answers that the times of speculation are of */
-    const struct job *blocked;  /* did not fit when it was tried last ... */
-    int64_t blocked_room;       /* ... and does not before so many pages are free beyond what running jobs will need */
+    const struct job *blocked;  /* did not fit when it was tried last, and nothing changed what it needs ... */
+    int64_t blocked_room;       /* ... it does not before so many pages are free beyond what running jobs will need */
     unsigned calls;             /* under way: step, cancel */
     struct scheduler_counters counters;
 };
@@ -135,23 +140,48 @@ struct tenant *queue_join(struct scheduler *scheduler, const char *name, bulla_e
 void queue_leave(struct scheduler *scheduler, struct tenant *tenant);
 void queue_put(struct job *job);   /* into its tenant's queue */
 void queue_take(struct job *job);  /* out of it */
-/* The waiting job whose turn it is, those passed over in this step left out; NULL: none. */
+/* A step begins; those that come to wait while it looks at them are not among the next ones before another does. */
+void queue_rewind(struct scheduler *scheduler);
+/* The waiting job whose turn it is, those passed in this step left out; NULL: none. */
 struct job *queue_next(const struct scheduler *scheduler);
+/* Others are let past the one whose turn it is. */
+void queue_pass(struct job *job);
 /* The jobs that run, in the order in which they are served. */
 void running_put(struct scheduler *scheduler, struct job *job);
 void running_take(struct scheduler *scheduler, struct job *job);
 
-/* --- pages (scheduler_admit.c) --- */
+/* --- rows (scheduler_step.c) --- */
+
+/* Of a running job: positions to compute before its next token is drawn. */
+uint64_t job_remaining(const struct job *job);
+int job_is_decoding(const struct job *job);
+/* Whether a prompt with so many rows to go passes the one that is first: at most half as long as what is left of it. */
+int job_may_pass(const struct job *first, int priority, uint64_t remaining);
+
+/* --- starting (scheduler_admit.c) --- */
 
 uint64_t pages_for(uint64_t positions);
 /* Positions that are ever computed: the last token of an answer is not. */
 uint64_t job_positions(const struct job *job);
 /* Pages that its rows of this step take. */
 uint64_t job_pages(const struct job *job);
+/* Pages for a job's tokens so far and the next one. */
+uint64_t pages_wanted(const struct job *job);
+/* Pages free beyond what those that run will take for their tokens so far and the next one. */
+int64_t find_room(const struct scheduler *scheduler);
+/* Pages that are left to those that run when another one starts. */
+uint64_t spare_pages(const struct scheduler *scheduler);
 /* Starts waiting jobs as far as there is room. */
 void scheduler_admit(struct scheduler *scheduler);
+/* --- giving way (scheduler_preempt.c) --- */
+
 /* It gives its pages back and waits. */
 void job_preempt(struct scheduler *scheduler, struct job *job);
+/* A running job gives way to one that found no room, if that has more right to run. */
+int preempt_for(struct scheduler *scheduler, const struct job *job);
+/* A running job gives way where pages are short, and several run: the last one, or that of the tenant that has more than
+ * half of the pages and runs others too; not the first one of all. */
+void preempt_for_pages(struct scheduler *scheduler);
 
 /* --- tokens (scheduler_draw.c) --- */
 

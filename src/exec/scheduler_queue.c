@@ -111,6 +111,8 @@ void queue_put(struct job *job)
 void queue_take(struct job *job)
 {
     struct tenant *tenant = job->tenant;
+    if (tenant->next_in_step == job)
+        tenant->next_in_step = job->next_waiting;
     *(job->previous_waiting ? &job->previous_waiting->next_waiting : &tenant->first) = job->next_waiting;
     *(job->next_waiting ? &job->next_waiting->previous_waiting : &tenant->last) = job->previous_waiting;
     job->next_waiting = job->previous_waiting = NULL;
@@ -125,16 +127,23 @@ static int has_turn_before(const struct job *job, const struct job *other)
     return job->arrival < other->arrival;
 }
 
+void queue_rewind(struct scheduler *scheduler)
+{
+    for (struct tenant *tenant = scheduler->tenants; tenant; tenant = tenant->next)
+        tenant->next_in_step = tenant->first;
+}
+
+void queue_pass(struct job *job)
+{
+    job->tenant->next_in_step = job->next_waiting;
+}
+
 struct job *queue_next(const struct scheduler *scheduler)
 {
     struct job *next = NULL;
-    for (const struct tenant *tenant = scheduler->tenants; tenant; tenant = tenant->next) {
-        struct job *job = tenant->first;
-        while (job && job->passed_at == scheduler->step)
-            job = job->next_waiting;
-        if (job && (!next || has_turn_before(job, next)))
-            next = job;
-    }
+    for (const struct tenant *tenant = scheduler->tenants; tenant; tenant = tenant->next)
+        if (tenant->next_in_step && (!next || has_turn_before(tenant->next_in_step, next)))
+            next = tenant->next_in_step;
     return next;
 }
 

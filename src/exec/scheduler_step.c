@@ -9,38 +9,46 @@ enum {
     PROMPT_SHARE = 4        /* a quarter of the rows is the prompts' where all want more than there are */
 };
 
-static uint64_t remaining(const struct job *job)
+uint64_t job_remaining(const struct job *job)
 {
     return job->count - bulla_sequence_length(job->sequence);
 }
 
-static int is_decoding(const struct job *job)
+int job_is_decoding(const struct job *job)
 {
-    return !job->embeds && remaining(job) == 1;
+    return !job->embeds && job_remaining(job) == 1;
+}
+
+int job_may_pass(const struct job *first, int priority, uint64_t remaining)
+{
+    return priority == first->priority && 2 * remaining <= job_remaining(first);
 }
 
 /* --- deadlines --- */
 
-/* The first job that is past its deadline at `now`; NULL: none, and *next is the next one. */
-static struct job *find_expired(const struct scheduler *scheduler, uint64_t now, uint64_t *next)
+/* Chains the jobs that are past their deadline, and finds the next deadline of the others. */
+static struct job *find_expired(struct scheduler *scheduler, uint64_t now)
 {
-    *next = UINT64_MAX;
+    struct job *expired = NULL;
+    scheduler->next_deadline = UINT64_MAX;
     for (struct job *job = scheduler->jobs; job; job = job->next)
-        if (job->deadline && job->deadline <= now)
-            return job;
-        else if (job->deadline && job->deadline < *next)
-            *next = job->deadline;
-    return NULL;
+        if (job->deadline && job->deadline <= now) {
+            job->next_expired = expired;
+            expired = job;
+        } else if (job->deadline && job->deadline < scheduler->next_deadline)
+            scheduler->next_deadline = job->deadline;
+    return expired;
 }
 
+/* The first of them that came goes first. Any of them may be cancelled in the finish of another. */
 static void expire(struct scheduler *scheduler)
 {
-    uint64_t now = scheduler->next_deadline == UINT64_MAX ? 0 : clock_nanoseconds(), next;
+    uint64_t now = scheduler->next_deadline == UINT64_MAX ? 0 : clock_nanoseconds();
     if (now < scheduler->next_deadline)
         return;
-    for (struct job *job; (job = find_expired(scheduler, now, &next)) != NULL;)
-        job_finish(scheduler, job, (struct job_end){.reason = SCHEDULER_DEADLINE});
-    scheduler->next_deadline = next;
+    for (struct job *job = find_expired(scheduler, now); job; job = job->next_expired)
+        if (job->state != JOB_FINISHED)
+            job_finish(scheduler, job, (struct job_end){.reason = SCHEDULER_DEADLINE});
 }
 
 /* --- rows --- */
@@ -56,7 +64,7 @@ static struct job *find_decoder(const struct scheduler *scheduler)
     struct job *found = NULL;
     for (uint32_t i = 0; i < scheduler->running_count; i++) {
         struct job *job = scheduler->running[i];
-        if (job->rows || !is_decoding(job))
+        if (job->rows || !job_is_decoding(job))
             continue;
         if (found && found->priority > job->priority)
             break;
@@ -71,7 +79,7 @@ static void plan_decoders(struct scheduler *scheduler, uint32_t decoders, uint32
 {
     if (decoders <= rows) {
         for (uint32_t i = 0; i < scheduler->running_count; i++)
-            scheduler->running[i]->rows = (uint32_t)is_decoding(scheduler->running[i]);
+            scheduler->running[i]->rows = (uint32_t)job_is_decoding(scheduler->running[i]);
         return;
     }
     for (; rows > 0; rows--) {
@@ -81,14 +89,15 @@ static void plan_decoders(struct scheduler *scheduler, uint32_t decoders, uint32
     }
 }
 
-/* Of the prompts of the first one's priority the shortest without rows, at most half as long as it. */
+/* Of the prompts that may pass the first one the shortest without rows. */
 static struct job *find_short(const struct scheduler *scheduler, const struct job *first)
 {
     struct job *found = NULL;
     for (uint32_t i = 0; i < scheduler->running_count; i++) {
         struct job *job = scheduler->running[i];
-        if (job != first && !job->rows && !is_decoding(job) && job->priority == first->priority &&
-            2 * remaining(job) <= remaining(first) && (!found || remaining(job) < remaining(found)))
+        if (job != first && !job->rows && !job_is_decoding(job) &&
+            job_may_pass(first, job->priority, job_remaining(job)) &&
+            (!found || job_remaining(job) < job_remaining(found)))
             found = job;
     }
     return found;
@@ -99,18 +108,18 @@ static void plan_prompts(struct scheduler *scheduler, uint32_t rows)
 {
     const struct job *first = NULL;
     for (uint32_t i = 0; i < scheduler->running_count && !first; i++)
-        first = is_decoding(scheduler->running[i]) ? NULL : scheduler->running[i];
+        first = job_is_decoding(scheduler->running[i]) ? NULL : scheduler->running[i];
     struct job *job;
     for (uint32_t passing = rows / 2; passing > 0 && (job = find_short(scheduler, first)) != NULL;) {
-        job->rows = least(remaining(job), passing);
+        job->rows = least(job_remaining(job), passing);
         passing -= job->rows;
         rows -= job->rows;
     }
     for (uint32_t i = 0; i < scheduler->running_count && rows > 0; i++) {
         job = scheduler->running[i];
-        if (is_decoding(job))
+        if (job_is_decoding(job))
             continue;
-        uint32_t more = least(remaining(job) - job->rows, rows);
+        uint32_t more = least(job_remaining(job) - job->rows, rows);
         job->rows += more;
         rows -= more;
     }
@@ -123,7 +132,7 @@ static uint32_t plan_rows(struct scheduler *scheduler)
     uint32_t decoders = 0, rows = scheduler->step_rows;
     for (uint32_t i = 0; i < scheduler->running_count; i++) {
         scheduler->running[i]->rows = scheduler->running[i]->proposed = 0;
-        decoders += (uint32_t)is_decoding(scheduler->running[i]);
+        decoders += (uint32_t)job_is_decoding(scheduler->running[i]);
     }
     if (decoders == scheduler->running_count) {
         scheduler->prompt_credit = 0;
@@ -218,15 +227,15 @@ static void drop_proposals(struct scheduler *scheduler)
     }
 }
 
-/* Jobs wait again, the last one first, until there are pages for the others' rows. One alone has them: it was
- * accepted for that, and shares no page with another. */
+/* Jobs give way until there are pages for the others' rows. One alone has them: it was accepted for that, and shares no
+ * page with another. */
 static void find_pages(struct scheduler *scheduler)
 {
     uint64_t available = bulla_engine_pages_free(scheduler->engine);
     if (count_pages(scheduler) > available)
         drop_proposals(scheduler);
     while (scheduler->running_count > 1 && count_pages(scheduler) > bulla_engine_pages_free(scheduler->engine))
-        job_preempt(scheduler, scheduler->running[scheduler->running_count - 1]);
+        preempt_for_pages(scheduler);
 }
 
 /* --- the step --- */
@@ -264,6 +273,9 @@ static void settle(struct scheduler *scheduler, struct job *job, const bulla_pie
 {
     job->may_copy = 0;
     job->latest_step = scheduler->step;
+    int is_prompt = piece->logits_from == piece->count || piece->count > 1 + job->proposed;
+    if (is_prompt && scheduler->blocked && scheduler->blocked->tenant == job->tenant)
+        scheduler->blocked = NULL; /* it may find more in the prefix cache now */
     scheduler->counters.proposed_tokens += job->proposed;
     if (piece->code != BULLA_OK && piece->code != BULLA_E_RANGE) {
         bulla_error error = {0};

@@ -203,6 +203,19 @@ int bulla_sequence_open_prefix(bulla_engine *engine, uint64_t first_sampled, con
     return code;
 }
 
+uint64_t bulla_engine_prefix_find(bulla_engine *engine, uint64_t first_sampled, const char *tenant, const uint32_t *ids,
+                                  size_t count)
+{
+    bulla_sequence *sequence;
+    const bulla_prefix_counters before = engine->prefix.counters;
+    if (bulla_sequence_open_prefix(engine, first_sampled, tenant, ids, count, &sequence, NULL) != BULLA_OK)
+        return 0;
+    uint64_t found = sequence->length;
+    bulla_sequence_close(sequence);
+    engine->prefix.counters = before;
+    return found;
+}
+
 void bulla_sequence_close(bulla_sequence *sequence)
 {
     if (!sequence)
