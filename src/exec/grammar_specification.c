@@ -6,8 +6,7 @@
 
 enum {
     MAX_REPEAT = 1 << 20,
-    MOST_WORK = 100000000, /* a tenth of a second, at most */
-    PARSE_COST = 40        /* of a byte */
+    PARSE_COST = 40 /* of a byte */
 };
 
 static uint32_t form_compile(struct compiler *compiler, const struct json *form);
@@ -171,11 +170,13 @@ static void check_roots(struct compiler *compiler)
                        GRAMMAR_MAX_DEPTH);
 }
 
-int grammar_compile(const char *specification, size_t length, struct grammar **result, bulla_error *error)
+int grammar_compile_within(const char *specification, size_t length, uint64_t *work, struct grammar **result,
+                           bulla_error *error)
 {
     bulla_error own = {0};
-    struct compiler compiler = {.scratch = {.limit = GRAMMAR_MAX_COMPILE_BYTES}, .work = {MOST_WORK},
-                                .error = &own, .loose_value = GRAMMAR_ENDLESS};
+    uint64_t budget = *work < GRAMMAR_MOST_WORK ? GRAMMAR_MOST_WORK - *work : 0;
+    struct compiler compiler = {.scratch = {.limit = GRAMMAR_MAX_COMPILE_BYTES}, .work = {budget}, .error = &own,
+                                .loose_value = GRAMMAR_ENDLESS};
     *result = NULL;
     if (length > GRAMMAR_MAX_SPECIFICATION)
         return bulla_fail(error, BULLA_E_LIMIT, "grammar: a specification of %zu bytes; at most %d are read", length,
@@ -191,6 +192,7 @@ int grammar_compile(const char *specification, size_t length, struct grammar **r
     if (!own.code)
         grammar_find_depths(&compiler);
     check_roots(&compiler);
+    *work += budget - compiler.work.left;
     arena_free(&compiler.scratch);
     if (own.code) {
         grammar_free(compiler.grammar);
@@ -198,6 +200,17 @@ int grammar_compile(const char *specification, size_t length, struct grammar **r
     }
     *result = compiler.grammar;
     return BULLA_OK;
+}
+
+int grammar_compile(const char *specification, size_t length, struct grammar **grammar, bulla_error *error)
+{
+    uint64_t work = 0;
+    return grammar_compile_within(specification, length, &work, grammar, error);
+}
+
+size_t grammar_bytes(const struct grammar *grammar)
+{
+    return sizeof *grammar + grammar->arena.total;
 }
 
 void grammar_free(struct grammar *grammar)

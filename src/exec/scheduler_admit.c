@@ -72,7 +72,7 @@ static int try_start(struct scheduler *scheduler, struct job *job)
     if (scheduler->running_count && job == scheduler->blocked && room < scheduler->blocked_room)
         return 0;
     bulla_error error = {0};
-    if (open_sequence(scheduler, job, &error) != BULLA_OK) {
+    if (grammar_start(scheduler, job, &error) != BULLA_OK || open_sequence(scheduler, job, &error) != BULLA_OK) {
         job_fail(scheduler, job, &error);
         return 1;
     }
@@ -156,8 +156,9 @@ void scheduler_admit(struct scheduler *scheduler)
         else if (waits_for_prefix(scheduler, job)) {
             job->passed_at = scheduler->step;
             passed++;
-        } else if ((scheduler->running_count == scheduler->most_running || !try_start(scheduler, job)) &&
-                   !make_way(scheduler, job))
+        } else if (!grammar_may_start(scheduler, job) ||
+                   ((scheduler->running_count == scheduler->most_running || !try_start(scheduler, job)) &&
+                    !make_way(scheduler, job)))
             break;
     }
 }
