@@ -227,7 +227,7 @@ static int authorise(struct api_call *call, enum rules_scope scope)
 
 static void serve_answer(struct api_call *call, const struct api_route *route)
 {
-    struct api_request request = {0};
+    struct api_request request = {.grammars = &call->api->grammars};
     struct answer_error problem = {0};
     size_t length;
     if (call->api->is_draining) {

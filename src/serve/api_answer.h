@@ -28,6 +28,7 @@ struct api {
     char *cors_origin, *version;
     int has_page, is_draining;
     uint64_t keep_alive_nanoseconds;
+    struct grammar_memory grammars; /* schemas that requests had lately */
     struct event *sweep; /* made active when answers wait to be freed, or runs to be started */
     struct event *tick;  /* while there are answers: comments on idle streams */
     struct api_answer *answers; /* under way */

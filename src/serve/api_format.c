@@ -1,22 +1,20 @@
 /* response_format: what an answer's text must look like, as a grammar's specification (exec/grammar.h). */
 #include <string.h>
 
-#include "exec/grammar.h"
 #include "serve/api_request.h"
 
 /* Keeps the specification if it compiles; what cannot be enforced is refused here, before a backend is asked. */
 static int set_grammar(struct api_request *request, struct field_reader *reader, struct buffer *specification,
                        const struct place *place)
 {
+    const char *text = (const char *)specification->data;
+    size_t length = specification->length;
     bulla_error error = {0};
-    struct grammar *grammar = NULL;
     if (specification->error.code != BULLA_OK)
         error = specification->error;
-    else if (grammar_compile((const char *)specification->data, specification->length, &grammar, &error) == BULLA_OK)
-        request->answer.grammar = arena_copy_text(&request->arena, (const char *)specification->data,
-                                                  specification->length, &error);
-    grammar_free(grammar);
-    request->answer.grammar_length = specification->length;
+    else if (grammar_check(request->grammars, text, length, &request->grammar_work, &error) == BULLA_OK)
+        request->answer.grammar = arena_copy_text(&request->arena, text, length, &error);
+    request->answer.grammar_length = length;
     if (error.code == BULLA_OK)
         return BULLA_OK;
     field_fail_error(reader, place, &error);
