@@ -12,6 +12,13 @@ int grammar_compile(const char *specification, size_t length, struct grammar **g
     return BULLA_OK;
 }
 
+int grammar_check(struct grammar_memory *memory, const char *specification, size_t length, uint64_t *work,
+                  bulla_error *error)
+{
+    struct grammar *grammar;
+    return grammar_compile(specification, length, &grammar, error);
+}
+
 void grammar_free(struct grammar *grammar)
 {
 }

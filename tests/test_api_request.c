@@ -775,6 +775,43 @@ static void test_large(void **state)
     buffer_free(&body);
 }
 
+/* A schema is compiled once, and not at all where it was lately; what all of a request's cost is bounded. */
+static void test_schemas_are_remembered(void **state)
+{
+    static const char body[] = "{\"prompt\":\"hi\",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{"
+                               "\"schema\":{\"type\":\"integer\"}}}}";
+    struct grammar_memory memory = {0};
+    uint64_t work[3];
+    for (int i = 0; i < 3; i++) {
+        struct api_request request = {.grammars = i < 2 ? &memory : NULL};
+        struct answer_error problem = {0};
+        assert_int_equal(api_request_read_completion(body, strlen(body), &request, &problem), BULLA_OK);
+        assert_string_equal(request.answer.grammar, "{\"schema\":{\"type\":\"integer\"}}");
+        work[i] = request.grammar_work;
+        api_request_free(&request);
+    }
+    assert_true(work[0] > 0 && work[1] == 0 && work[2] == work[0]);
+}
+
+static void test_complex_schema(void **state)
+{
+    struct buffer body = {0};
+    struct api_request request = {0};
+    struct answer_error problem = {0};
+    buffer_append_text(&body, "{\"prompt\":\"hi\",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{"
+                              "\"schema\":{\"properties\":{");
+    for (int i = 0; i < 40; i++)
+        buffer_append_format(&body, "%s\"%d\":{\"type\":\"string\",\"pattern\":\"^(a|b)*a(a|b){10}c%d$\"}", i ? "," : "",
+                             i, i);
+    buffer_append_text(&body, "}}}}}");
+    assert_int_not_equal(api_request_read_completion((char *)body.data, body.length, &request, &problem), BULLA_OK);
+    assert_int_equal(problem.status, 400);
+    assert_string_equal(problem.code, "invalid_schema");
+    assert_non_null(strstr(problem.message, "the schema is too complex"));
+    api_request_free(&request);
+    buffer_free(&body);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -789,6 +826,8 @@ int main(void)
         cmocka_unit_test(test_large),           cmocka_unit_test(test_schema_forms),
         cmocka_unit_test(test_thoughts),        cmocka_unit_test(test_what_is_refused),
         cmocka_unit_test(test_other_names),     cmocka_unit_test(test_effort),
+        cmocka_unit_test(test_schemas_are_remembered),
+        cmocka_unit_test(test_complex_schema),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

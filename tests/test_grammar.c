@@ -308,6 +308,18 @@ static void append_repeated(struct buffer *out, const char *text, int times)
         buffer_append_text(out, text);
 }
 
+/* `part`, with the number for each %d in it. */
+static void append_numbered(struct buffer *out, const char *part, int number)
+{
+    for (const char *at = part; *at; at++)
+        if (at[0] == '%' && at[1] == 'd') {
+            buffer_append_format(out, "%d", number);
+            at++;
+        } else {
+            buffer_append_byte(out, (uint8_t)*at);
+        }
+}
+
 static void large_specifications_end(void **state)
 {
     (void)state;
@@ -340,6 +352,40 @@ static void large_specifications_end(void **state)
         if (code != BULLA_OK && code != BULLA_E_LIMIT && code != BULLA_E_UNSUPPORTED)
             fail_msg("case %zu: %s: %s", i, bulla_code_name(code), error.text);
         grammar_free(grammar);
+        buffer_free(&text);
+    }
+}
+
+/* Each automaton, list and combination is within its own bound; together they are too much. */
+static void too_complex_schemas_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *before, *part, *after;
+        int times;
+    } cases[] = {
+        {"{\"properties\":{", "\"%d\":{\"type\":\"string\",\"pattern\":\"^(a|b)*a(a|b){10}c%d$\"}", "}}", 40},
+        {"{\"properties\":{", "\"%d\":{\"patternProperties\":{\"a.{4}b%d\":{\"type\":\"integer\"}}}", "}}", 4000},
+        {"{\"properties\":{", "\"%d\":{\"type\":\"number\",\"minimum\":%d.12345678,\"maximum\":99999.999}", "}}",
+         2000},
+        {"{\"oneOf\":[", "{\"properties\":{\"k\":{\"const\":%d},\"v\":{\"minimum\":%d}},\"required\":[\"k\"]}", "]}",
+         300},
+        {"{\"properties\":{", "\"%d\":{\"type\":\"array\",\"minItems\":400%d}", "}}", 200},
+        {"{\"allOf\":[", "{\"prefixItems\":[{\"minimum\":%d},{\"minimum\":%d}],\"required\":[\"a\"]}", "]}", 8000},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct buffer text = {0};
+        struct grammar *grammar;
+        bulla_error error = {0};
+        buffer_append_format(&text, "{\"schema\":%s", cases[i].before);
+        for (int j = 0; j < cases[i].times; j++) {
+            buffer_append_text(&text, j ? "," : "");
+            append_numbered(&text, cases[i].part, j);
+        }
+        buffer_append_format(&text, "%s}", cases[i].after);
+        int code = grammar_compile((char *)text.data, text.length, &grammar, &error);
+        if (code != BULLA_E_LIMIT || !strstr(error.text, "the schema is too complex"))
+            fail_msg("case %zu: %s: %s", i, bulla_code_name(code), error.text);
         buffer_free(&text);
     }
 }
@@ -582,6 +628,7 @@ int main(void)
         cmocka_unit_test(forms),
         cmocka_unit_test(refusals_name_keyword_and_place),
         cmocka_unit_test(large_specifications_end),
+        cmocka_unit_test(too_complex_schemas_are_refused),
         cmocka_unit_test(masks_are_what_is_accepted),
         cmocka_unit_test(long_answers_keep_their_masks),
         cmocka_unit_test(ends_where_the_text_is_complete),

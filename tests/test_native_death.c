@@ -1,7 +1,10 @@
 /* Workers of the native backend that die, do not start, or do not speak as they should. */
 #include "test.h"
 
+#include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -224,6 +227,44 @@ static void workers_do_not_outlive_the_front(void **state)
     native_fixture_close(&fixture);
 }
 
+/* Sends all of it as fast as the worker takes it, as long as nothing comes back; whether something did. */
+static int flood(int socket, const struct buffer *bytes)
+{
+    int told = 0;
+    for (size_t sent = 0; sent < bytes->length && !told;) {
+        struct pollfd writable = {.fd = socket, .events = POLLOUT};
+        poll(&writable, 1, 100);
+        ssize_t put = send(socket, bytes->data + sent, bytes->length - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+        sent += put > 0 ? (size_t)put : 0;
+        assert_int_equal(ioctl(socket, FIONREAD, &told), 0);
+    }
+    return told > 0;
+}
+
+/* Frames that go on coming do not keep an answer from its steps. Each of these takes the worker a while: it looks
+ * through thousands of answers. */
+static void frames_that_go_on_coming_stop_no_answer(void **state)
+{
+    (void)state;
+    enum { HANGING = 3000, FRAMES = 300000 };
+    struct buffer frames = {0};
+    uint32_t prompt = 'h';
+    open_fixture(NULL);
+    expect_service();
+    for (uint64_t i = 0; i <= HANGING; i++) {
+        struct scheduler_request request = {.id = (i + 1) << 32 | UINT32_MAX, .prompt = &prompt, .prompt_count = 1,
+                                            .logprobs = -1};
+        prompt = i < HANGING ? 'h' : 'g';
+        bulla_sampling_defaults(&request.sampling);
+        wire_write_submit(&frames, &request);
+    }
+    for (uint64_t i = 0; i < FRAMES; i++)
+        wire_write_cancel(&frames, UINT32_MAX);
+    assert_true(flood(native_fixture_native(&fixture)->run.socket, &frames));
+    buffer_free(&frames);
+    native_fixture_close(&fixture);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -234,6 +275,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_worker_that_starts_at_last),
         cmocka_unit_test(what_is_no_program_is_said_at_once),
         cmocka_unit_test(workers_do_not_outlive_the_front),
+        cmocka_unit_test(frames_that_go_on_coming_stop_no_answer),
     };
     int status = native_fixture_worker(argc, argv);
     return status >= 0 ? status : cmocka_run_group_tests(tests, NULL, NULL);

@@ -609,9 +609,6 @@ static void limits(void **state)
     request.stop_count = 17;
     refuse(&fixture, &request, BULLA_E_USAGE, "found 17");
     request.stop_count = 0;
-    request.grammar = "{\"schema\":{\"$dynamicRef\":\"#a\"}}";
-    request.grammar_length = strlen(request.grammar);
-    refuse(&fixture, &request, BULLA_E_UNSUPPORTED, "$dynamicRef");
     assert_true(scheduler_is_idle(fixture.scheduler));
     add(&fixture, 1, NULL, 100, 93, 0);
     request = request_of(&fixture, 1, NULL, 10, 5);

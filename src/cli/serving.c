@@ -200,13 +200,9 @@ static int open_listener(struct serving *serving, bulla_error *error)
 static int open_server(struct serving *serving, bulla_error *error)
 {
     const struct config *config = serving->config;
-    struct listener_address address;
     const char *hosts[CONFIG_MOST_HOSTS + 1];
-    int code = listener_parse(config->listen, &address, error);
-    if (code != BULLA_OK)
-        return code;
     memcpy(hosts, config->hosts, sizeof config->hosts);
-    hosts[config->host_count] = address.host; /* the name that it listens on is one of its own */
+    hosts[config->host_count] = serving->address.host; /* the name that it listens on is one of its own */
     struct api_options options = {.models = serving->models,
                                   .rules = operator_rules(serving->operator),
                                   .cors_origin = config->cors_origin,
@@ -216,7 +212,7 @@ static int open_server(struct serving *serving, bulla_error *error)
                                   .hosts = hosts,
                                   .host_count = config->host_count + 1,
                                   .most_held_bytes = config->most_answer_bytes};
-    code = api_open(serving->base, &options, &serving->api, error);
+    int code = api_open(serving->base, &options, &serving->api, error);
     if (code != BULLA_OK)
         return code;
     struct http_handler handler = api_handler(serving->api);

@@ -34,10 +34,27 @@ int grammar_vocabulary_open(const bulla_tokenizer *tokenizer, uint32_t vocabular
 void grammar_vocabulary_close(struct grammar_vocabulary *vocabulary); /* NULL is fine */
 
 /* A compiled grammar. Immutable: threads may share it. Bounded in time and memory whatever the specification:
- * what is too large is BULLA_E_LIMIT. */
+ * what is too large, or costs more than GRAMMAR_MOST_WORK units of work (a tenth of a second at most), is
+ * BULLA_E_LIMIT. */
+enum { GRAMMAR_MOST_WORK = 100000000 };
 struct grammar;
 int grammar_compile(const char *specification, size_t length, struct grammar **grammar, bulla_error *error);
+/* The same for several that may cost no more together: *work, 0 at first, is what was spent so far. */
+int grammar_compile_within(const char *specification, size_t length, uint64_t *work, struct grammar **grammar,
+                           bulla_error *error);
 void grammar_free(struct grammar *grammar); /* NULL is fine */
+size_t grammar_bytes(const struct grammar *grammar); /* memory that it takes */
+
+/* Whether a specification can be compiled, for who does not run it. What was found compilable is remembered for the last
+ * few. A zeroed one remembers nothing; one thread. */
+enum { GRAMMAR_REMEMBERED = 64, GRAMMAR_DIGEST_BYTES = 32 };
+struct grammar_memory {
+    uint8_t digests[GRAMMAR_REMEMBERED][GRAMMAR_DIGEST_BYTES];
+    size_t count, next;
+};
+/* As grammar_compile_within. `memory` may be NULL. */
+int grammar_check(struct grammar_memory *memory, const char *specification, size_t length, uint64_t *work,
+                  bulla_error *error);
 
 /* Where one answer stands. Both arguments must outlive it. */
 struct grammar_state;

@@ -1,5 +1,6 @@
 #include "exec/grammar_automaton.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { FIRST_SURROGATE = 0xD800, AFTER_SURROGATES = 0xE000 };
@@ -35,62 +36,88 @@ static uint32_t interval_end(const struct automaton *automaton, uint32_t interva
     return interval + 1 < automaton->intervals ? automaton->lows[interval + 1] : AUTOMATON_LAST_CODE_POINT + 1;
 }
 
-/* Arrays whose sizes are set; classes are the caller's. */
-static struct automaton *allocate(struct arena *arena, uint32_t states, uint32_t classes, uint32_t intervals,
+/* Arrays whose sizes are set; intervals are the caller's. */
+static struct automaton *allocate(struct arena *arena, struct work *work, uint32_t states, uint32_t classes,
                                   bulla_error *error)
 {
-    if (states > AUTOMATON_MAX_STATES || classes > UINT16_MAX) {
-        bulla_fail(error, BULLA_E_LIMIT, "an automaton of %u states and %u kinds of characters is needed; at most %d "
-                   "and %d are possible", states, classes, AUTOMATON_MAX_STATES, UINT16_MAX);
+    if (states > AUTOMATON_MAX_STATES) {
+        bulla_fail(error, BULLA_E_LIMIT, "an automaton of %u states is needed; at most %d are possible", states,
+                   AUTOMATON_MAX_STATES);
         return NULL;
     }
-    struct automaton *automaton = arena_alloc(arena, 1, sizeof *automaton, error);
+    struct automaton *automaton = work_alloc(work, arena, 1, sizeof *automaton, error);
     if (!automaton)
         return NULL;
     automaton->states = states;
     automaton->classes = classes;
-    automaton->intervals = intervals;
-    automaton->next = arena_alloc(arena, (size_t)states * classes, sizeof *automaton->next, error);
-    automaton->accepts = arena_alloc(arena, states, 1, error);
-    automaton->completions = arena_alloc(arena, states, sizeof *automaton->completions, error);
+    automaton->next = work_alloc(work, arena, (size_t)states * classes, sizeof *automaton->next, error);
+    automaton->accepts = work_alloc(work, arena, states, 1, error);
+    automaton->completions = work_alloc(work, arena, states, sizeof *automaton->completions, error);
     if (!automaton->next || !automaton->accepts || !automaton->completions)
         return NULL;
     memset(automaton->next, 0xFF, (size_t)states * classes * sizeof *automaton->next);
     return automaton;
 }
 
-static void set_ascii(struct automaton *automaton)
+void automaton_set_ascii(struct automaton *automaton)
 {
-    for (uint32_t c = 0; c < 128; c++)
-        automaton->ascii_class[c] = (uint16_t)automaton_class_of(automaton, c);
+    for (uint32_t c = 0, interval = 0; c < 128; c++) {
+        while (c >= interval_end(automaton, interval))
+            interval++;
+        automaton->ascii_class[c] = automaton->interval_class[interval];
+    }
 }
 
-struct automaton *automaton_new(struct arena *arena, uint32_t states, const uint32_t *boundaries, uint32_t count,
-                                bulla_error *error)
+struct intervals {
+    uint32_t *lows;
+    uint16_t *classes;
+    uint32_t count;
+};
+
+static void add_interval(struct intervals *intervals, uint32_t low, uint32_t class, uint32_t surrogates)
 {
-    uint32_t *lows = arena_alloc(arena, (size_t)count + 3, sizeof *lows, error);
-    uint16_t *classes = arena_alloc(arena, (size_t)count + 3, sizeof *classes, error);
-    if (!lows || !classes)
-        return NULL;
-    uint32_t used = 0;
-    static const uint32_t own[2] = {FIRST_SURROGATE, AFTER_SURROGATES};
+    int is_surrogate = low >= FIRST_SURROGATE && low < AFTER_SURROGATES;
+    intervals->lows[intervals->count] = low;
+    intervals->classes[intervals->count++] = (uint16_t)(is_surrogate ? surrogates : class);
+}
+
+/* Surrogates are cut out, and have a class of their own. */
+static void write_intervals(struct intervals *intervals, const uint32_t *boundaries, const uint16_t *classes,
+                            uint32_t count, uint32_t class_count)
+{
+    static const uint32_t cuts[2] = {FIRST_SURROGATE, AFTER_SURROGATES};
+    uint32_t class = 0;
     for (uint32_t i = 0, j = 0; i < count || j < 2;) {
-        uint32_t low = j == 2 || (i < count && boundaries[i] <= own[j]) ? boundaries[i++] : own[j++];
-        if (used == 0 || lows[used - 1] != low)
-            lows[used++] = low;
+        if (j == 2 || (i < count && boundaries[i] <= cuts[j])) {
+            class = classes ? classes[i] : i;
+            j += j < 2 && boundaries[i] == cuts[j];
+            add_interval(intervals, boundaries[i++], class, class_count);
+        } else {
+            add_interval(intervals, cuts[j++], class, class_count);
+        }
     }
-    if (used > UINT16_MAX) {
+}
+
+struct automaton *automaton_new(struct arena *arena, struct work *work, uint32_t states, const uint32_t *boundaries,
+                                const uint16_t *classes, uint32_t count, uint32_t class_count, bulla_error *error)
+{
+    if (class_count >= UINT16_MAX) {
         bulla_fail(error, BULLA_E_LIMIT, "more than %d kinds of characters are told apart", UINT16_MAX);
         return NULL;
     }
-    for (uint32_t i = 0; i < used; i++)
-        classes[i] = (uint16_t)i;
-    struct automaton *automaton = allocate(arena, states, used, used, error);
+    struct intervals intervals = {.lows = work_alloc(work, arena, (size_t)count + 2, sizeof *intervals.lows, error),
+                                  .classes = work_alloc(work, arena, (size_t)count + 2, sizeof *intervals.classes,
+                                                        error)};
+    if (!intervals.lows || !intervals.classes || work_take(work, 300 + 4 * (uint64_t)count, error))
+        return NULL;
+    write_intervals(&intervals, boundaries, classes, count, class_count);
+    struct automaton *automaton = allocate(arena, work, states, class_count + 1, error);
     if (!automaton)
         return NULL;
-    automaton->lows = lows;
-    automaton->interval_class = classes;
-    set_ascii(automaton);
+    automaton->intervals = intervals.count;
+    automaton->lows = intervals.lows;
+    automaton->interval_class = intervals.classes;
+    automaton_set_ascii(automaton);
     return automaton;
 }
 
@@ -205,10 +232,19 @@ static void find_free(struct automaton *automaton, const uint8_t *live)
         }
 }
 
-int automaton_finish(struct arena *arena, struct automaton *automaton, bulla_error *error)
+/* What automaton_finish costs: a handful of walks over all transitions, two of them out of order. */
+static uint64_t finish_cost(const struct automaton *automaton)
+{
+    return 1000 + 30 * (uint64_t)automaton->states + 8 * (uint64_t)automaton->states * automaton->classes +
+           4 * (uint64_t)automaton->intervals;
+}
+
+int automaton_finish(struct arena *arena, struct work *work, struct automaton *automaton, bulla_error *error)
 {
     struct arena scratch = {.limit = arena->limit};
     struct reverse reverse = {0};
+    if (work_take(work, finish_cost(automaton), error))
+        return error->code;
     kill_surrogates(automaton);
     uint8_t *live = arena_alloc(&scratch, automaton->states, 1, error);
     uint32_t *queue = arena_alloc(&scratch, automaton->states, sizeof *queue, error);
@@ -224,12 +260,13 @@ int automaton_finish(struct arena *arena, struct automaton *automaton, bulla_err
     return code;
 }
 
-struct automaton *automaton_universal(struct arena *arena, bulla_error *error)
+struct automaton *automaton_universal(struct arena *arena, struct work *work, bulla_error *error)
 {
-    return automaton_from_length(arena, 0, UINT32_MAX, error);
+    return automaton_from_length(arena, work, 0, UINT32_MAX, error);
 }
 
-struct automaton *automaton_from_length(struct arena *arena, uint32_t minimum, uint32_t maximum, bulla_error *error)
+struct automaton *automaton_from_length(struct arena *arena, struct work *work, uint32_t minimum, uint32_t maximum,
+                                        bulla_error *error)
 {
     static const uint32_t zero = 0;
     uint32_t last = maximum == UINT32_MAX ? minimum : maximum;
@@ -237,7 +274,7 @@ struct automaton *automaton_from_length(struct arena *arena, uint32_t minimum, u
         bulla_fail(error, BULLA_E_LIMIT, "lengths up to %u are too long to be counted here", last);
         return NULL;
     }
-    struct automaton *automaton = automaton_new(arena, last + 1, &zero, 1, error);
+    struct automaton *automaton = automaton_new(arena, work, last + 1, &zero, NULL, 1, 1, error);
     if (!automaton)
         return NULL;
     for (uint32_t state = 0; state <= last; state++) {
@@ -246,60 +283,65 @@ struct automaton *automaton_from_length(struct arena *arena, uint32_t minimum, u
         for (uint32_t class = 0; class < automaton->classes; class++)
             automaton->next[(size_t)state * automaton->classes + class] = target;
     }
-    return automaton_finish(arena, automaton, error) ? NULL : automaton;
+    return automaton_finish(arena, work, automaton, error) ? NULL : automaton;
 }
 
-static void sort_words(uint32_t *items, size_t count)
+static int compare_numbers(const void *a, const void *b)
 {
-    for (size_t gap = count / 2; gap > 0; gap /= 2)
-        for (size_t i = gap; i < count; i++) {
-            uint32_t item = items[i];
-            size_t j = i;
-            for (; j >= gap && items[j - gap] > item; j -= gap)
-                items[j] = items[j - gap];
-            items[j] = item;
-        }
+    uint32_t first = *(const uint32_t *)a, second = *(const uint32_t *)b;
+    return (first > second) - (first < second);
 }
 
 /* Ascending, each once. */
 static size_t sort_unique(uint32_t *items, size_t count)
 {
     size_t used = 0;
-    sort_words(items, count);
+    qsort(items, count, sizeof *items, compare_numbers);
     for (size_t i = 0; i < count; i++)
         if (used == 0 || items[used - 1] != items[i])
             items[used++] = items[i];
     return used;
 }
 
-struct automaton *automaton_from_words(struct arena *arena, const struct code_points *words, size_t count,
-                                       bulla_error *error)
+/* The intervals that words tell apart: each character's own, and those between, which are of class 0. */
+struct word_intervals {
+    uint32_t *lows;
+    uint16_t *classes;
+    uint32_t count, class_count;
+};
+
+static void add_word_interval(struct word_intervals *intervals, uint32_t low, uint32_t class)
 {
-    size_t characters = 0;
+    intervals->lows[intervals->count] = low;
+    intervals->classes[intervals->count++] = (uint16_t)class;
+}
+
+static int find_word_intervals(struct arena *scratch, struct work *work, const struct code_points *words, size_t count,
+                               size_t characters, struct word_intervals *intervals, bulla_error *error)
+{
+    uint32_t *items = work_alloc(work, scratch, characters, sizeof *items, error);
+    intervals->lows = work_alloc(work, scratch, 2 * characters + 1, sizeof *intervals->lows, error);
+    intervals->classes = work_alloc(work, scratch, 2 * characters + 1, sizeof *intervals->classes, error);
+    if (!items || !intervals->lows || !intervals->classes || work_take(work, work_to_sort(characters), error))
+        return error->code;
+    size_t used = 0;
     for (size_t i = 0; i < count; i++)
-        characters += words[i].count;
-    if (characters >= AUTOMATON_MAX_STATES) {
-        bulla_fail(error, BULLA_E_LIMIT, "a list of texts has %zu characters; at most %d are possible", characters,
-                   AUTOMATON_MAX_STATES - 1);
-        return NULL;
+        for (size_t j = 0; j < words[i].count; j++)
+            items[used++] = words[i].items[j];
+    used = sort_unique(items, used);
+    intervals->class_count = (uint32_t)used + 1;
+    if (used == 0 || items[0] > 0)
+        add_word_interval(intervals, 0, 0);
+    for (size_t i = 0; i < used; i++) {
+        add_word_interval(intervals, items[i], (uint32_t)i + 1);
+        if (items[i] < AUTOMATON_LAST_CODE_POINT && (i + 1 == used || items[i + 1] > items[i] + 1))
+            add_word_interval(intervals, items[i] + 1, 0);
     }
-    struct arena scratch = {.limit = arena->limit};
-    uint32_t *boundaries = arena_alloc(&scratch, 2 * characters + 1, sizeof *boundaries, error);
-    if (!boundaries)
-        return NULL;
-    size_t used = 1; /* boundaries[0] is 0 */
-    for (size_t i = 0; i < count; i++)
-        for (size_t j = 0; j < words[i].count; j++) {
-            boundaries[used++] = words[i].items[j];
-            boundaries[used++] = words[i].items[j] + 1;
-        }
-    used = sort_unique(boundaries, used);
-    if (used > 1 && boundaries[used - 1] > AUTOMATON_LAST_CODE_POINT)
-        used--;
-    struct automaton *automaton = automaton_new(arena, (uint32_t)characters + 1, boundaries, (uint32_t)used, error);
-    arena_free(&scratch);
-    if (!automaton)
-        return NULL;
+    return BULLA_OK;
+}
+
+static void write_words(struct automaton *automaton, const struct code_points *words, size_t count)
+{
     uint32_t states = 1;
     for (size_t i = 0; i < count; i++) {
         uint32_t state = 0;
@@ -313,5 +355,29 @@ struct automaton *automaton_from_words(struct arena *arena, const struct code_po
         automaton->accepts[state] = 1;
     }
     automaton->states = states;
-    return automaton_finish(arena, automaton, error) ? NULL : automaton;
+}
+
+struct automaton *automaton_from_words(struct arena *arena, struct work *work, const struct code_points *words,
+                                       size_t count, bulla_error *error)
+{
+    size_t characters = 0;
+    for (size_t i = 0; i < count; i++)
+        characters += words[i].count;
+    if (characters >= AUTOMATON_MAX_STATES) {
+        bulla_fail(error, BULLA_E_LIMIT, "a list of texts has %zu characters; at most %d are possible", characters,
+                   AUTOMATON_MAX_STATES - 1);
+        return NULL;
+    }
+    struct arena scratch = {.limit = arena->limit};
+    struct automaton *automaton = NULL;
+    struct word_intervals intervals = {0};
+    if (!find_word_intervals(&scratch, work, words, count, characters, &intervals, error) &&
+        !work_take(work, 10 * (uint64_t)count + 40 * (uint64_t)characters, error))
+        automaton = automaton_new(arena, work, (uint32_t)characters + 1, intervals.lows, intervals.classes,
+                                  intervals.count, intervals.class_count, error);
+    arena_free(&scratch);
+    if (!automaton)
+        return NULL;
+    write_words(automaton, words, count);
+    return automaton_finish(arena, work, automaton, error) ? NULL : automaton;
 }

@@ -1,14 +1,13 @@
 /* Finite automata over code points (or bytes, as code points below 256): what patterns, names, numbers and finite
- * sets of texts are compiled to. All memory is an arena's; every construction is bounded and says BULLA_E_LIMIT
- * where it would pass its bound. */
+ * sets of texts are compiled to. All memory is an arena's; every construction is bounded, takes what it costs from
+ * `work`, and says BULLA_E_LIMIT where it would pass its bound. */
 #ifndef EXEC_GRAMMAR_AUTOMATON_H
 #define EXEC_GRAMMAR_AUTOMATON_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/arena.h"
-#include "bulla/error.h"
+#include "exec/grammar_work.h"
 
 #define AUTOMATON_DEAD UINT32_MAX
 enum {
@@ -58,31 +57,34 @@ static inline uint32_t automaton_step(const struct automaton *automaton, uint32_
 
 int automaton_accepts(const struct automaton *automaton, const uint32_t *code_points, size_t count);
 
-/* Room for `states` states over `boundaries` (ascending, from 0; a class for each interval where `classes` is NULL).
- * All transitions are dead at first. */
-struct automaton *automaton_new(struct arena *arena, uint32_t states, const uint32_t *boundaries, uint32_t count,
-                                bulla_error *error);
+/* Room for `states` states over the intervals that begin at `boundaries` (ascending, from 0; at most `count`), which
+ * have the classes `classes` (0 .. class_count - 1; NULL: each its own). All transitions are dead at first. */
+struct automaton *automaton_new(struct arena *arena, struct work *work, uint32_t states, const uint32_t *boundaries,
+                                const uint16_t *classes, uint32_t count, uint32_t class_count, bulla_error *error);
+void automaton_set_ascii(struct automaton *automaton); /* ascii_class, from the intervals */
 /* Removes what leads nowhere and counts completions. To be called when transitions and acceptance are set. */
-int automaton_finish(struct arena *arena, struct automaton *automaton, bulla_error *error);
+int automaton_finish(struct arena *arena, struct work *work, struct automaton *automaton, bulla_error *error);
 
 /* Every text. */
-struct automaton *automaton_universal(struct arena *arena, bulla_error *error);
+struct automaton *automaton_universal(struct arena *arena, struct work *work, bulla_error *error);
 /* Exactly these texts. */
-struct automaton *automaton_from_words(struct arena *arena, const struct code_points *words, size_t count,
-                                       bulla_error *error);
+struct automaton *automaton_from_words(struct arena *arena, struct work *work, const struct code_points *words,
+                                       size_t count, bulla_error *error);
 /* Texts of `minimum` to `maximum` code points (UINT32_MAX: without end). */
-struct automaton *automaton_from_length(struct arena *arena, uint32_t minimum, uint32_t maximum, bulla_error *error);
+struct automaton *automaton_from_length(struct arena *arena, struct work *work, uint32_t minimum, uint32_t maximum,
+                                        bulla_error *error);
 /* All automata at once. `components` may accept nothing. */
-struct automaton *automaton_product(struct arena *arena, const struct automaton *const *components, size_t count,
-                                    struct automaton_condition condition, uint32_t most_states, bulla_error *error);
+struct automaton *automaton_product(struct arena *arena, struct work *work, const struct automaton *const *components,
+                                    size_t count, struct automaton_condition condition, uint32_t most_states,
+                                    bulla_error *error);
 /* Accepts where the state's outputs, all of them, are in `wanted` (a product's automaton, finished again). */
-int automaton_select(struct arena *arena, struct automaton *automaton, int (*is_wanted)(const void *context,
-                     uint64_t outputs), const void *context, bulla_error *error);
+int automaton_select(struct arena *arena, struct work *work, struct automaton *automaton,
+                     int (*is_wanted)(const void *context, uint64_t outputs), const void *context, bulla_error *error);
 
 /* A regular expression (ECMA-262, what grammar_pattern.c lists), searched in the text. Where ECMA-262 and Python's `re`
  * differ in what they match: `upper` 0 gives texts that both match, 1 those that either does. A construct that is not
  * supported is BULLA_E_UNSUPPORTED, naming it. */
-struct automaton *automaton_from_pattern(struct arena *arena, const char *pattern, size_t length, int upper,
-                                         bulla_error *error);
+struct automaton *automaton_from_pattern(struct arena *arena, struct work *work, const char *pattern, size_t length,
+                                         int upper, bulla_error *error);
 
 #endif

@@ -60,6 +60,14 @@ enum {
         size_t capacity;\
     }
 
+/* Different texts, in the order in which they came. */
+struct texts {
+    struct text *items;
+    size_t count, capacity;
+    uint32_t *slots; /* of many texts: numbers + 1, by hash; a power of two */
+    size_t slot_count;
+};
+
 struct number_word {
     struct decimal value;
     struct text text;
@@ -79,7 +87,7 @@ struct string_part {
     int is_finite;
     uint32_t minimum, maximum;
     LIST(struct pattern_term) patterns;
-    LIST(struct text) words, excluded;
+    struct texts words, excluded;
 };
 
 struct contains {
@@ -98,16 +106,16 @@ struct array_part {
 struct key_pattern {
     const struct automaton *lower, *upper;
 };
-struct property {
-    struct text key;
-    uint32_t expression;
+struct properties {
+    struct texts keys;
+    LIST(uint32_t) expressions; /* of each key */
 };
 struct pattern_property {
     struct key_pattern pattern;
     uint32_t expression;
 };
 struct key_set {
-    LIST(struct text) names;
+    struct texts names;
     LIST(struct key_pattern) patterns;
 };
 struct additional { /* every member whose key is not in `except` */
@@ -115,11 +123,11 @@ struct additional { /* every member whose key is not in `except` */
     uint32_t expression;
 };
 struct object_part {
-    LIST(struct property) properties;
+    struct properties properties;
     LIST(struct pattern_property) patterns;
     LIST(struct additional) additional;
     LIST(uint32_t) names; /* expressions that every key satisfies */
-    LIST(struct text) required;
+    struct texts required;
     uint32_t minimum, maximum;
 };
 
@@ -149,9 +157,13 @@ struct cached_number {
     int tracked;
     uint32_t automaton;
 };
+struct cached_language {
+    const struct string_part *part;
+    uint32_t language;
+};
 struct cached_pattern {
     struct text text;
-    struct key_pattern automata;
+    struct key_pattern automata; /* NULL where a reading was not asked for yet */
 };
 
 struct compiler {
@@ -164,19 +176,21 @@ struct compiler {
     LIST(uint32_t) pending; /* expression * 2 + tracked, in the order of their rules */
     LIST(struct cached_pattern) patterns;
     LIST(struct cached_number) numbers;
+    LIST(struct cached_language) languages;
     LIST(uint32_t) roots; /* rules of whole schemas */
     uint32_t *node_slots, *expression_slots;
     size_t node_slot_count, expression_slot_count;
-    uint32_t root_node, universal_language, loose_value;
+    uint32_t root_node, loose_value;
     size_t pending_done;
     int probing; /* looking ahead: what is busy is taken to be possible */
     int probe_failed;
-    uint64_t work;
+    struct work work;
     size_t rule_capacity, automaton_capacity, language_capacity, array_capacity, object_capacity;
 };
 
 /* grammar_compile_lists.c */
-void *compiler_alloc(struct compiler *compiler, size_t count, size_t size);
+void *compiler_alloc(struct compiler *compiler, size_t count, size_t size); /* until it is compiled */
+void *grammar_alloc(struct compiler *compiler, size_t count, size_t size);  /* the grammar's own */
 /* Room for one more; 0 after an error. */
 int list_grow(struct compiler *compiler, void *list, size_t size);
 #define LIST_ADD(compiler, list, ...)                                        \
@@ -184,12 +198,19 @@ int list_grow(struct compiler *compiler, void *list, size_t size);
         if (list_grow((compiler), &(list), sizeof *(list).items))            \
             (list).items[(list).count++] = __VA_ARGS__;                      \
     } while (0)
-/* Counts work, so that no schema takes for ever; 0 after an error. */
+/* Takes from what the compilation may cost; 0 after an error. */
 int compiler_work(struct compiler *compiler, uint64_t amount);
 int text_is(const struct text *a, const char *bytes, size_t length);
-int text_is_in(const struct text *list, size_t count, const struct text *text);
 struct code_points text_code_points(struct compiler *compiler, const struct text *text);
 struct code_points bytes_code_points(struct compiler *compiler, const void *bytes, size_t length);
+/* grammar_compile_texts.c: the text's number, GRAMMAR_ENDLESS where it is not there. */
+uint32_t texts_find(struct compiler *compiler, const struct texts *texts, const struct text *text);
+/* 0: it is there already, or there is an error. */
+int texts_add(struct compiler *compiler, struct texts *texts, const struct text *text);
+void texts_join(struct compiler *compiler, struct texts *texts, const struct texts *other);
+/* The member `key` must satisfy this too. */
+void property_add(struct compiler *compiler, struct object_part *object, const struct text *key, uint32_t expression);
+
 /* Numbers in the grammar's tables. */
 uint32_t grammar_add_rule(struct compiler *compiler, struct rule rule);
 uint32_t grammar_add_automaton(struct compiler *compiler, const struct automaton *automaton);
@@ -244,10 +265,12 @@ struct cells *values_cells(struct compiler *compiler, uint32_t node, const struc
 /* grammar_schema_keywords.c: what limits one type, without applicators, as one cell. */
 struct cell *keywords_cell(struct compiler *compiler, uint32_t node);
 uint32_t read_count_keyword(struct compiler *compiler, uint32_t node, const char *keyword, uint32_t otherwise);
+int read_decimal(struct compiler *compiler, const struct json *number, struct decimal *value);
 const struct json *read_keyword(struct compiler *compiler, uint32_t node, const char *keyword, enum json_type type);
 unsigned read_types(struct compiler *compiler, uint32_t node, int *integer_only, int *with_integer);
-struct key_pattern read_pattern(struct compiler *compiler, uint32_t node, const char *keyword, const char *text,
-                                size_t length);
+/* The pattern's greatest reading, or its least; NULL after an error. */
+const struct automaton *read_pattern(struct compiler *compiler, uint32_t node, const char *keyword, struct text text,
+                                     int upper);
 void number_limit_add(struct compiler *compiler, struct number_part *number, enum number_relation relation,
                       const struct json *value);
 const char *format_pattern(const char *name);

@@ -4,11 +4,14 @@
 #include "base/utf8.h"
 #include "exec/grammar_compile.h"
 
-enum { MAX_WORK = 200000000 };
-
 void *compiler_alloc(struct compiler *compiler, size_t count, size_t size)
 {
-    return arena_alloc(&compiler->scratch, count, size, compiler->error);
+    return work_alloc(&compiler->work, &compiler->scratch, count, size, compiler->error);
+}
+
+void *grammar_alloc(struct compiler *compiler, size_t count, size_t size)
+{
+    return work_alloc(&compiler->work, &compiler->grammar->arena, count, size, compiler->error);
 }
 
 /* All lists look like this one; the items move as bytes. */
@@ -21,7 +24,7 @@ int list_grow(struct compiler *compiler, void *list, size_t size)
 {
     struct any_list any;
     memcpy(&any, list, sizeof any);
-    if (compiler->error->code)
+    if (!compiler_work(compiler, 10))
         return 0;
     if (any.count < any.capacity)
         return 1;
@@ -39,11 +42,7 @@ int list_grow(struct compiler *compiler, void *list, size_t size)
 
 int compiler_work(struct compiler *compiler, uint64_t amount)
 {
-    compiler->work += amount;
-    if (compiler->work > MAX_WORK)
-        bulla_fail(compiler->error, BULLA_E_LIMIT, "the schema takes too long to compile: it combines too many "
-                   "alternatives");
-    return compiler->error->code == BULLA_OK;
+    return !compiler->error->code && !work_take(&compiler->work, amount, compiler->error);
 }
 
 int text_is(const struct text *a, const char *bytes, size_t length)
@@ -51,18 +50,11 @@ int text_is(const struct text *a, const char *bytes, size_t length)
     return a->length == length && (length == 0 || memcmp(a->bytes, bytes, length) == 0);
 }
 
-int text_is_in(const struct text *list, size_t count, const struct text *text)
-{
-    for (size_t i = 0; i < count; i++)
-        if (text_is(&list[i], text->bytes, text->length))
-            return 1;
-    return 0;
-}
-
 struct code_points text_code_points(struct compiler *compiler, const struct text *text)
 {
     uint32_t *items = compiler_alloc(compiler, text->length + 1, sizeof *items);
     struct code_points result = {.items = items};
+    compiler_work(compiler, 4 * (uint64_t)text->length);
     for (size_t at = 0; items && at < text->length;) {
         size_t bytes = utf8_decode(text->bytes + at, text->length - at, &items[result.count++]);
         at += bytes ? bytes : 1;
@@ -88,7 +80,7 @@ static void *table_grow(struct compiler *compiler, void *table, uint32_t count, 
         return NULL;
     }
     size_t wanted = *capacity ? 2 * *capacity : 16;
-    void *grown = arena_alloc(&compiler->grammar->arena, wanted, size, compiler->error);
+    void *grown = grammar_alloc(compiler, wanted, size);
     if (!grown)
         return NULL;
     if (count > 0)
@@ -100,6 +92,7 @@ static void *table_grow(struct compiler *compiler, void *table, uint32_t count, 
 uint32_t grammar_add_rule(struct compiler *compiler, struct rule rule)
 {
     struct grammar *grammar = compiler->grammar;
+    compiler_work(compiler, 50);
     void *rules = table_grow(compiler, grammar->rules, grammar->rule_count, &compiler->rule_capacity, sizeof rule);
     if (!rules)
         return 0;
@@ -186,11 +179,11 @@ static int count_lengths(struct compiler *compiler, struct text_language *langua
     const struct automaton *automaton = language->automaton;
     uint32_t last = language->maximum == GRAMMAR_ENDLESS ? language->minimum : language->maximum;
     uint64_t cells = ((uint64_t)last + 1) * automaton->states;
-    if (cells > 1 << 22 || !compiler_work(compiler, cells * automaton->classes))
+    if (cells > 1 << 22 || !compiler_work(compiler, cells * (4 + 3 * (uint64_t)automaton->classes)))
         return bulla_fail(compiler->error, BULLA_E_LIMIT, "a pattern of %u states with lengths up to %u is too large",
                           automaton->states, last);
     uint32_t *sizes = class_sizes(compiler, automaton);
-    uint16_t *levels = arena_alloc(&compiler->grammar->arena, cells, sizeof *levels, compiler->error);
+    uint16_t *levels = grammar_alloc(compiler, cells, sizeof *levels);
     if (!sizes || !levels)
         return compiler->error->code;
     for (uint32_t level = last + 1; level-- > 0;) {
@@ -210,7 +203,7 @@ uint32_t grammar_add_language(struct compiler *compiler, const struct automaton 
                               uint32_t maximum)
 {
     struct grammar *grammar = compiler->grammar;
-    struct text_language *language = arena_alloc(&grammar->arena, 1, sizeof *language, compiler->error);
+    struct text_language *language = grammar_alloc(compiler, 1, sizeof *language);
     void *languages = table_grow(compiler, grammar->languages, grammar->language_count, &compiler->language_capacity,
                                  sizeof *grammar->languages);
     if (!language || !languages || automaton->start == AUTOMATON_DEAD || minimum > maximum)

@@ -57,9 +57,20 @@ uint8_t items_edge_depth(const struct grammar *grammar, const struct items *item
     return larger(rule->depth, items->depths[edge->target]);
 }
 
-static uint8_t array_depth(const struct grammar *grammar, const struct items *items)
+/* What one walk over an array's states costs: where items must differ, the supply of each is looked up. */
+static uint64_t walk_cost(const struct grammar *grammar, const struct items *items)
 {
-    for (int changed = 1; changed;) {
+    uint64_t cost = 10 * (uint64_t)items->states + 10 * (uint64_t)items->first_edge[items->states];
+    for (uint32_t i = 0; items->unique && i < items->first_edge[items->states]; i++)
+        cost += 15 * (uint64_t)grammar->rules[items->edges[i].rule].count;
+    return cost;
+}
+
+static uint8_t array_depth(struct compiler *compiler, const struct items *items)
+{
+    const struct grammar *grammar = compiler->grammar;
+    uint64_t cost = walk_cost(grammar, items);
+    for (int changed = 1; changed && compiler_work(compiler, cost);) {
         changed = 0;
         for (uint32_t state = items->states; state-- > 0;) {
             uint8_t depth = items->accepts[state] ? 0 : items->depths[state];
@@ -93,13 +104,23 @@ static void refresh_members(const struct grammar *grammar, struct members *membe
             members->others_depth = larger(members->others_depth, grammar->rules[members->other_rules[state]].depth);
 }
 
-static uint8_t object_depth(const struct grammar *grammar, struct members *members)
+/* With more depth no less can be finished. */
+static uint8_t object_depth(struct compiler *compiler, struct members *members)
 {
+    const struct grammar *grammar = compiler->grammar;
+    uint64_t keys = members->others == GRAMMAR_ENDLESS ? 0 : grammar->automata[members->others]->states;
+    if (!compiler_work(compiler, 100 + 50 * (uint64_t)members->count + 5 * keys))
+        return GRAMMAR_NO_DEPTH;
     refresh_members(grammar, members);
-    for (uint32_t depth = 0; depth < GRAMMAR_MAX_DEPTH; depth++)
-        if (members_can_finish(grammar, members, 0, 0, 0, depth))
-            return (uint8_t)depth;
-    return GRAMMAR_NO_DEPTH;
+    uint32_t least = 0, most = GRAMMAR_MAX_DEPTH;
+    while (least < most) {
+        uint32_t middle = least + (most - least) / 2;
+        if (members_can_finish(grammar, members, 0, 0, 0, middle))
+            most = middle;
+        else
+            least = middle + 1;
+    }
+    return least < GRAMMAR_MAX_DEPTH ? (uint8_t)least : GRAMMAR_NO_DEPTH;
 }
 
 static uint8_t one_deeper(uint8_t depth)
@@ -112,24 +133,23 @@ static int refresh_rule(struct compiler *compiler, struct rule *rule)
     const struct grammar *grammar = compiler->grammar;
     uint8_t depth = GRAMMAR_NO_DEPTH;
     int changed = 0;
+    compiler_work(compiler, 10);
     for (uint32_t i = 0; i < rule->count; i++) {
         struct alternative *way = (struct alternative *)(uintptr_t)&rule->alternatives[i]; /* ours until compiled */
         if (way->words != GRAMMAR_ENDLESS || way->number != GRAMMAR_ENDLESS || way->language != GRAMMAR_ENDLESS)
             depth = 0;
         uint8_t array = way->array == GRAMMAR_ENDLESS ? GRAMMAR_NO_DEPTH
-                                                      : one_deeper(array_depth(grammar, grammar->arrays[way->array]));
+                                                      : one_deeper(array_depth(compiler, grammar->arrays[way->array]));
         uint8_t object =
             way->object == GRAMMAR_ENDLESS
                 ? GRAMMAR_NO_DEPTH
-                : one_deeper(object_depth(grammar, (struct members *)(uintptr_t)grammar->objects[way->object]));
+                : one_deeper(object_depth(compiler, (struct members *)(uintptr_t)grammar->objects[way->object]));
         changed |= array != way->array_depth || object != way->object_depth;
         way->array_depth = array;
         way->object_depth = object;
         depth = depth < array ? depth : array;
         depth = depth < object ? depth : object;
-        uint64_t work = way->array == GRAMMAR_ENDLESS ? 1 : grammar->arrays[way->array]->states;
-        if (!compiler_work(compiler,
-                           work + (way->object == GRAMMAR_ENDLESS ? 1 : grammar->objects[way->object]->count)))
+        if (!compiler_work(compiler, 20))
             return 0;
     }
     changed |= depth != rule->depth;
@@ -146,13 +166,15 @@ static int remove_others(struct compiler *compiler, const struct members *member
         return 0;
     struct automaton *keys =
         (struct automaton *)(uintptr_t)grammar->automata[members->others]; /* ours until compiled */
+    if (!compiler_work(compiler, 5 * (uint64_t)keys->states))
+        return 0;
     for (uint32_t state = 0; state < keys->states; state++)
         if (keys->accepts[state] && grammar->rules[members->other_rules[state]].depth == GRAMMAR_NO_DEPTH) {
             keys->accepts[state] = 0;
             removed = 1;
         }
     if (removed)
-        automaton_finish(&compiler->grammar->arena, keys, compiler->error);
+        automaton_finish(&compiler->grammar->arena, &compiler->work, keys, compiler->error);
     return removed;
 }
 
@@ -162,6 +184,7 @@ void grammar_find_depths(struct compiler *compiler)
     for (int again = 1; again && !compiler->error->code;) {
         for (int changed = 1; changed && !compiler->error->code;) {
             changed = 0;
+            compiler_work(compiler, 2 * (uint64_t)grammar->rule_count);
             for (uint32_t i = 0; i < grammar->rule_count && !compiler->error->code; i++)
                 if (grammar->rules[i].kind == RULE_VALUE)
                     changed |= refresh_rule(compiler, &grammar->rules[i]);

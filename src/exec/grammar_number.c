@@ -4,10 +4,11 @@
 
 enum { MAX_STATES = 1 << 15, MAX_MODULUS = 1 << 30 };
 
-int decimal_read(struct arena *arena, const char *text, size_t length, struct decimal *value, bulla_error *error)
+int decimal_read(struct arena *arena, struct work *work, const char *text, size_t length, struct decimal *value,
+                 bulla_error *error)
 {
-    char *digits = arena_alloc(arena, length + 1, 1, error);
-    if (!digits)
+    char *digits = work_alloc(work, arena, length + 1, 1, error);
+    if (!digits || work_take(work, 30 + 4 * (uint64_t)length, error))
         return error->code;
     size_t count = 0, at = 0;
     int point = 0, seen_point = 0, exponent = 0, exponent_negative = 0;
@@ -151,9 +152,11 @@ struct builder {
     int most_whole, most_fraction, exponents;
     int64_t modulus[NUMBER_MAX_MULTIPLES];
     int places[NUMBER_MAX_MULTIPLES];
-    struct progress *states;
-    uint32_t count, *slots;
-    uint32_t (*next)[14];
+    struct work *work;
+    struct progress *states; /* [capacity] */
+    uint32_t (*next)[14];    /* [capacity] */
+    uint32_t *slots;         /* [2 * capacity]: numbers + 1 */
+    uint32_t count, capacity;
     bulla_error *error;
 };
 
@@ -372,14 +375,47 @@ static void normalize(const struct builder *builder, struct progress *progress)
         progress->fraction_nonzero = 0;
 }
 
-static uint32_t state_add(struct builder *builder, const struct progress *progress)
+static uint64_t hash_progress(const struct progress *progress)
 {
     uint64_t hash = UINT64_C(0x9E3779B97F4A7C15);
     const uint8_t *bytes = (const uint8_t *)progress;
     for (size_t i = 0; i < sizeof *progress; i++)
         hash = (hash ^ bytes[i]) * UINT64_C(0x100000001B3);
-    size_t slot = (hash ^ hash >> 29) & (2 * MAX_STATES - 1);
-    for (; builder->slots[slot]; slot = (slot + 1) & (2 * MAX_STATES - 1))
+    return hash ^ hash >> 29;
+}
+
+static int grow(struct builder *builder)
+{
+    uint32_t capacity = builder->capacity ? 2 * builder->capacity : 128;
+    struct arena *scratch = &builder->scratch;
+    struct progress *states = work_alloc(builder->work, scratch, capacity, sizeof *states, builder->error);
+    uint32_t(*next)[14] = work_alloc(builder->work, scratch, capacity, sizeof *next, builder->error);
+    uint32_t *slots = work_alloc(builder->work, scratch, 2 * (size_t)capacity, sizeof *slots, builder->error);
+    if (!states || !next || !slots || work_take(builder->work, 100 * (uint64_t)builder->count, builder->error))
+        return 0;
+    if (builder->count > 0) {
+        memcpy(states, builder->states, builder->count * sizeof *states);
+        memcpy(next, builder->next, builder->count * sizeof *next);
+    }
+    for (uint32_t i = 0; i < builder->count; i++) {
+        size_t slot = hash_progress(&states[i]) & (2 * capacity - 1);
+        while (slots[slot])
+            slot = (slot + 1) & (2 * capacity - 1);
+        slots[slot] = i + 1;
+    }
+    builder->states = states;
+    builder->next = next;
+    builder->slots = slots;
+    builder->capacity = capacity;
+    return 1;
+}
+
+static uint32_t state_add(struct builder *builder, const struct progress *progress)
+{
+    if (builder->count == builder->capacity && builder->count < MAX_STATES && !grow(builder))
+        return AUTOMATON_DEAD;
+    size_t mask = 2 * builder->capacity - 1, slot = hash_progress(progress) & mask;
+    for (; builder->slots[slot]; slot = (slot + 1) & mask)
         if (memcmp(&builder->states[builder->slots[slot] - 1], progress, sizeof *progress) == 0)
             return builder->slots[slot] - 1;
     if (builder->count == MAX_STATES) {
@@ -392,32 +428,53 @@ static uint32_t state_add(struct builder *builder, const struct progress *progre
     return builder->count - 1;
 }
 
+/* What the steps from one state cost. */
+static uint64_t state_cost(const struct number_rules *rules)
+{
+    return 14 * (80 + 12 * (uint64_t)rules->limit_count + 10 * (uint64_t)rules->multiple_count);
+}
+
 static int explore(struct builder *builder)
 {
     struct progress start;
     memset(&start, 0, sizeof start); /* padding is compared too */
-    state_add(builder, &start);
-    for (uint32_t state = 0; state < builder->count; state++)
+    if (state_add(builder, &start) == AUTOMATON_DEAD)
+        return builder->error->code;
+    for (uint32_t state = 0; state < builder->count; state++) {
+        if (work_take(builder->work, state_cost(builder->rules), builder->error))
+            return builder->error->code;
         for (size_t i = 0; i < sizeof symbols - 1; i++) {
             struct progress progress = builder->states[state];
             builder->next[state][i] = AUTOMATON_DEAD;
             if (!step(builder, &progress, symbols[i]))
                 continue;
             normalize(builder, &progress);
-            builder->next[state][i] = state_add(builder, &progress);
+            uint32_t target = state_add(builder, &progress); /* which may move the states */
             if (builder->error->code)
                 return builder->error->code;
+            builder->next[state][i] = target;
         }
+    }
     return BULLA_OK;
+}
+
+/* What asking whether one state accepts costs: rests are followed to the factor's last digit. */
+static uint64_t accept_cost(const struct builder *builder)
+{
+    uint64_t cost = 20 + 10 * (uint64_t)builder->rules->limit_count;
+    for (size_t i = 0; i < builder->rules->multiple_count; i++)
+        cost += 10 + 10 * (uint64_t)builder->places[i];
+    return cost;
 }
 
 static struct automaton *write_automaton(struct builder *builder, struct arena *arena)
 {
     static const uint32_t boundaries[] = {0, '+', ',', '-', '.', '/', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9',
                                           ':', 'E', 'F', 'e', 'f'};
+    const uint32_t count = sizeof boundaries / sizeof *boundaries;
     struct automaton *automaton =
-        automaton_new(arena, builder->count, boundaries, sizeof boundaries / sizeof *boundaries, builder->error);
-    if (!automaton)
+        automaton_new(arena, builder->work, builder->count, boundaries, NULL, count, count, builder->error);
+    if (!automaton || work_take(builder->work, builder->count * (50 + accept_cost(builder)), builder->error))
         return NULL;
     for (uint32_t state = 0; state < builder->count; state++) {
         automaton->accepts[state] = (uint8_t)accepts(builder, &builder->states[state]);
@@ -426,19 +483,17 @@ static struct automaton *write_automaton(struct builder *builder, struct arena *
             row[automaton->ascii_class[(unsigned char)symbols[i]]] = builder->next[state][i];
         row[automaton->ascii_class['E']] = row[automaton->ascii_class['e']];
     }
-    return automaton_finish(arena, automaton, builder->error) ? NULL : automaton;
+    return automaton_finish(arena, builder->work, automaton, builder->error) ? NULL : automaton;
 }
 
-struct automaton *automaton_from_number(struct arena *arena, const struct number_rules *rules, bulla_error *error)
+struct automaton *automaton_from_number(struct arena *arena, struct work *work, const struct number_rules *rules,
+                                        bulla_error *error)
 {
-    struct builder builder = {.scratch = {.limit = arena->limit}, .rules = rules, .error = error};
+    struct builder builder = {.scratch = {.limit = arena->limit}, .work = work, .rules = rules, .error = error};
     struct automaton *automaton = NULL;
     if (prepare(&builder))
         return NULL;
-    builder.states = arena_alloc(&builder.scratch, MAX_STATES, sizeof *builder.states, error);
-    builder.slots = arena_alloc(&builder.scratch, 2 * MAX_STATES, sizeof *builder.slots, error);
-    builder.next = arena_alloc(&builder.scratch, MAX_STATES, sizeof *builder.next, error);
-    if (builder.states && builder.slots && builder.next && !explore(&builder))
+    if (!explore(&builder))
         automaton = write_automaton(&builder, arena);
     arena_free(&builder.scratch);
     return automaton;

@@ -21,7 +21,8 @@ struct decimal {
 };
 
 /* A JSON number's value. Digits and exponents beyond DECIMAL_MAX_DIGITS are BULLA_E_LIMIT. */
-int decimal_read(struct arena *arena, const char *text, size_t length, struct decimal *value, bulla_error *error);
+int decimal_read(struct arena *arena, struct work *work, const char *text, size_t length, struct decimal *value,
+                 bulla_error *error);
 int decimal_compare(const struct decimal *a, const struct decimal *b);
 int decimal_is_integer(const struct decimal *value);
 /* Whether `value` is a whole multiple of `factor` (not zero). */
@@ -50,6 +51,7 @@ struct number_rules {
 int number_satisfies(const struct number_rules *rules, const struct decimal *value);
 /* The spellings of numbers that satisfy all rules; with neither limits nor multiples, exponents of two digits too. What
  * needs more states than are possible is BULLA_E_UNSUPPORTED. */
-struct automaton *automaton_from_number(struct arena *arena, const struct number_rules *rules, bulla_error *error);
+struct automaton *automaton_from_number(struct arena *arena, struct work *work, const struct number_rules *rules,
+                                        bulla_error *error);
 
 #endif

@@ -30,8 +30,20 @@ static int fail(struct pattern *pattern, const char *what)
                       pattern->at);
 }
 
+void *pattern_alloc(struct pattern *pattern, size_t count, size_t size)
+{
+    return work_alloc(pattern->work, &pattern->scratch, count, size, pattern->error);
+}
+
+int pattern_work(struct pattern *pattern, uint64_t amount)
+{
+    return !pattern->error->code && !work_take(pattern->work, amount, pattern->error);
+}
+
 static int node_add(struct pattern *pattern, struct pattern_node node)
 {
+    if (!pattern_work(pattern, 20))
+        return PATTERN_NONE;
     if (pattern->node_count >= MAX_NODES) {
         bulla_fail(pattern->error, BULLA_E_LIMIT, "the regular expression is too large (more than %d states)",
                    MAX_NODES);
@@ -39,7 +51,7 @@ static int node_add(struct pattern *pattern, struct pattern_node node)
     }
     if (pattern->node_count == pattern->node_capacity) {
         int capacity = pattern->node_capacity ? 2 * pattern->node_capacity : 64;
-        struct pattern_node *nodes = arena_alloc(&pattern->scratch, (size_t)capacity, sizeof *nodes, pattern->error);
+        struct pattern_node *nodes = pattern_alloc(pattern, (size_t)capacity, sizeof *nodes);
         if (!nodes)
             return PATTERN_NONE;
         if (pattern->node_count > 0)
@@ -83,7 +95,7 @@ static void set_add(struct pattern *pattern, struct set *set, uint32_t low, uint
 {
     if (set->count == set->capacity) {
         size_t capacity = set->capacity ? 2 * set->capacity : 8;
-        struct text_range *ranges = arena_alloc(&pattern->scratch, capacity, sizeof *ranges, pattern->error);
+        struct text_range *ranges = pattern_alloc(pattern, capacity, sizeof *ranges);
         if (!ranges)
             return;
         if (set->count > 0)
@@ -100,10 +112,21 @@ static int compare_ranges(const void *a, const void *b)
     return (first->low > second->low) - (first->low < second->low);
 }
 
-static void set_normalize(struct set *set)
+static int is_ascending(const struct set *set)
+{
+    for (size_t i = 1; i < set->count; i++)
+        if (set->ranges[i].low < set->ranges[i - 1].low)
+            return 0;
+    return 1;
+}
+
+static void set_normalize(struct pattern *pattern, struct set *set)
 {
     size_t used = 0;
-    if (set->count > 0)
+    int is_sorted = is_ascending(set);
+    if (!pattern_work(pattern, 20 + 6 * (uint64_t)set->count + (is_sorted ? 0 : work_to_sort(set->count))))
+        return;
+    if (!is_sorted)
         qsort(set->ranges, set->count, sizeof *set->ranges, compare_ranges);
     for (size_t i = 0; i < set->count; i++) {
         struct text_range range = set->ranges[i];
@@ -121,7 +144,7 @@ static struct set set_complement(struct pattern *pattern, struct set *set)
 {
     struct set result = {0};
     uint32_t low = 0;
-    set_normalize(set);
+    set_normalize(pattern, set);
     for (size_t i = 0; i < set->count; i++) {
         if (set->ranges[i].low > low)
             set_add(pattern, &result, low, set->ranges[i].low - 1);
@@ -141,6 +164,8 @@ static void set_join(struct pattern *pattern, struct set *set, const struct set 
 /* What Unicode-aware readers take \d or \w for, beyond ASCII. */
 static void set_add_unicode(struct pattern *pattern, struct set *set, int digits)
 {
+    if (!pattern_work(pattern, 4 * UNICODE_CLASS_STARTS))
+        return;
     for (size_t i = 0; i < UNICODE_CLASS_STARTS; i++) {
         unsigned class = unicode_class_starts[i] & 15;
         uint32_t low = unicode_class_starts[i] >> 4;
@@ -193,9 +218,25 @@ static void set_add_kind(struct pattern *pattern, struct set *set, char letter, 
     set_join(pattern, set, &kind);
 }
 
+static void keep_set(struct pattern *pattern, const struct set *set)
+{
+    if (pattern->set_count == pattern->set_capacity) {
+        int capacity = pattern->set_capacity ? 2 * pattern->set_capacity : 16;
+        struct text_set *sets = pattern_alloc(pattern, (size_t)capacity, sizeof *sets);
+        if (!sets)
+            return;
+        if (pattern->set_count > 0)
+            memcpy(sets, pattern->sets, (size_t)pattern->set_count * sizeof *sets);
+        pattern->sets = sets;
+        pattern->set_capacity = capacity;
+    }
+    pattern->sets[pattern->set_count++] = (struct text_set){set->ranges, set->count};
+}
+
 static struct fragment set_fragment(struct pattern *pattern, struct set *set)
 {
-    set_normalize(set);
+    set_normalize(pattern, set);
+    keep_set(pattern, set);
     return single(pattern, (struct pattern_node){.type = PATTERN_SET, .ranges = set->ranges, .count = set->count});
 }
 
@@ -452,29 +493,42 @@ static int read_quantifier(struct pattern *pattern, int *least, int *most)
     return 1;
 }
 
-/* Reads the atom at `start` once more, for a further copy of it. */
-static struct fragment copy_atom(struct pattern *pattern, size_t start)
+/* The nodes of an atom, and where they lie: nothing but its exit leads out of them. */
+struct atom {
+    struct fragment whole;
+    int first, end;
+};
+
+static int moved(int target, int by)
 {
-    size_t at = pattern->at;
-    pattern->at = start;
-    struct fragment copy = parse_atom(pattern);
-    pattern->at = at;
-    return copy;
+    return target == PATTERN_NONE ? PATTERN_NONE : target + by;
 }
 
-static struct fragment repeat(struct pattern *pattern, struct fragment atom, size_t start, int least, int most)
+static struct fragment copy_atom(struct pattern *pattern, const struct atom *atom)
+{
+    int by = pattern->node_count - atom->first;
+    for (int i = atom->first; i < atom->end && !pattern->error->code; i++) {
+        struct pattern_node node = pattern->nodes[i];
+        node.first = i == atom->whole.exit ? PATTERN_NONE : moved(node.first, by);
+        node.second = moved(node.second, by);
+        node_add(pattern, node);
+    }
+    return (struct fragment){atom->whole.entry + by, atom->whole.exit + by};
+}
+
+static struct fragment repeat(struct pattern *pattern, const struct atom *atom, int least, int most)
 {
     struct fragment all = empty(pattern);
     int exit = split_add(pattern, PATTERN_NONE, PATTERN_NONE), last = all.exit,
         copies = most == PATTERN_NONE ? least : most;
     for (int i = 0; i < copies && !pattern->error->code; i++) {
-        struct fragment copy = i == 0 ? atom : copy_atom(pattern, start);
+        struct fragment copy = i == 0 ? atom->whole : copy_atom(pattern, atom);
         int before = split_add(pattern, copy.entry, i < least ? PATTERN_NONE : exit);
         lead(pattern, last, before);
         last = copy.exit;
     }
     if (most == PATTERN_NONE && !pattern->error->code) {
-        struct fragment copy = least == 0 ? atom : copy_atom(pattern, start);
+        struct fragment copy = least == 0 ? atom->whole : copy_atom(pattern, atom);
         int loop = split_add(pattern, copy.entry, exit);
         lead(pattern, last, loop);
         lead(pattern, copy.exit, loop);
@@ -488,13 +542,14 @@ static struct fragment parse_sequence(struct pattern *pattern)
 {
     struct fragment all = empty(pattern);
     while (!pattern->error->code && peek(pattern) != PATTERN_NONE && peek(pattern) != '|' && peek(pattern) != ')') {
-        size_t start = pattern->at;
         int least, most;
-        struct fragment atom = parse_atom(pattern);
+        struct atom atom = {.first = pattern->node_count};
+        atom.whole = parse_atom(pattern);
+        atom.end = pattern->node_count;
         if (!pattern->error->code && read_quantifier(pattern, &least, &most))
-            atom = repeat(pattern, atom, start, least, most);
-        lead(pattern, all.exit, atom.entry);
-        all.exit = atom.exit;
+            atom.whole = repeat(pattern, &atom, least, most);
+        lead(pattern, all.exit, atom.whole.entry);
+        all.exit = atom.whole.exit;
     }
     return all;
 }
@@ -532,14 +587,17 @@ static int parse_search(struct pattern *pattern)
     return start;
 }
 
-struct automaton *automaton_from_pattern(struct arena *arena, const char *text, size_t length, int upper,
-                                         bulla_error *error)
+struct automaton *automaton_from_pattern(struct arena *arena, struct work *work, const char *text, size_t length,
+                                         int upper, bulla_error *error)
 {
     bulla_error own = {0};
-    struct pattern pattern = {.scratch = {.limit = arena->limit}, .text = text, .length = length, .upper = upper,
-                              .error = &own};
-    int start = parse_search(&pattern);
-    struct automaton *automaton = own.code ? NULL : pattern_determinize(&pattern, arena, start);
+    struct pattern pattern = {.scratch = {.limit = arena->limit}, .work = work, .text = text, .length = length,
+                              .upper = upper, .error = &own};
+    struct automaton *automaton = NULL;
+    if (pattern_work(&pattern, 500 + 20 * (uint64_t)length)) {
+        int start = parse_search(&pattern);
+        automaton = own.code ? NULL : pattern_determinize(&pattern, arena, start);
+    }
     arena_free(&pattern.scratch);
     if (own.code)
         bulla_fail(error, own.code, "%s", own.text);

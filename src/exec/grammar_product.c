@@ -7,6 +7,7 @@
 /* Tuples of `width` words, each once, numbered in the order in which they were found. */
 struct tuples {
     struct arena *arena;
+    struct work *work;
     uint32_t *items, *slots;
     size_t width, count, capacity, mask;
 };
@@ -24,9 +25,9 @@ static uint64_t hash_words(const uint32_t *words, size_t count)
 static int tuples_grow(struct tuples *tuples, bulla_error *error)
 {
     size_t capacity = tuples->capacity ? 2 * tuples->capacity : 64, slots = 2 * capacity;
-    uint32_t *items = arena_alloc(tuples->arena, capacity * tuples->width + 1, sizeof *items, error);
-    uint32_t *table = arena_alloc(tuples->arena, slots, sizeof *table, error);
-    if (!items || !table)
+    uint32_t *items = work_alloc(tuples->work, tuples->arena, capacity * tuples->width + 1, sizeof *items, error);
+    uint32_t *table = work_alloc(tuples->work, tuples->arena, slots, sizeof *table, error);
+    if (!items || !table || work_take(tuples->work, tuples->count * (15 + 2 * tuples->width), error))
         return error->code;
     if (tuples->count > 0)
         memcpy(items, tuples->items, tuples->count * tuples->width * sizeof *items);
@@ -82,6 +83,7 @@ static size_t merge_lows(const struct automaton *const *components, size_t count
 
 struct product {
     struct arena scratch;
+    struct work *work;
     const struct automaton *const *components;
     size_t count;
     uint32_t *lows;
@@ -97,9 +99,10 @@ static int make_classes(struct product *product, struct arena *arena, bulla_erro
     size_t most = 1;
     for (size_t i = 0; i < product->count; i++)
         most += product->components[i]->intervals;
-    product->lows = arena_alloc(arena, most, sizeof *product->lows, error);
-    product->interval_class = arena_alloc(arena, most, sizeof *product->interval_class, error);
-    if (!product->lows || !product->interval_class)
+    product->lows = work_alloc(product->work, arena, most, sizeof *product->lows, error);
+    product->interval_class = work_alloc(product->work, arena, most, sizeof *product->interval_class, error);
+    if (!product->lows || !product->interval_class ||
+        work_take(product->work, most * (40 + 30 * product->count), error))
         return error->code;
     product->intervals = product->count ? merge_lows(product->components, product->count, product->lows) : 1;
     for (size_t i = 0; i < product->intervals; i++) {
@@ -119,7 +122,7 @@ static int row_room(struct product *product, bulla_error *error)
     if (product->rows > product->states.count)
         return BULLA_OK;
     size_t rows = product->rows ? 2 * product->rows : 64, classes = product->classes.count;
-    uint32_t *next = arena_alloc(&product->scratch, rows * classes, sizeof *next, error);
+    uint32_t *next = work_alloc(product->work, &product->scratch, rows * classes, sizeof *next, error);
     if (!next)
         return error->code;
     if (product->rows > 0)
@@ -154,7 +157,8 @@ static int explore(struct product *product, uint64_t needed, uint32_t most_state
         if (product->states.count > most_states)
             return bulla_fail(error, BULLA_E_LIMIT, "together they need an automaton of more than %u states",
                               most_states);
-        if (row_room(product, error))
+        if (row_room(product, error) ||
+            work_take(product->work, 20 + product->classes.count * (20 + 6 * product->count), error))
             return error->code;
         for (uint32_t class = 0; class < product->classes.count && !error->code; class++) {
             uint32_t target = step_tuple(product, state, class, needed, tuple)
@@ -179,13 +183,14 @@ static uint64_t outputs_of(const struct product *product, size_t state)
 static struct automaton *write_product(struct product *product, struct arena *arena,
                                        struct automaton_condition condition, bulla_error *error)
 {
-    struct automaton *automaton = arena_alloc(arena, 1, sizeof *automaton, error);
+    struct automaton *automaton = work_alloc(product->work, arena, 1, sizeof *automaton, error);
     size_t states = product->states.count, classes = product->classes.count;
-    uint32_t *next = arena_alloc(arena, states * classes, sizeof *next, error);
-    uint8_t *accepts = arena_alloc(arena, states, 1, error);
-    uint16_t *completions = arena_alloc(arena, states, sizeof *completions, error);
-    uint64_t *outputs = arena_alloc(arena, states, sizeof *outputs, error);
-    if (!automaton || !next || !accepts || !completions || !outputs)
+    uint32_t *next = work_alloc(product->work, arena, states * classes, sizeof *next, error);
+    uint8_t *accepts = work_alloc(product->work, arena, states, 1, error);
+    uint16_t *completions = work_alloc(product->work, arena, states, sizeof *completions, error);
+    uint64_t *outputs = work_alloc(product->work, arena, states, sizeof *outputs, error);
+    if (!automaton || !next || !accepts || !completions || !outputs ||
+        work_take(product->work, 1000 + states * (10 + 4 * product->count), error))
         return NULL;
     memcpy(next, product->next, states * classes * sizeof *next);
     for (size_t i = 0; i < states; i++) {
@@ -197,23 +202,24 @@ static struct automaton *write_product(struct product *product, struct arena *ar
                                     .intervals = (uint32_t)product->intervals, .lows = product->lows,
                                     .interval_class = product->interval_class, .next = next, .accepts = accepts,
                                     .completions = completions, .outputs = outputs};
-    for (uint32_t c = 0; c < 128; c++)
-        automaton->ascii_class[c] = (uint16_t)automaton_class_of(automaton, c);
-    return automaton_finish(arena, automaton, error) ? NULL : automaton;
+    automaton_set_ascii(automaton);
+    return automaton_finish(arena, product->work, automaton, error) ? NULL : automaton;
 }
 
-struct automaton *automaton_product(struct arena *arena, const struct automaton *const *components, size_t count,
-                                    struct automaton_condition condition, uint32_t most_states, bulla_error *error)
+struct automaton *automaton_product(struct arena *arena, struct work *work, const struct automaton *const *components,
+                                    size_t count, struct automaton_condition condition, uint32_t most_states,
+                                    bulla_error *error)
 {
     if (count == 0)
-        return automaton_universal(arena, error);
+        return automaton_universal(arena, work, error);
     if (count > AUTOMATON_MAX_COMPONENTS) {
         bulla_fail(error, BULLA_E_LIMIT, "%zu patterns apply at one place; at most %d can", count,
                    AUTOMATON_MAX_COMPONENTS);
         return NULL;
     }
-    struct product product = {.scratch = {.limit = arena->limit}, .components = components, .count = count};
-    product.classes = product.states = (struct tuples){.arena = &product.scratch, .width = count};
+    struct product product = {.scratch = {.limit = arena->limit}, .work = work, .components = components,
+                              .count = count};
+    product.classes = product.states = (struct tuples){.arena = &product.scratch, .work = work, .width = count};
     struct automaton *automaton = NULL;
     if (!make_classes(&product, arena, error) && !explore(&product, condition.all, most_states, error))
         automaton = write_product(&product, arena, condition, error);
@@ -221,10 +227,10 @@ struct automaton *automaton_product(struct arena *arena, const struct automaton 
     return automaton;
 }
 
-int automaton_select(struct arena *arena, struct automaton *automaton,
+int automaton_select(struct arena *arena, struct work *work, struct automaton *automaton,
                      int (*is_wanted)(const void *context, uint64_t outputs), const void *context, bulla_error *error)
 {
     for (uint32_t state = 0; state < automaton->states; state++)
         automaton->accepts[state] = automaton->outputs && is_wanted(context, automaton->outputs[state]);
-    return automaton_finish(arena, automaton, error);
+    return automaton_finish(arena, work, automaton, error);
 }

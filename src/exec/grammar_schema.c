@@ -27,11 +27,10 @@ uint32_t schema_compile(struct compiler *compiler, const struct json *schema)
 /* The machines of an array and of an object of any values, with free white space; of the rule `value`. */
 static uint32_t loose_array(struct compiler *compiler, uint32_t value)
 {
-    struct arena *arena = &compiler->grammar->arena;
-    struct items *items = arena_alloc(arena, 1, sizeof *items, compiler->error);
-    uint32_t *first = arena_alloc(arena, 2, sizeof *first, compiler->error);
-    struct item_edge *edge = arena_alloc(arena, 1, sizeof *edge, compiler->error);
-    uint8_t *accepts = arena_alloc(arena, 1, 1, compiler->error), *depths = arena_alloc(arena, 1, 1, compiler->error);
+    struct items *items = grammar_alloc(compiler, 1, sizeof *items);
+    uint32_t *first = grammar_alloc(compiler, 2, sizeof *first);
+    struct item_edge *edge = grammar_alloc(compiler, 1, sizeof *edge);
+    uint8_t *accepts = grammar_alloc(compiler, 1, 1), *depths = grammar_alloc(compiler, 1, 1);
     if (compiler->error->code)
         return GRAMMAR_ENDLESS;
     first[1] = 1;
@@ -45,12 +44,11 @@ static uint32_t loose_array(struct compiler *compiler, uint32_t value)
 
 static uint32_t loose_object(struct compiler *compiler, uint32_t value)
 {
-    struct arena *arena = &compiler->grammar->arena;
-    struct members *members = arena_alloc(arena, 1, sizeof *members, compiler->error);
-    uint32_t *required = arena_alloc(arena, 1, sizeof *required, compiler->error);
-    uint8_t *depths = arena_alloc(arena, 1, 1, compiler->error);
-    struct automaton *keys = automaton_universal(arena, compiler->error);
-    uint32_t *rules = keys ? arena_alloc(arena, keys->states, sizeof *rules, compiler->error) : NULL;
+    struct members *members = grammar_alloc(compiler, 1, sizeof *members);
+    uint32_t *required = grammar_alloc(compiler, 1, sizeof *required);
+    uint8_t *depths = grammar_alloc(compiler, 1, 1);
+    struct automaton *keys = automaton_universal(&compiler->grammar->arena, &compiler->work, compiler->error);
+    uint32_t *rules = keys ? grammar_alloc(compiler, keys->states, sizeof *rules) : NULL;
     if (compiler->error->code)
         return GRAMMAR_ENDLESS;
     rules[0] = value;
@@ -65,7 +63,7 @@ uint32_t loose_rule(struct compiler *compiler)
     if (compiler->loose_value != GRAMMAR_ENDLESS)
         return compiler->loose_value;
     struct cell *scalar = cell_new(compiler, TYPE_SCALAR);
-    struct alternative *any = arena_alloc(&compiler->grammar->arena, 2, sizeof *any, compiler->error);
+    struct alternative *any = grammar_alloc(compiler, 2, sizeof *any);
     uint32_t value = grammar_add_rule(compiler, (struct rule){.kind = RULE_VALUE, .depth = GRAMMAR_NO_DEPTH, .count = 1,
                                                               .alternatives = any});
     if (!scalar || !any)

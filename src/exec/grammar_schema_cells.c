@@ -3,7 +3,10 @@
 
 #include "exec/grammar_compile.h"
 
-enum { MAX_CELLS = 4096 };
+enum {
+    MAX_CELLS = 4096,
+    CELL_COST = 700 /* of joining two, beside what their lists cost */
+};
 
 struct cell *cell_new(struct compiler *compiler, unsigned types)
 {
@@ -77,9 +80,10 @@ static void number_and(struct compiler *compiler, struct number_part *out, const
     LIST_JOIN(compiler, out->multiples, a->multiples);
     LIST_JOIN(compiler, out->multiples, b->multiples);
     const struct number_part *finite = a->is_finite ? a : b, *other = a->is_finite ? b : a;
+    uint64_t word_cost = 40 * (uint64_t)out->limits.count + 1000 * (uint64_t)out->multiples.count;
     for (size_t i = 0; finite->is_finite && i < finite->words.count; i++)
-        if (compiler_work(compiler, other->words.count + 1) && number_word_fits(out, &finite->words.items[i]) &&
-            number_word_fits(other, &finite->words.items[i]))
+        if (compiler_work(compiler, 20 + word_cost + 50 * (uint64_t)other->words.count) &&
+            number_word_fits(out, &finite->words.items[i]) && number_word_fits(other, &finite->words.items[i]))
             LIST_ADD(compiler, out->words, finite->words.items[i]);
     out->is_finite = finite->is_finite;
 }
@@ -87,16 +91,18 @@ static void number_and(struct compiler *compiler, struct number_part *out, const
 static int string_word_fits(struct compiler *compiler, const struct string_part *string, const struct text *word)
 {
     struct code_points code_points = text_code_points(compiler, word);
+    if (!compiler_work(compiler, string->patterns.count * (20 + 4 * (uint64_t)word->length)))
+        return 0;
     if (code_points.count < string->minimum ||
         (string->maximum != GRAMMAR_ENDLESS && code_points.count > string->maximum))
         return 0;
-    if (string->is_finite && !text_is_in(string->words.items, string->words.count, word))
+    if (string->is_finite && texts_find(compiler, &string->words, word) == GRAMMAR_ENDLESS)
         return 0;
     for (size_t i = 0; i < string->patterns.count; i++)
         if (automaton_accepts(string->patterns.items[i].automaton, code_points.items, code_points.count) ==
             string->patterns.items[i].negated)
             return 0;
-    return !text_is_in(string->excluded.items, string->excluded.count, word);
+    return texts_find(compiler, &string->excluded, word) == GRAMMAR_ENDLESS;
 }
 
 static void string_and(struct compiler *compiler, struct string_part *out, const struct string_part *a,
@@ -105,14 +111,13 @@ static void string_and(struct compiler *compiler, struct string_part *out, const
     *out = (struct string_part){.minimum = larger(a->minimum, b->minimum), .maximum = smaller(a->maximum, b->maximum)};
     LIST_JOIN(compiler, out->patterns, a->patterns);
     LIST_JOIN(compiler, out->patterns, b->patterns);
-    LIST_JOIN(compiler, out->excluded, a->excluded);
-    LIST_JOIN(compiler, out->excluded, b->excluded);
+    texts_join(compiler, &out->excluded, &a->excluded);
+    texts_join(compiler, &out->excluded, &b->excluded);
     const struct string_part *finite = a->is_finite ? a : b, *other = a->is_finite ? b : a;
     for (size_t i = 0; finite->is_finite && i < finite->words.count; i++)
-        if (compiler_work(compiler, other->words.count + out->excluded.count + finite->words.items[i].length + 1) &&
-            string_word_fits(compiler, out, &finite->words.items[i]) &&
+        if (string_word_fits(compiler, out, &finite->words.items[i]) &&
             string_word_fits(compiler, other, &finite->words.items[i]))
-            LIST_ADD(compiler, out->words, finite->words.items[i]);
+            texts_add(compiler, &out->words, &finite->words.items[i]);
     out->is_finite = finite->is_finite;
 }
 
@@ -134,22 +139,26 @@ static void array_and(struct compiler *compiler, struct array_part *out, const s
     LIST_JOIN(compiler, out->contains, b->contains);
 }
 
+static void join_properties(struct compiler *compiler, struct object_part *object, const struct properties *other)
+{
+    for (size_t i = 0; i < other->keys.count && !compiler->error->code; i++)
+        property_add(compiler, object, &other->keys.items[i], other->expressions.items[i]);
+}
+
 static void object_and(struct compiler *compiler, struct object_part *out, const struct object_part *a,
                        const struct object_part *b)
 {
     *out = (struct object_part){.minimum = larger(a->minimum, b->minimum), .maximum = smaller(a->maximum, b->maximum)};
-    LIST_JOIN(compiler, out->properties, a->properties);
-    LIST_JOIN(compiler, out->properties, b->properties);
+    join_properties(compiler, out, &a->properties);
+    join_properties(compiler, out, &b->properties);
     LIST_JOIN(compiler, out->patterns, a->patterns);
     LIST_JOIN(compiler, out->patterns, b->patterns);
     LIST_JOIN(compiler, out->additional, a->additional);
     LIST_JOIN(compiler, out->additional, b->additional);
     LIST_JOIN(compiler, out->names, a->names);
     LIST_JOIN(compiler, out->names, b->names);
-    LIST_JOIN(compiler, out->required, a->required);
-    for (size_t i = 0; i < b->required.count; i++)
-        if (!text_is_in(a->required.items, a->required.count, &b->required.items[i]))
-            LIST_ADD(compiler, out->required, b->required.items[i]);
+    texts_join(compiler, &out->required, &a->required);
+    texts_join(compiler, &out->required, &b->required);
 }
 
 static void evaluated_and(struct compiler *compiler, struct evaluated *out, const struct evaluated *a,
@@ -158,8 +167,8 @@ static void evaluated_and(struct compiler *compiler, struct evaluated *out, cons
     *out = (struct evaluated){.all_members = a->all_members || b->all_members,
                               .all_items = a->all_items || b->all_items,
                               .prefix = larger(a->prefix, b->prefix)};
-    LIST_JOIN(compiler, out->members.names, a->members.names);
-    LIST_JOIN(compiler, out->members.names, b->members.names);
+    texts_join(compiler, &out->members.names, &a->members.names);
+    texts_join(compiler, &out->members.names, &b->members.names);
     LIST_JOIN(compiler, out->members.patterns, a->members.patterns);
     LIST_JOIN(compiler, out->members.patterns, b->members.patterns);
     LIST_JOIN(compiler, out->contains, a->contains);
@@ -189,8 +198,7 @@ struct cells *cells_and(struct compiler *compiler, const struct cells *a, const 
     struct cells *cells = compiler_alloc(compiler, 1, sizeof *cells);
     for (size_t i = 0; cells && a && i < a->count; i++)
         for (size_t j = 0; b && j < b->count; j++) {
-            if (!compiler_work(compiler,
-                               50 + a->items[i]->object.properties.count + b->items[j]->object.properties.count))
+            if (!compiler_work(compiler, CELL_COST))
                 return cells;
             struct cell *cell = cell_and(compiler, a->items[i], b->items[j]);
             if (cell && cell_is_possible(compiler, cell, 2))
@@ -205,10 +213,13 @@ static int pattern_accepts(const struct automaton *automaton, const struct code_
 }
 
 /* Keys that only one reading of a pattern matches count as unmatched: what applies to both cases then applies. */
-static int key_set_holds(const struct key_set *set, const struct text *key, const struct code_points *code_points)
+static int key_set_holds(struct compiler *compiler, const struct key_set *set, const struct text *key,
+                         const struct code_points *code_points)
 {
-    if (text_is_in(set->names.items, set->names.count, key))
+    if (texts_find(compiler, &set->names, key) != GRAMMAR_ENDLESS)
         return 1;
+    if (!compiler_work(compiler, 10 + set->patterns.count * (10 + 4 * (uint64_t)key->length)))
+        return 0;
     for (size_t i = 0; i < set->patterns.count; i++)
         if (pattern_accepts(set->patterns.items[i].lower, code_points))
             return 1;
@@ -219,23 +230,26 @@ uint32_t object_expression(struct compiler *compiler, const struct object_part *
 {
     struct code_points code_points = text_code_points(compiler, key);
     uint32_t expression = EXPRESSION_TRUE;
-    compiler_work(compiler, object->properties.count + object->additional.count * 4 + key->length);
-    for (size_t i = 0; i < object->properties.count; i++)
-        if (text_is(&object->properties.items[i].key, key->bytes, key->length))
-            expression = expression_and(compiler, expression, object->properties.items[i].expression);
+    uint32_t number = texts_find(compiler, &object->properties.keys, key);
+    if (number != GRAMMAR_ENDLESS)
+        expression = object->properties.expressions.items[number];
+    if (!compiler_work(compiler, 50 + object->patterns.count * (10 + 4 * (uint64_t)key->length)))
+        return EXPRESSION_FALSE;
     for (size_t i = 0; i < object->patterns.count; i++)
         if (pattern_accepts(object->patterns.items[i].pattern.upper, &code_points))
             expression = expression_and(compiler, expression, object->patterns.items[i].expression);
     for (size_t i = 0; i < object->additional.count; i++)
-        if (!key_set_holds(&object->additional.items[i].except, key, &code_points))
+        if (!key_set_holds(compiler, &object->additional.items[i].except, key, &code_points))
             expression = expression_and(compiler, expression, object->additional.items[i].expression);
     return expression;
 }
 
-static int numbers_are_possible(const struct number_part *number)
+static int numbers_are_possible(struct compiler *compiler, const struct number_part *number)
 {
     if (number->is_finite)
         return number->words.count > 0;
+    if (!compiler_work(compiler, 50 * (uint64_t)number->limits.count * number->limits.count))
+        return 0;
     if (number->integer && number->fractional)
         return 0;
     for (size_t i = 0; i < number->limits.count; i++)
@@ -276,7 +290,7 @@ int cell_is_possible(struct compiler *compiler, struct cell *cell, int depth)
 {
     if (compiler->error->code)
         return 0;
-    if (cell->types & TYPE_NUMBER && !numbers_are_possible(&cell->number))
+    if (cell->types & TYPE_NUMBER && !numbers_are_possible(compiler, &cell->number))
         cell->types &= ~(unsigned)TYPE_NUMBER;
     if (cell->types & TYPE_STRING &&
         (cell->string.minimum > cell->string.maximum || (cell->string.is_finite && cell->string.words.count == 0)))

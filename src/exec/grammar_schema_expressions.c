@@ -25,7 +25,7 @@ static int grow_slots(struct compiler *compiler)
 {
     size_t count = compiler->expression_slot_count ? 2 * compiler->expression_slot_count : 256;
     uint32_t *slots = compiler_alloc(compiler, count, sizeof *slots);
-    if (!slots)
+    if (!slots || !compiler_work(compiler, 30 * (uint64_t)compiler->expressions.count))
         return 0;
     for (uint32_t i = 0; i < compiler->expressions.count; i++) {
         const struct expression *expression = &compiler->expressions.items[i];
@@ -42,6 +42,8 @@ static int grow_slots(struct compiler *compiler)
 static uint32_t intern(struct compiler *compiler, const uint32_t *literals, uint32_t count)
 {
     if (2 * compiler->expressions.count >= compiler->expression_slot_count && !grow_slots(compiler))
+        return EXPRESSION_FALSE;
+    if (!compiler_work(compiler, 40 + 4 * (uint64_t)count))
         return EXPRESSION_FALSE;
     size_t mask = compiler->expression_slot_count - 1, slot = hash_literals(literals, count) & mask;
     for (; compiler->expression_slots[slot]; slot = (slot + 1) & mask)
@@ -106,7 +108,7 @@ uint32_t expression_and(struct compiler *compiler, uint32_t a, uint32_t b)
             return EXPRESSION_FALSE; /* a node and its negation */
         merged[count++] = literal;
     }
-    compiler_work(compiler, count);
+    compiler_work(compiler, 6 * ((uint64_t)i + j));
     return merged ? intern(compiler, merged, count) : EXPRESSION_FALSE;
 }
 
@@ -133,7 +135,7 @@ int expression_is_empty(struct compiler *compiler, uint32_t number, int depth)
 {
     if (number == EXPRESSION_FALSE)
         return 1;
-    if (number == EXPRESSION_TRUE || depth <= 0 || compiler->error->code)
+    if (number == EXPRESSION_TRUE || depth <= 0 || !compiler_work(compiler, 20))
         return 0;
     struct expression *expression = &compiler->expressions.items[number];
     if (expression->busy || compiler->probing >= MOST_PROBES)

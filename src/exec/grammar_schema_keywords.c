@@ -21,13 +21,18 @@ const struct json *read_keyword(struct compiler *compiler, uint32_t node, const 
     return value;
 }
 
+int read_decimal(struct compiler *compiler, const struct json *number, struct decimal *value)
+{
+    return decimal_read(&compiler->scratch, &compiler->work, number->text, number->length, value, compiler->error);
+}
+
 uint32_t read_count_keyword(struct compiler *compiler, uint32_t node, const char *keyword, uint32_t otherwise)
 {
     const struct json *value = read_keyword(compiler, node, keyword, JSON_NUMBER);
     struct decimal decimal;
     if (!value)
         return otherwise;
-    if (decimal_read(&compiler->scratch, value->text, value->length, &decimal, compiler->error))
+    if (read_decimal(compiler, value, &decimal))
         return otherwise;
     if (decimal.negative || !decimal_is_integer(&decimal)) {
         node_refuse(compiler, node, keyword, BULLA_E_INPUT, "it must be a whole number that is not negative");
@@ -60,6 +65,7 @@ unsigned read_types(struct compiler *compiler, uint32_t node, int *integer_only,
     if (!value)
         return TYPE_ANY;
     if (value->type == JSON_ARRAY) {
+        compiler_work(compiler, 100 * (uint64_t)value->length);
         for (size_t i = 0; i < value->length; i++) {
             unsigned type = type_named(value->items[i], &integer, &number);
             wrong |= type == 0;
@@ -81,7 +87,7 @@ void number_limit_add(struct compiler *compiler, struct number_part *number, enu
                       const struct json *value)
 {
     struct number_limit limit = {.relation = relation};
-    if (value && !decimal_read(&compiler->scratch, value->text, value->length, &limit.value, compiler->error))
+    if (value && !read_decimal(compiler, value, &limit.value))
         LIST_ADD(compiler, number->limits, limit);
 }
 
@@ -93,33 +99,46 @@ static void read_number(struct compiler *compiler, uint32_t node, struct number_
     number_limit_add(compiler, number, NUMBER_BELOW, read_keyword(compiler, node, "exclusiveMaximum", JSON_NUMBER));
     const struct json *factor = read_keyword(compiler, node, "multipleOf", JSON_NUMBER);
     struct number_multiple multiple = {0};
-    if (!factor || decimal_read(&compiler->scratch, factor->text, factor->length, &multiple.factor, compiler->error))
+    if (!factor || read_decimal(compiler, factor, &multiple.factor))
         return;
     if (multiple.factor.negative || multiple.factor.count == 0)
         node_refuse(compiler, node, "multipleOf", BULLA_E_INPUT, "it must be above 0");
     LIST_ADD(compiler, number->multiples, multiple);
 }
 
-struct key_pattern read_pattern(struct compiler *compiler, uint32_t node, const char *keyword, const char *text,
-                                size_t length)
+/* What is known of the pattern so far; NULL after an error. */
+static struct cached_pattern *find_pattern(struct compiler *compiler, struct text text)
+{
+    compiler_work(compiler, compiler->patterns.count * (10 + (uint64_t)text.length / 8));
+    for (size_t i = 0; i < compiler->patterns.count; i++)
+        if (text_is(&compiler->patterns.items[i].text, text.bytes, text.length))
+            return &compiler->patterns.items[i];
+    LIST_ADD(compiler, compiler->patterns, (struct cached_pattern){.text = text});
+    return compiler->error->code ? NULL : &compiler->patterns.items[compiler->patterns.count - 1];
+}
+
+const struct automaton *read_pattern(struct compiler *compiler, uint32_t node, const char *keyword, struct text text,
+                                     int upper)
 {
     bulla_error detail = {0};
-    compiler_work(compiler, compiler->patterns.count);
-    for (size_t i = 0; i < compiler->patterns.count; i++)
-        if (text_is(&compiler->patterns.items[i].text, text, length))
-            return compiler->patterns.items[i].automata;
-    struct arena *arena = &compiler->scratch;
-    struct cached_pattern cached = {.text = {text, length}};
-    cached.automata.lower = automaton_from_pattern(arena, text, length, 0, &detail);
-    if (cached.automata.lower)
-        cached.automata.upper = automaton_from_pattern(arena, text, length, 1, &detail);
-    if (!cached.automata.upper) {
+    struct cached_pattern *cached = find_pattern(compiler, text);
+    if (!cached)
+        return NULL;
+    const struct automaton **automaton = upper ? &cached->automata.upper : &cached->automata.lower;
+    if (!*automaton)
+        *automaton = automaton_from_pattern(&compiler->scratch, &compiler->work, text.bytes, text.length, upper,
+                                            &detail);
+    if (!*automaton)
         node_refuse(compiler, node, keyword, detail.code, "%s", detail.text);
-        return cached.automata;
-    }
-    compiler_work(compiler, (uint64_t)cached.automata.lower->states * cached.automata.lower->classes + 10000);
-    LIST_ADD(compiler, compiler->patterns, cached);
-    return cached.automata;
+    return *automaton;
+}
+
+static void add_pattern(struct compiler *compiler, uint32_t node, const char *keyword, struct text text,
+                        struct string_part *string)
+{
+    const struct automaton *automaton = read_pattern(compiler, node, keyword, text, 0);
+    if (automaton)
+        LIST_ADD(compiler, string->patterns, (struct pattern_term){automaton, 0});
 }
 
 static void read_string(struct compiler *compiler, uint32_t node, struct string_part *string)
@@ -130,12 +149,9 @@ static void read_string(struct compiler *compiler, uint32_t node, struct string_
     string->minimum = read_count_keyword(compiler, node, "minLength", 0);
     string->maximum = read_count_keyword(compiler, node, "maxLength", GRAMMAR_ENDLESS);
     if (pattern)
-        LIST_ADD(
-            compiler, string->patterns,
-            (struct pattern_term){read_pattern(compiler, node, "pattern", pattern->text, pattern->length).lower, 0});
+        add_pattern(compiler, node, "pattern", (struct text){pattern->text, pattern->length}, string);
     if (known)
-        LIST_ADD(compiler, string->patterns,
-                 (struct pattern_term){read_pattern(compiler, node, "format", known, strlen(known)).lower, 0});
+        add_pattern(compiler, node, "format", (struct text){known, strlen(known)}, string);
 }
 
 /* "prefixItems", or the list that "items" was up to draft 2019-09; *keyword is which. */
@@ -193,14 +209,14 @@ static void read_properties(struct compiler *compiler, uint32_t node, struct cel
     for (size_t i = 0; properties && i < properties->length; i++) {
         struct text key = {properties->keys[i], properties->key_lengths[i]};
         uint32_t child = node_nested(compiler, node, "properties", key.bytes, key.length, i, properties->items[i]);
-        LIST_ADD(compiler, cell->object.properties, (struct property){key, expression_of(compiler, 2 * child)});
-        LIST_ADD(compiler, cell->evaluated.members.names, key);
+        property_add(compiler, &cell->object, &key, expression_of(compiler, 2 * child));
+        texts_add(compiler, &cell->evaluated.members.names, &key);
     }
     for (size_t i = 0; patterns && i < patterns->length; i++) {
-        const char *key = patterns->keys[i];
-        size_t length = patterns->key_lengths[i];
-        uint32_t child = node_nested(compiler, node, "patternProperties", key, length, i, patterns->items[i]);
-        struct key_pattern pattern = read_pattern(compiler, node, "patternProperties", key, length);
+        struct text key = {patterns->keys[i], patterns->key_lengths[i]};
+        uint32_t child = node_nested(compiler, node, "patternProperties", key.bytes, key.length, i, patterns->items[i]);
+        struct key_pattern pattern = {.lower = read_pattern(compiler, node, "patternProperties", key, 0),
+                                      .upper = read_pattern(compiler, node, "patternProperties", key, 1)};
         LIST_ADD(compiler, cell->object.patterns,
                  (struct pattern_property){pattern, expression_of(compiler, 2 * child)});
         LIST_ADD(compiler, cell->evaluated.members.patterns, pattern);
@@ -217,8 +233,7 @@ static void read_object(struct compiler *compiler, uint32_t node, struct cell *c
     if (additional) {
         uint32_t child = node_member(compiler, node, "additionalProperties", additional);
         struct additional rule = {.expression = expression_of(compiler, 2 * child)};
-        for (size_t i = 0; i < cell->evaluated.members.names.count; i++)
-            LIST_ADD(compiler, rule.except.names, cell->evaluated.members.names.items[i]);
+        texts_join(compiler, &rule.except.names, &cell->evaluated.members.names);
         for (size_t i = 0; i < cell->evaluated.members.patterns.count; i++)
             LIST_ADD(compiler, rule.except.patterns, cell->evaluated.members.patterns.items[i]);
         LIST_ADD(compiler, object->additional, rule);
@@ -231,9 +246,8 @@ static void read_object(struct compiler *compiler, uint32_t node, struct cell *c
         struct text key = {required->items[i]->text, required->items[i]->length};
         if (required->items[i]->type != JSON_STRING)
             node_refuse(compiler, node, "required", BULLA_E_INPUT, "it must be a list of strings");
-        else if (!text_is_in(object->required.items, object->required.count, &key) &&
-                 compiler_work(compiler, object->required.count))
-            LIST_ADD(compiler, object->required, key);
+        else
+            texts_add(compiler, &object->required, &key);
     }
     object->minimum = read_count_keyword(compiler, node, "minProperties", 0);
     object->maximum = read_count_keyword(compiler, node, "maxProperties", GRAMMAR_ENDLESS);

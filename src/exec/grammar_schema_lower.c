@@ -17,7 +17,8 @@ struct automaton *string_automaton(struct compiler *compiler, struct arena *aren
         for (size_t i = 0; words && i < string->words.count; i++)
             words[i] = text_code_points(compiler, &string->words.items[i]);
         return compiler->error->code ? NULL
-                                     : automaton_from_words(arena, words, string->words.count, compiler->error);
+                                     : automaton_from_words(arena, &compiler->work, words, string->words.count,
+                                                            compiler->error);
     }
     if (string->patterns.count + 2 > AUTOMATON_MAX_COMPONENTS) {
         bulla_fail(compiler->error, BULLA_E_LIMIT, "schema: more than %d \"pattern\" apply to one string",
@@ -34,15 +35,17 @@ struct automaton *string_automaton(struct compiler *compiler, struct arena *aren
             words[i] = text_code_points(compiler, &string->excluded.items[i]);
         condition.none |= UINT64_C(1) << count;
         parts[count++] =
-            words ? automaton_from_words(&compiler->scratch, words, string->excluded.count, &detail) : NULL;
+            words ? automaton_from_words(&compiler->scratch, &compiler->work, words, string->excluded.count, &detail)
+                  : NULL;
     }
     if (with_length && (string->minimum > 0 || string->maximum != GRAMMAR_ENDLESS) && !detail.code) {
         condition.all |= UINT64_C(1) << count;
-        parts[count++] = automaton_from_length(&compiler->scratch, string->minimum, string->maximum, &detail);
+        parts[count++] = automaton_from_length(&compiler->scratch, &compiler->work, string->minimum, string->maximum,
+                                               &detail);
     }
     struct automaton *result = NULL;
     if (!detail.code && !compiler->error->code)
-        result = automaton_product(arena, parts, count, condition, MOST_STRING_STATES, &detail);
+        result = automaton_product(arena, &compiler->work, parts, count, condition, MOST_STRING_STATES, &detail);
     if (!result)
         bulla_fail(compiler->error, detail.code,
                    "schema: \"pattern\", \"format\", \"minLength\" and \"maxLength\" of one "
@@ -112,8 +115,8 @@ static uint32_t lower_words(struct compiler *compiler, const struct cell *cell, 
     buffer_free(&bytes);
     if (list.words.count == 0 || compiler->error->code)
         return GRAMMAR_ENDLESS;
-    const struct automaton *automaton = automaton_from_words(&compiler->grammar->arena, list.words.items,
-                                                             list.words.count, compiler->error);
+    const struct automaton *automaton = automaton_from_words(&compiler->grammar->arena, &compiler->work,
+                                                             list.words.items, list.words.count, compiler->error);
     return automaton ? grammar_add_automaton(compiler, automaton) : GRAMMAR_ENDLESS;
 }
 
@@ -136,20 +139,20 @@ static int same_numbers(const struct number_part *a, const struct number_part *b
 static uint32_t lower_number(struct compiler *compiler, const struct number_part *number, int tracked)
 {
     bulla_error detail = {0};
-    compiler_work(compiler, 4 * compiler->numbers.count);
+    compiler_work(compiler, (10 + 20 * (uint64_t)number->limits.count) * compiler->numbers.count);
     for (size_t i = 0; i < compiler->numbers.count; i++)
         if (compiler->numbers.items[i].tracked == tracked && same_numbers(compiler->numbers.items[i].part, number))
             return compiler->numbers.items[i].automaton;
     struct number_rules rules = {.integer = number->integer, .fractional = number->fractional, .canonical = tracked,
                                  .limits = number->limits.items, .limit_count = number->limits.count,
                                  .multiples = number->multiples.items, .multiple_count = number->multiples.count};
-    const struct automaton *automaton = automaton_from_number(&compiler->grammar->arena, &rules, &detail);
+    const struct automaton *automaton = automaton_from_number(&compiler->grammar->arena, &compiler->work, &rules,
+                                                              &detail);
     if (!automaton) {
         bulla_fail(compiler->error, detail.code, "schema: %s: %s", number->multiples.count ? "\"multipleOf\""
                    : "\"minimum\", \"maximum\", \"enum\" or \"const\"", detail.text);
         return GRAMMAR_ENDLESS;
     }
-    compiler_work(compiler, (uint64_t)automaton->states * 100);
     struct cached_number cached = {number, tracked, GRAMMAR_ENDLESS};
     if (automaton->start != AUTOMATON_DEAD)
         cached.automaton = grammar_add_automaton(compiler, automaton);
@@ -157,19 +160,32 @@ static uint32_t lower_number(struct compiler *compiler, const struct number_part
     return cached.automaton;
 }
 
+static int same_strings(const struct string_part *a, const struct string_part *b)
+{
+    if (a->minimum != b->minimum || a->maximum != b->maximum || a->patterns.count != b->patterns.count)
+        return 0;
+    for (size_t i = 0; i < a->patterns.count; i++)
+        if (a->patterns.items[i].automaton != b->patterns.items[i].automaton ||
+            a->patterns.items[i].negated != b->patterns.items[i].negated)
+            return 0;
+    return 1;
+}
+
+/* Of strings limited by their lengths and by patterns only, each language is made once. */
 static uint32_t lower_string(struct compiler *compiler, const struct string_part *string)
 {
-    int plain = !string->is_finite && string->patterns.count == 0 && string->excluded.count == 0;
-    if (plain && string->minimum == 0 && string->maximum == GRAMMAR_ENDLESS &&
-        compiler->universal_language != GRAMMAR_ENDLESS)
-        return compiler->universal_language;
+    int is_shared = !string->is_finite && string->excluded.count == 0;
+    compiler_work(compiler, (10 + 5 * (uint64_t)string->patterns.count) * compiler->languages.count);
+    for (size_t i = 0; is_shared && i < compiler->languages.count; i++)
+        if (same_strings(compiler->languages.items[i].part, string))
+            return compiler->languages.items[i].language;
     const struct automaton *automaton = string_automaton(compiler, &compiler->grammar->arena, string, 0);
     if (!automaton)
         return GRAMMAR_ENDLESS;
     uint32_t language = grammar_add_language(compiler, automaton, string->is_finite ? 0 : string->minimum,
                                              string->is_finite ? GRAMMAR_ENDLESS : string->maximum);
-    if (plain && string->minimum == 0 && string->maximum == GRAMMAR_ENDLESS)
-        compiler->universal_language = language;
+    if (is_shared && !compiler->error->code)
+        LIST_ADD(compiler, compiler->languages, (struct cached_language){string, language});
     return language;
 }
 

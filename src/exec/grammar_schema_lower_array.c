@@ -24,6 +24,7 @@ static int has_scalar(struct compiler *compiler, uint32_t expression, int *has_o
 {
     const struct cells *cells = expression_cells(compiler, expression);
     int scalar = 0;
+    compiler_work(compiler, 20 + 10 * (uint64_t)cells->count);
     for (size_t i = 0; i < cells->count; i++) {
         scalar |= (cells->items[i]->types & TYPE_SCALAR) != 0;
         *has_other |= (cells->items[i]->types & ~(unsigned)TYPE_SCALAR) != 0;
@@ -73,7 +74,7 @@ static int prepare(struct array_builder *builder)
         builder->caps[i] = contains->maximum != GRAMMAR_ENDLESS ? contains->maximum : contains->minimum;
         places *= (uint64_t)builder->caps[i] + 1;
     }
-    if (places > MAX_NUMBERS || !compiler_work(compiler, places))
+    if (places > MAX_NUMBERS || !compiler_work(compiler, 20 * places))
         return bulla_fail(compiler->error, BULLA_E_LIMIT, "schema: \"contains\" with these numbers of items is too "
                           "large");
     builder->numbers = compiler_alloc(compiler, places, sizeof *builder->numbers);
@@ -125,7 +126,8 @@ static void add_edges(struct array_builder *builder, struct place place)
 {
     if (place.index == builder->maximum)
         return;
-    for (unsigned bits = 0; bits < 1u << builder->array->contains.count; bits++) {
+    unsigned ways = 1u << builder->array->contains.count;
+    for (unsigned bits = 0; bits < ways && compiler_work(builder->compiler, 60); bits++) {
         struct place next = place;
         uint32_t expression = item_of(builder, &next, bits);
         if (expression == EXPRESSION_FALSE || builder->compiler->error->code)
@@ -147,14 +149,13 @@ static int place_accepts(const struct array_builder *builder, const struct place
 static uint32_t write_items(struct array_builder *builder)
 {
     struct compiler *compiler = builder->compiler;
-    struct arena *arena = &compiler->grammar->arena;
     size_t states = builder->places.count;
-    struct items *items = arena_alloc(arena, 1, sizeof *items, compiler->error);
-    uint32_t *first = arena_alloc(arena, states + 1, sizeof *first, compiler->error);
-    struct item_edge *edges = arena_alloc(arena, builder->edges.count, sizeof *edges, compiler->error);
-    uint8_t *accepts = arena_alloc(arena, states, 1, compiler->error);
-    uint8_t *depths = arena_alloc(arena, states, 1, compiler->error);
-    uint16_t *indexes = arena_alloc(arena, states, sizeof *indexes, compiler->error);
+    struct items *items = grammar_alloc(compiler, 1, sizeof *items);
+    uint32_t *first = grammar_alloc(compiler, states + 1, sizeof *first);
+    struct item_edge *edges = grammar_alloc(compiler, builder->edges.count, sizeof *edges);
+    uint8_t *accepts = grammar_alloc(compiler, states, 1);
+    uint8_t *depths = grammar_alloc(compiler, states, 1);
+    uint16_t *indexes = grammar_alloc(compiler, states, sizeof *indexes);
     if (compiler->error->code)
         return GRAMMAR_ENDLESS;
     memcpy(first, builder->first_edges.items, states * sizeof *first);
@@ -182,7 +183,7 @@ uint32_t array_lower(struct compiler *compiler, const struct array_part *array)
     if (compiler->error->code || prepare(&builder))
         return GRAMMAR_ENDLESS;
     number_of(&builder, (struct place){0});
-    for (size_t i = 0; i < builder.places.count && compiler_work(compiler, 8); i++) {
+    for (size_t i = 0; i < builder.places.count && compiler_work(compiler, 40); i++) {
         LIST_ADD(compiler, builder.first_edges, (uint32_t)builder.edges.count);
         add_edges(&builder, builder.places.items[i]);
     }

@@ -27,14 +27,15 @@ const struct automaton *expression_texts(struct compiler *compiler, uint32_t exp
     if (compiler->error->code)
         return NULL;
     if (count == 0)
-        return automaton_from_words(&compiler->scratch, NULL, 0, compiler->error);
-    return automaton_product(&compiler->scratch, parts, count, condition, MOST_KEY_STATES, compiler->error);
+        return automaton_from_words(&compiler->scratch, &compiler->work, NULL, 0, compiler->error);
+    return automaton_product(&compiler->scratch, &compiler->work, parts, count, condition, MOST_KEY_STATES,
+                             compiler->error);
 }
 
 struct object_builder {
     struct compiler *compiler;
     const struct object_part *object;
-    LIST(struct text) names;                     /* keys that the schema names */
+    struct texts names;                          /* keys that the schema names */
     LIST(const struct automaton *) limits;       /* of every key */
     LIST(struct key_pattern) patterns;           /* each once */
     const struct automaton *parts[AUTOMATON_MAX_COMPONENTS]; /* names, limits, both readings of each pattern */
@@ -43,16 +44,15 @@ struct object_builder {
 
 static void add_name(struct object_builder *builder, const struct text *name)
 {
-    compiler_work(builder->compiler, builder->names.count);
     if (builder->names.count >= MAX_MEMBERS)
         bulla_fail(builder->compiler->error, BULLA_E_LIMIT, "schema: an object of more than %d \"properties\"",
                    MAX_MEMBERS);
-    if (!text_is_in(builder->names.items, builder->names.count, name))
-        LIST_ADD(builder->compiler, builder->names, *name);
+    texts_add(builder->compiler, &builder->names, name);
 }
 
 static void add_pattern(struct object_builder *builder, struct key_pattern pattern)
 {
+    compiler_work(builder->compiler, 10 + 3 * (uint64_t)builder->patterns.count);
     for (size_t i = 0; i < builder->patterns.count; i++)
         if (builder->patterns.items[i].lower == pattern.lower)
             return;
@@ -62,8 +62,8 @@ static void add_pattern(struct object_builder *builder, struct key_pattern patte
 static void collect(struct object_builder *builder)
 {
     const struct object_part *object = builder->object;
-    for (size_t i = 0; i < object->properties.count; i++)
-        add_name(builder, &object->properties.items[i].key);
+    for (size_t i = 0; i < object->properties.keys.count; i++)
+        add_name(builder, &object->properties.keys.items[i]);
     for (size_t i = 0; i < object->required.count; i++)
         add_name(builder, &object->required.items[i]);
     for (size_t i = 0; i < object->patterns.count; i++)
@@ -85,10 +85,22 @@ static void collect(struct object_builder *builder)
 static int is_allowed_name(struct object_builder *builder, const struct text *name)
 {
     struct code_points code_points = text_code_points(builder->compiler, name);
+    if (!compiler_work(builder->compiler, builder->limits.count * (10 + 4 * (uint64_t)name->length)))
+        return 0;
     for (size_t i = 0; i < builder->limits.count; i++)
         if (!automaton_accepts(builder->limits.items[i], code_points.items, code_points.count))
             return 0;
     return 1;
+}
+
+static uint64_t other_cost(const struct object_builder *builder)
+{
+    const struct object_part *object = builder->object;
+    uint64_t cost = 20 + 3 * (uint64_t)builder->limits.count;
+    cost += builder->patterns.count * (10 + 5 * (uint64_t)object->patterns.count);
+    for (size_t i = 0; i < object->additional.count; i++)
+        cost += 10 + 5 * (uint64_t)object->additional.items[i].except.patterns.count * builder->patterns.count;
+    return cost;
 }
 
 /* What another key's value must satisfy, by the automata that accept the key. */
@@ -97,7 +109,7 @@ static uint32_t other_expression(const struct object_builder *builder, uint64_t 
     struct compiler *compiler = builder->compiler;
     const struct object_part *object = builder->object;
     uint32_t expression = EXPRESSION_TRUE;
-    if (outputs & 1) /* a name */
+    if (outputs & 1 || !compiler_work(compiler, other_cost(builder))) /* a name */
         return EXPRESSION_FALSE;
     for (size_t i = 0; i < builder->limits.count; i++)
         if (!(outputs >> (builder->first_limit + i) & 1))
@@ -137,7 +149,7 @@ static int collect_parts(struct object_builder *builder)
     if (compiler->error->code)
         return compiler->error->code;
     builder->parts[builder->part_count++] =
-        automaton_from_words(&compiler->scratch, words, builder->names.count, compiler->error);
+        automaton_from_words(&compiler->scratch, &compiler->work, words, builder->names.count, compiler->error);
     for (size_t i = 0; i < builder->limits.count; i++)
         builder->parts[builder->part_count++] = builder->limits.items[i];
     for (size_t i = 0; i < builder->patterns.count; i++) {
@@ -164,15 +176,15 @@ static void write_others(struct object_builder *builder, struct members *members
         return;
     if (collect_parts(builder))
         return;
-    struct automaton *automaton = automaton_product(arena, builder->parts, builder->part_count,
+    struct automaton *automaton = automaton_product(arena, &compiler->work, builder->parts, builder->part_count,
                                                     (struct automaton_condition){0}, MOST_KEY_STATES, &detail);
-    if (!automaton || automaton_select(arena, automaton, other_is_wanted, builder, &detail)) {
+    if (!automaton || automaton_select(arena, &compiler->work, automaton, other_is_wanted, builder, &detail)) {
         bulla_fail(compiler->error, detail.code,
                    "schema: \"patternProperties\" and \"propertyNames\" of one object: %s", detail.text);
         return;
     }
-    compiler_work(compiler, (uint64_t)automaton->states * automaton->classes);
-    uint32_t *rules = arena_alloc(arena, automaton->states, sizeof *rules, compiler->error);
+    compiler_work(compiler, 10 * (uint64_t)automaton->states);
+    uint32_t *rules = grammar_alloc(compiler, automaton->states, sizeof *rules);
     if (!rules || automaton->start == AUTOMATON_DEAD)
         return;
     uint64_t last = 0;
@@ -203,11 +215,10 @@ static void write_member(struct object_builder *builder, struct member *member, 
                                                     compiler->error);
     if (text.error.code)
         bulla_fail(compiler->error, text.error.code, "%s", text.error.text);
-    compiler_work(compiler, builder->object->required.count);
+    compiler_work(compiler, 100 + 4 * (uint64_t)name->length);
     *member = (struct member){.text = (const uint8_t *)bytes, .length = (uint32_t)text.length,
                               .rule = rule_of(compiler, expression, 0),
-                              .required = (uint8_t)text_is_in(builder->object->required.items,
-                                                              builder->object->required.count, name)};
+                              .required = texts_find(compiler, &builder->object->required, name) != GRAMMAR_ENDLESS};
     buffer_free(&text);
 }
 
@@ -216,6 +227,14 @@ static int compare_members(const struct member *a, const struct member *b)
     uint32_t common = a->length < b->length ? a->length : b->length;
     int order = memcmp(a->text, b->text, common);
     return order ? order : (a->length > b->length) - (a->length < b->length);
+}
+
+static uint64_t sort_cost(const struct member *list, uint32_t count)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < count; i++)
+        bytes += list[i].length;
+    return 3 * work_to_sort(count) + 4 * bytes;
 }
 
 static void sort_members(uint32_t *order, const struct member *list, uint32_t count)
@@ -234,19 +253,20 @@ static void sort_members(uint32_t *order, const struct member *list, uint32_t co
 uint32_t object_lower(struct compiler *compiler, const struct object_part *object)
 {
     struct object_builder builder = {.compiler = compiler, .object = object};
-    struct arena *arena = &compiler->grammar->arena;
     collect(&builder);
     if (compiler->error->code)
         return GRAMMAR_ENDLESS;
     uint32_t count = (uint32_t)builder.names.count;
-    struct members *members = arena_alloc(arena, 1, sizeof *members, compiler->error);
-    struct member *list = arena_alloc(arena, count, sizeof *list, compiler->error);
-    uint32_t *order = arena_alloc(arena, count, sizeof *order, compiler->error);
-    uint32_t *required = arena_alloc(arena, (size_t)count + 1, sizeof *required, compiler->error);
-    uint8_t *depths = arena_alloc(arena, (size_t)count + 1, 1, compiler->error);
+    struct members *members = grammar_alloc(compiler, 1, sizeof *members);
+    struct member *list = grammar_alloc(compiler, count, sizeof *list);
+    uint32_t *order = grammar_alloc(compiler, count, sizeof *order);
+    uint32_t *required = grammar_alloc(compiler, (size_t)count + 1, sizeof *required);
+    uint8_t *depths = grammar_alloc(compiler, (size_t)count + 1, 1);
     for (uint32_t i = 0; i < count && !compiler->error->code; i++)
         write_member(&builder, &list[i], &builder.names.items[i]);
     if (compiler->error->code)
+        return GRAMMAR_ENDLESS;
+    if (!compiler_work(compiler, sort_cost(list, count)))
         return GRAMMAR_ENDLESS;
     sort_members(order, list, count);
     for (uint32_t i = count; i-- > 0;)

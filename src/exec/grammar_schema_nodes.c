@@ -5,7 +5,10 @@
 
 #include "exec/grammar_compile.h"
 
-enum { MAX_NODES = 200000 };
+enum {
+    MAX_NODES = 200000,
+    INDEX_COST = 1500 /* of a node: a look-up for each keyword that holds schemas */
+};
 
 static size_t hash_pointer(const struct json *json)
 {
@@ -61,7 +64,7 @@ static int grow_slots(struct compiler *compiler)
 {
     size_t count = compiler->node_slot_count ? 2 * compiler->node_slot_count : 256;
     uint32_t *slots = compiler_alloc(compiler, count, sizeof *slots);
-    if (!slots)
+    if (!slots || !compiler_work(compiler, 20 * (uint64_t)compiler->nodes.count))
         return 0;
     for (uint32_t i = 0; i < compiler->nodes.count; i++) {
         size_t slot = hash_pointer(compiler->nodes.items[i].json) & (count - 1);
@@ -77,7 +80,8 @@ static int grow_slots(struct compiler *compiler)
 uint32_t node_add(struct compiler *compiler, const struct json *json, uint32_t parent, const char *key,
                   size_t key_length, size_t index)
 {
-    if (2 * compiler->nodes.count >= compiler->node_slot_count && !grow_slots(compiler))
+    if (!compiler_work(compiler, 40) ||
+        (2 * compiler->nodes.count >= compiler->node_slot_count && !grow_slots(compiler)))
         return 0;
     size_t mask = compiler->node_slot_count - 1, slot = hash_pointer(json) & mask;
     for (; compiler->node_slots[slot]; slot = (slot + 1) & mask)
@@ -165,7 +169,7 @@ static void take_identity(struct compiler *compiler, uint32_t node)
 static void index_node(struct compiler *compiler, uint32_t node)
 {
     const struct json *json = compiler->nodes.items[node].json;
-    if (!json_is(json, JSON_OBJECT) || compiler->error->code)
+    if (!json_is(json, JSON_OBJECT) || !compiler_work(compiler, INDEX_COST))
         return;
     take_identity(compiler, node);
     for (size_t i = 0; i < sizeof single_keywords / sizeof *single_keywords; i++) {
@@ -231,21 +235,19 @@ static int read_index(const char *text, size_t length, size_t *index)
 static uint32_t follow_pointer(struct compiler *compiler, uint32_t node, const char *pointer, size_t length)
 {
     char *step = compiler_alloc(compiler, length + 1, 1);
+    compiler_work(compiler, 8 * (uint64_t)length);
     for (size_t at = 0; step && at < length;) {
         size_t end = at + 1, index;
         while (end < length && pointer[end] != '/')
             end++;
-        const struct json *json = compiler->nodes.items[node].json;
+        const struct json *json = compiler->nodes.items[node].json, *member = NULL;
         size_t step_length = decode_step(pointer + at + 1, end - at - 1, step);
         if (json_is(json, JSON_OBJECT)) {
-            size_t i = 0;
-            compiler_work(compiler, json->length);
-            while (i < json->length && !(json->key_lengths[i] == step_length &&
-                                         memcmp(json->keys[i], step, step_length) == 0))
-                i++;
-            if (i == json->length)
+            const char *key = arena_copy_text(&compiler->scratch, step, step_length, compiler->error);
+            member = json_get_bytes(json, step, step_length);
+            if (!key || !member)
                 return GRAMMAR_ENDLESS;
-            node = node_add(compiler, json->items[i], node, json->keys[i], json->key_lengths[i], 0);
+            node = node_add(compiler, member, node, key, step_length, 0);
         } else if (json_is(json, JSON_ARRAY) && read_index(step, step_length, &index) && index < json->length) {
             node = node_add(compiler, json->items[index], node, NULL, 0, index);
         } else {
@@ -258,9 +260,10 @@ static uint32_t follow_pointer(struct compiler *compiler, uint32_t node, const c
     return node;
 }
 
-static const struct anchor *find_anchor(const struct compiler *compiler, const struct text *base,
-                                        const struct text *name)
+static const struct anchor *find_anchor(struct compiler *compiler, const struct text *base, const struct text *name)
 {
+    if (!compiler_work(compiler, compiler->anchors.count * (20 + ((uint64_t)base->length + name->length) / 8)))
+        return NULL;
     for (size_t i = 0; i < compiler->anchors.count; i++) {
         const struct anchor *anchor = &compiler->anchors.items[i];
         if (text_is(&anchor->base, base->bytes, base->length) && text_is(&anchor->name, name->bytes, name->length))
@@ -270,8 +273,10 @@ static const struct anchor *find_anchor(const struct compiler *compiler, const s
 }
 
 /* Whether another "$dynamicAnchor" has the same name: then where it leads depends on the way that led here. */
-static int is_ambiguous(const struct compiler *compiler, const struct anchor *anchor)
+static int is_ambiguous(struct compiler *compiler, const struct anchor *anchor)
 {
+    if (!compiler_work(compiler, compiler->anchors.count * (20 + (uint64_t)anchor->name.length / 8)))
+        return 0;
     for (size_t i = 0; i < compiler->anchors.count; i++) {
         const struct anchor *other = &compiler->anchors.items[i];
         if (other->dynamic && other->node != anchor->node &&
@@ -288,8 +293,6 @@ uint32_t node_resolve(struct compiler *compiler, uint32_t node, const char *keyw
         node_refuse(compiler, node, keyword, BULLA_E_INPUT, "a reference is a string");
         return GRAMMAR_ENDLESS;
     }
-    if (!compiler_work(compiler, 2 * compiler->anchors.count))
-        return GRAMMAR_ENDLESS;
     const char *fragment = memchr(reference->text, '#', reference->length);
     size_t before = fragment ? (size_t)(fragment - reference->text) : reference->length;
     struct text name = {fragment ? fragment + 1 : "", fragment ? reference->length - before - 1 : 0};

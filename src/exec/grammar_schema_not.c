@@ -48,7 +48,7 @@ static void not_number(struct compiler *compiler, uint32_t node, struct cells *o
     const struct json *factor = read_keyword(compiler, node, "multipleOf", JSON_NUMBER);
     struct cell *cell = factor ? add_cell(compiler, out, TYPE_NUMBER) : NULL;
     struct number_multiple multiple = {.negated = 1};
-    if (!cell || decimal_read(&compiler->scratch, factor->text, factor->length, &multiple.factor, compiler->error))
+    if (!cell || read_decimal(compiler, factor, &multiple.factor))
         return;
     if (multiple.factor.negative || multiple.factor.count == 0)
         node_refuse(compiler, node, "multipleOf", BULLA_E_INPUT, "it must be above 0");
@@ -88,10 +88,10 @@ static void not_string(struct compiler *compiler, uint32_t node, struct cells *o
     const struct json *format = read_keyword(compiler, node, "format", JSON_STRING);
     not_counts(compiler, node, out, TYPE_STRING, "minLength", "maxLength");
     struct cell *cell = pattern ? add_cell(compiler, out, TYPE_STRING) : NULL;
-    if (cell)
-        LIST_ADD(
-            compiler, cell->string.patterns,
-            (struct pattern_term){read_pattern(compiler, node, "pattern", pattern->text, pattern->length).upper, 1});
+    const struct automaton *upper =
+        cell ? read_pattern(compiler, node, "pattern", (struct text){pattern->text, pattern->length}, 1) : NULL;
+    if (upper)
+        LIST_ADD(compiler, cell->string.patterns, (struct pattern_term){upper, 1});
     if (format && format_pattern(format->text))
         refuse(compiler, node, "format");
 }
@@ -182,7 +182,7 @@ static void not_object(struct compiler *compiler, uint32_t node, struct cells *o
         if (required->items[i]->type != JSON_STRING)
             node_refuse(compiler, node, "required", BULLA_E_INPUT, "it must be a list of strings");
         else if (cell)
-            LIST_ADD(compiler, cell->object.properties, (struct property){key, EXPRESSION_FALSE});
+            property_add(compiler, &cell->object, &key, EXPRESSION_FALSE);
     }
     for (size_t i = 0; properties && i < properties->length; i++) {
         struct text key = {properties->keys[i], properties->key_lengths[i]};
@@ -190,8 +190,8 @@ static void not_object(struct compiler *compiler, uint32_t node, struct cells *o
         uint32_t expression = expression_of(compiler, 2 * child + 1);
         struct cell *cell = expression != EXPRESSION_FALSE ? add_cell(compiler, out, TYPE_OBJECT) : NULL;
         if (cell) {
-            LIST_ADD(compiler, cell->object.properties, (struct property){key, expression});
-            LIST_ADD(compiler, cell->object.required, key);
+            property_add(compiler, &cell->object, &key, expression);
+            texts_add(compiler, &cell->object.required, &key);
         }
     }
     not_quantified(compiler, node);
@@ -207,7 +207,7 @@ static void not_dependent(struct compiler *compiler, uint32_t node, struct cells
         struct cells *present = compiler_alloc(compiler, 1, sizeof *present);
         struct cell *has = add_cell(compiler, present, TYPE_OBJECT);
         if (has)
-            LIST_ADD(compiler, has->object.required, key);
+            texts_add(compiler, &has->object.required, &key);
         if (value->type != JSON_ARRAY) {
             uint32_t child = node_nested(compiler, node, keyword, key.bytes, key.length, i, value);
             cells_join(compiler, out, cells_and(compiler, present, node_cells(compiler, 2 * child + 1)));
@@ -220,7 +220,7 @@ static void not_dependent(struct compiler *compiler, uint32_t node, struct cells
             if (value->items[j]->type != JSON_STRING)
                 node_refuse(compiler, node, keyword, BULLA_E_INPUT, "it must list names of properties");
             else if (lacks)
-                LIST_ADD(compiler, lacks->object.properties, (struct property){name, EXPRESSION_FALSE});
+                property_add(compiler, &lacks->object, &name, EXPRESSION_FALSE);
             cells_join(compiler, out, cells_and(compiler, present, absent));
         }
     }
@@ -248,6 +248,7 @@ static struct cells *exactly(struct compiler *compiler, uint32_t node, const cha
                              size_t first, size_t second)
 {
     struct cells *cells = cells_universal(compiler);
+    compiler_work(compiler, 5 * (uint64_t)list->length);
     for (size_t i = 0; i < list->length && !compiler->error->code; i++) {
         int holds = i == first || i == second;
         if (!holds && first < list->length)
@@ -270,8 +271,8 @@ static void not_branches(struct compiler *compiler, uint32_t node, struct cells 
     if (!one)
         return;
     cells_join(compiler, out, exactly(compiler, node, "oneOf", one, one->length, one->length));
-    for (size_t i = 0; i < one->length; i++)
-        for (size_t j = i + 1; j < one->length; j++)
+    for (size_t i = 0; i < one->length && !compiler->error->code; i++)
+        for (size_t j = i + 1; j < one->length && !compiler->error->code; j++)
             cells_join(compiler, out, exactly(compiler, node, "oneOf", one, i, j));
 }
 

@@ -4,6 +4,8 @@
 
 #include "exec/grammar_compile.h"
 
+enum { NODE_COST = 4000 }; /* a look-up for each keyword */
+
 static const struct json *node_get(const struct compiler *compiler, uint32_t node, const char *keyword)
 {
     return json_get(compiler->nodes.items[node].json, keyword);
@@ -92,7 +94,7 @@ static struct cell *absent_cell(struct compiler *compiler, const struct text *ke
 {
     struct cell *cell = cell_new(compiler, TYPE_ANY);
     if (cell)
-        LIST_ADD(compiler, cell->object.properties, (struct property){*key, EXPRESSION_FALSE});
+        property_add(compiler, &cell->object, key, EXPRESSION_FALSE);
     return cell;
 }
 
@@ -105,7 +107,7 @@ static struct cells *depends(struct compiler *compiler, struct cells *cells, con
     struct cell *has = cell_new(compiler, TYPE_OBJECT);
     if (!present || !all || !has)
         return cells;
-    LIST_ADD(compiler, has->object.required, *key);
+    texts_add(compiler, &has->object.required, key);
     cells_add(compiler, present, has);
     cells_add(compiler, all, absent_cell(compiler, key)); /* values of other types too */
     cells_join(compiler, all, cells_and(compiler, present, then));
@@ -120,7 +122,8 @@ static const struct cells *required_cells(struct compiler *compiler, uint32_t no
     for (size_t i = 0; cell && i < names->length; i++) {
         if (names->items[i]->type != JSON_STRING)
             node_refuse(compiler, node, keyword, BULLA_E_INPUT, "it must list names of properties");
-        LIST_ADD(compiler, cell->object.required, (struct text){names->items[i]->text, names->items[i]->length});
+        else
+            texts_add(compiler, &cell->object.required, &(struct text){names->items[i]->text, names->items[i]->length});
     }
     cells_add(compiler, cells, cell);
     return cells;
@@ -311,6 +314,7 @@ const struct cells *node_cells(struct compiler *compiler, uint32_t literal)
         return &none;
     }
     node->busy[negated] = 1;
+    compiler_work(compiler, NODE_COST);
     struct cells *cells = negated ? without_annotations(compiler, node_negate(compiler, number))
                                   : read_node(compiler, number);
     node = &compiler->nodes.items[number]; /* the list may have moved */

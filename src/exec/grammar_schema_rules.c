@@ -5,6 +5,7 @@ uint32_t rule_of(struct compiler *compiler, uint32_t expression, int tracked)
 {
     if (compiler->error->code)
         return 0;
+    compiler_work(compiler, 20);
     struct expression *of = &compiler->expressions.items[expression];
     if (of->rule[tracked] == GRAMMAR_ENDLESS) {
         of->rule[tracked] = grammar_add_rule(
@@ -18,7 +19,7 @@ static void write_rule(struct compiler *compiler, uint32_t expression, int track
 {
     const struct cells *cells = expression_cells(compiler, expression);
     struct alternative *alternatives =
-        arena_alloc(&compiler->grammar->arena, cells->count, sizeof *alternatives, compiler->error);
+        grammar_alloc(compiler, cells->count, sizeof *alternatives);
     for (size_t i = 0; alternatives && i < cells->count && !compiler->error->code; i++)
         cell_lower(compiler, cells->items[i], tracked, &alternatives[i]);
     if (compiler->error->code)

@@ -74,6 +74,7 @@ struct text uri_resolve(struct compiler *compiler, const struct text *base, cons
 {
     struct parts from = split(base->bytes ? base->bytes : "", base->length), to = split(reference, length);
     char *out = compiler_alloc(compiler, base->length + length + 2, 1);
+    compiler_work(compiler, 50 + 12 * ((uint64_t)base->length + length));
     if (length == 0 || !out)
         return *base;
     if (to.scheme.length > 0)

@@ -35,8 +35,9 @@ static struct cell *compound_cell(struct compiler *compiler, uint32_t node, cons
         if (is_array) {
             LIST_ADD(compiler, cell->array.prefix, expression);
         } else {
-            LIST_ADD(compiler, cell->object.properties, (struct property){key_of(value, i), expression});
-            LIST_ADD(compiler, cell->object.required, key_of(value, i));
+            struct text key = key_of(value, i);
+            property_add(compiler, &cell->object, &key, expression);
+            texts_add(compiler, &cell->object.required, &key);
         }
     }
     if (cell) {
@@ -89,12 +90,11 @@ static struct cells *other_objects(struct compiler *compiler, uint32_t node, con
         struct cell *without = cell_new(compiler, TYPE_OBJECT), *other = cell_new(compiler, TYPE_OBJECT);
         if (!without || !other)
             return cells;
-        struct property absent = {key_of(value, i), EXPRESSION_FALSE};
-        struct property different = {
-            key_of(value, i), expression_of(compiler, const_literal(compiler, node, value->items[i]) ^ 1)};
-        LIST_ADD(compiler, without->object.properties, absent);
-        LIST_ADD(compiler, other->object.properties, different);
-        LIST_ADD(compiler, other->object.required, key_of(value, i));
+        struct text key = key_of(value, i);
+        property_add(compiler, &without->object, &key, EXPRESSION_FALSE);
+        property_add(compiler, &other->object, &key,
+                     expression_of(compiler, const_literal(compiler, node, value->items[i]) ^ 1));
+        texts_add(compiler, &other->object.required, &key);
         cells_add(compiler, cells, without);
         cells_add(compiler, cells, other);
     }
@@ -110,9 +110,10 @@ static unsigned word_type(const struct json *value)
 static void add_number(struct compiler *compiler, struct number_part *number, const struct json *value)
 {
     struct number_word word = {.text = {value->text, value->length}};
-    if (decimal_read(&compiler->scratch, value->text, value->length, &word.value, compiler->error))
+    if (read_decimal(compiler, value, &word.value))
         return;
-    compiler_work(compiler, number->words.count);
+    if (!compiler_work(compiler, 10 + 50 * (uint64_t)number->words.count))
+        return;
     for (size_t i = 0; i < number->words.count; i++)
         if (decimal_compare(&number->words.items[i].value, &word.value) == 0)
             return;
@@ -129,15 +130,14 @@ static struct cells *listed(struct compiler *compiler, uint32_t node, const stru
     for (size_t i = 0; i < count; i++) {
         const struct json *value = values[i];
         struct text text = {value->text, value->length};
+        compiler_work(compiler, 20);
         scalar->types |= word_type(value);
         if (value->type == JSON_NUMBER) {
             scalar->types |= TYPE_NUMBER;
             add_number(compiler, &scalar->number, value);
         } else if (value->type == JSON_STRING) {
             scalar->types |= TYPE_STRING;
-            compiler_work(compiler, scalar->string.words.count);
-            if (!text_is_in(scalar->string.words.items, scalar->string.words.count, &text))
-                LIST_ADD(compiler, scalar->string.words, text);
+            texts_add(compiler, &scalar->string.words, &text);
         } else if (value->type == JSON_ARRAY || value->type == JSON_OBJECT) {
             cells_add(compiler, cells, compound_cell(compiler, node, value));
         }
@@ -158,7 +158,7 @@ static struct cells *not_listed(struct compiler *compiler, uint32_t node, const 
         if (value->type == JSON_NUMBER)
             number_limit_add(compiler, &cell->number, NUMBER_NOT, value);
         else if (value->type == JSON_STRING)
-            LIST_ADD(compiler, cell->string.excluded, (struct text){value->text, value->length});
+            texts_add(compiler, &cell->string.excluded, &(struct text){value->text, value->length});
     }
     for (size_t i = 0; i < count; i++)
         if (values[i]->type == JSON_ARRAY)

@@ -4,7 +4,10 @@
 #include "base/memory.h"
 #include "exec/grammar_compile.h"
 
-enum { MAX_REPEAT = 1 << 20 };
+enum {
+    MAX_REPEAT = 1 << 20,
+    PARSE_COST = 40 /* of a byte */
+};
 
 static uint32_t form_compile(struct compiler *compiler, const struct json *form);
 
@@ -18,8 +21,8 @@ static uint32_t literal_compile(struct compiler *compiler, const struct json *te
 {
     if (!json_is(text, JSON_STRING))
         return fail(compiler, "\"literal\" must be a string");
-    struct arena *arena = &compiler->grammar->arena;
-    char *bytes = arena_copy_text(arena, text->text, text->length, compiler->error);
+    compiler_work(compiler, text->length);
+    char *bytes = arena_copy_text(&compiler->grammar->arena, text->text, text->length, compiler->error);
     if (!bytes)
         return 0;
     return grammar_add_rule(compiler, (struct rule){.kind = RULE_LITERAL, .bytes = (const uint8_t *)bytes,
@@ -32,7 +35,7 @@ static uint32_t list_compile(struct compiler *compiler, const struct json *list,
         return fail(compiler, "\"sequence\" and \"choice\" must be arrays");
     if (kind == RULE_CHOICE && list->length == 0)
         return fail(compiler, "\"choice\" must list at least one form");
-    uint32_t *children = arena_alloc(&compiler->grammar->arena, list->length, sizeof *children, compiler->error);
+    uint32_t *children = grammar_alloc(compiler, list->length, sizeof *children);
     for (size_t i = 0; children && i < list->length && !compiler->error->code; i++)
         children[i] = form_compile(compiler, list->items[i]);
     return grammar_add_rule(compiler, (struct rule){.kind = kind, .children = children,
@@ -75,7 +78,7 @@ static int read_bound(struct compiler *compiler, const struct json *form, const 
 static uint32_t repeat_compile(struct compiler *compiler, const struct json *form, const struct json *inner)
 {
     struct rule rule = {.kind = RULE_REPEAT, .maximum = GRAMMAR_ENDLESS};
-    uint32_t *child = arena_alloc(&compiler->grammar->arena, 1, sizeof *child, compiler->error);
+    uint32_t *child = grammar_alloc(compiler, 1, sizeof *child);
     if (!child || !read_bound(compiler, form, "min", &rule.minimum) ||
         !read_bound(compiler, form, "max", &rule.maximum))
         return 0;
@@ -120,10 +123,11 @@ static uint32_t text_compile(struct compiler *compiler, const struct json *text)
     if (pattern.error.code)
         bulla_fail(&detail, pattern.error.code, "%s", pattern.error.text);
     else if (until->length > 0)
-        found = automaton_from_pattern(&compiler->scratch, (char *)pattern.data, pattern.length, 0, &detail);
+        found = automaton_from_pattern(&compiler->scratch, &compiler->work, (char *)pattern.data, pattern.length, 0,
+                                       &detail);
     buffer_free(&pattern);
     if (!detail.code)
-        without = automaton_product(&compiler->grammar->arena, &found, until->length > 0,
+        without = automaton_product(&compiler->grammar->arena, &compiler->work, &found, until->length > 0,
                                     (struct automaton_condition){.none = 1}, AUTOMATON_MAX_STATES, &detail);
     if (!without) {
         bulla_fail(compiler->error, detail.code, "grammar: \"until\": %s", detail.text);
@@ -138,6 +142,7 @@ static uint32_t form_compile(struct compiler *compiler, const struct json *form)
     static const char *const names[] = {"schema", "object", "literal", "sequence", "choice", "repeat", "text"};
     const struct json *found = NULL;
     size_t kind = 0;
+    compiler_work(compiler, 400);
     for (size_t i = 0; i < sizeof names / sizeof *names && !found; i++) {
         found = json_get(form, names[i]);
         kind = i;
@@ -165,11 +170,13 @@ static void check_roots(struct compiler *compiler)
                        GRAMMAR_MAX_DEPTH);
 }
 
-int grammar_compile(const char *specification, size_t length, struct grammar **result, bulla_error *error)
+int grammar_compile_within(const char *specification, size_t length, uint64_t *work, struct grammar **result,
+                           bulla_error *error)
 {
     bulla_error own = {0};
-    struct compiler compiler = {.scratch = {.limit = GRAMMAR_MAX_COMPILE_BYTES}, .error = &own,
-                                .universal_language = GRAMMAR_ENDLESS, .loose_value = GRAMMAR_ENDLESS};
+    uint64_t budget = *work < GRAMMAR_MOST_WORK ? GRAMMAR_MOST_WORK - *work : 0;
+    struct compiler compiler = {.scratch = {.limit = GRAMMAR_MAX_COMPILE_BYTES}, .work = {budget}, .error = &own,
+                                .loose_value = GRAMMAR_ENDLESS};
     *result = NULL;
     if (length > GRAMMAR_MAX_SPECIFICATION)
         return bulla_fail(error, BULLA_E_LIMIT, "grammar: a specification of %zu bytes; at most %d are read", length,
@@ -178,12 +185,14 @@ int grammar_compile(const char *specification, size_t length, struct grammar **r
     if (!compiler.grammar)
         return BULLA_E_MEMORY;
     compiler.grammar->arena.limit = GRAMMAR_MAX_BYTES;
-    struct json *form = json_parse(specification, length, "grammar", &compiler.scratch, &own);
+    compiler_work(&compiler, PARSE_COST * (uint64_t)length + 5000);
+    struct json *form = own.code ? NULL : json_parse(specification, length, "grammar", &compiler.scratch, &own);
     if (form)
         compiler.grammar->root = form_compile(&compiler, form);
     if (!own.code)
         grammar_find_depths(&compiler);
     check_roots(&compiler);
+    *work += budget - compiler.work.left;
     arena_free(&compiler.scratch);
     if (own.code) {
         grammar_free(compiler.grammar);
@@ -191,6 +200,17 @@ int grammar_compile(const char *specification, size_t length, struct grammar **r
     }
     *result = compiler.grammar;
     return BULLA_OK;
+}
+
+int grammar_compile(const char *specification, size_t length, struct grammar **grammar, bulla_error *error)
+{
+    uint64_t work = 0;
+    return grammar_compile_within(specification, length, &work, grammar, error);
+}
+
+size_t grammar_bytes(const struct grammar *grammar)
+{
+    return sizeof *grammar + grammar->arena.total;
 }
 
 void grammar_free(struct grammar *grammar)

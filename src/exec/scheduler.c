@@ -49,6 +49,7 @@ int scheduler_open(bulla_engine *engine, const bulla_model *model, const struct 
     if (scheduler->most_rows < scheduler->most_running)
         scheduler->most_rows = scheduler->most_running;
     scheduler->next_deadline = UINT64_MAX;
+    scheduler->grammars.most_bytes = options->grammar_bytes;
     int code = allocate(scheduler, error);
     if (code == BULLA_OK)
         code = answer_sampler_open(scheduler->program, &scheduler->sampler, error);
@@ -67,7 +68,7 @@ void scheduler_close(struct scheduler *scheduler)
     while (scheduler->jobs) {
         struct job *job = scheduler->jobs;
         scheduler->jobs = job->next;
-        job_free(job);
+        job_free(scheduler, job);
     }
     while (scheduler->tenants) {
         struct tenant *tenant = scheduler->tenants;
@@ -137,7 +138,7 @@ int scheduler_add(struct scheduler *scheduler, const struct scheduler_request *r
     job->limit = limit;
     job->tenant = queue_join(scheduler, request->tenant, error);
     if (!job->tenant) {
-        job_free(job);
+        job_free(scheduler, job);
         return BULLA_E_MEMORY;
     }
     job_enter(scheduler, job);

@@ -55,7 +55,7 @@ struct scheduler_request {
                                            may lie across tokens. Not empty, UTF-8. The one that is complete first
                                            counts, of those that end at the same byte the longest. */
     size_t stop_count;
-    const char *grammar;    /* specification (exec/grammar.h), or NULL */
+    const char *grammar;    /* specification (exec/grammar.h), or NULL; compiled when the request starts */
     size_t grammar_length;
     int embeds;             /* no answer: the prompt's pooled hidden state instead (scheduler_events.embedding) */
 };
@@ -107,6 +107,7 @@ struct scheduler_options {
     uint32_t most_running; /* 0: 256 */
     uint32_t step_rows;    /* most positions a step; 0: 512 */
     uint32_t speculate;    /* most tokens proposed at once where few requests run (exec/speculate.h); 0: none */
+    size_t grammar_bytes;  /* most memory for all grammars together; 0: 512 MiB */
 };
 
 /* `engine` (with its sequences all this scheduler's own) and `model` must outlive it. */
@@ -114,8 +115,8 @@ int scheduler_open(bulla_engine *engine, const bulla_model *model, const struct 
                    const struct scheduler_events *events, struct scheduler **scheduler, bulla_error *error);
 void scheduler_close(struct scheduler *scheduler); /* without finishing anything; NULL is fine */
 
-/* Accepts a request, or says why it never can be served: BULLA_E_LIMIT (context, pool), BULLA_E_USAGE,
- * BULLA_E_UNSUPPORTED (grammar), BULLA_E_MEMORY. An accepted one gets exactly one finish. */
+/* Accepts a request, or says why it never can be served: BULLA_E_LIMIT (context, pool), BULLA_E_USAGE, BULLA_E_MEMORY.
+ * An accepted one gets exactly one finish: SCHEDULER_FAILED where its grammar turns out not to be one. */
 int scheduler_add(struct scheduler *scheduler, const struct scheduler_request *request, bulla_error *error);
 /* Ends it now, with its finish (SCHEDULER_CANCELLED); one that is unknown or already finished is left alone. */
 void scheduler_cancel(struct scheduler *scheduler, uint64_t id);

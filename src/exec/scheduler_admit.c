@@ -178,7 +178,7 @@ static enum trial try_start(struct scheduler *scheduler, const struct load *load
         (scheduler->running_count && job == scheduler->blocked && room < scheduler->blocked_room))
         return TRIED_NO_ROOM;
     bulla_error error = {0};
-    if (open_sequence(scheduler, job, &error) != BULLA_OK) {
+    if (grammar_start(scheduler, job, &error) != BULLA_OK || open_sequence(scheduler, job, &error) != BULLA_OK) {
         job_fail(scheduler, job, &error);
         return TRIED_STARTED;
     }
@@ -258,6 +258,8 @@ static int admit(struct scheduler *scheduler, struct admission *admission, struc
         queue_pass(job);
         return 1;
     }
+    if (!grammar_may_start(scheduler, job))
+        return 0;
     enum trial trial = try_start(scheduler, load_of(scheduler, admission, job->priority), job);
     if (trial == TRIED_NO_ROWS)
         return pass_held(scheduler, admission, job);

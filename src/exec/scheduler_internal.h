@@ -3,6 +3,7 @@
 #define EXEC_SCHEDULER_INTERNAL_H
 
 #include "base/buffer.h"
+#include "exec/grammar_table.h"
 #include "exec/scheduler.h"
 #include "exec/speculate.h"
 
@@ -25,9 +26,6 @@ struct tenant {
 };
 
 enum job_state { JOB_WAITING, JOB_RUNNING, JOB_FINISHED };
-
-struct grammar;
-struct grammar_state;
 
 struct job {
     uint64_t id;
@@ -64,8 +62,8 @@ struct job {
     bulla_text_stream stream;
     struct buffer held;       /* text that was not handed out */
     struct buffer out;        /* text that goes with the token being handed out */
-    struct grammar *grammar;
-    struct grammar_state *grammar_state;
+    struct grammar_entry *grammar;       /* NULL: none */
+    struct grammar_state *grammar_state; /* of it, from the job's first start on */
     double *sum;              /* embeds: [hidden size] */
 
     uint64_t cached_tokens;
@@ -80,7 +78,9 @@ struct scheduler {
     int always_speculates;      /* tests: all that is guessed, whether it pays or not */
     struct scheduler_events events;
     bulla_sampler *sampler;
-    struct grammar_vocabulary *vocabulary; /* NULL until a request has a grammar */
+    struct grammar_vocabulary *vocabulary; /* NULL until a job with a grammar starts */
+    struct grammar_table grammars;
+    uint64_t grammar_step, grammar_work; /* the step in which grammars were compiled last, and what that cost */
     int32_t *logits;            /* [most_rows][vocabulary], memory only where touched */
     uint32_t most_rows;
     int32_t *hidden;            /* [step_rows][hidden size], NULL until a request embeds */
@@ -120,7 +120,7 @@ struct job_end {
 };
 /* A copy of a request that was checked. */
 int job_new(struct scheduler *scheduler, const struct scheduler_request *request, struct job **job, bulla_error *error);
-void job_free(struct job *job);
+void job_free(struct scheduler *scheduler, struct job *job);
 /* Takes it out of everything and tells its finish. The job's memory stays until no call is under way. */
 void job_finish(struct scheduler *scheduler, struct job *job, struct job_end end);
 void job_fail(struct scheduler *scheduler, struct job *job, const bulla_error *error);
@@ -214,10 +214,16 @@ void embed_end(struct scheduler *scheduler, struct job *job);
 
 /* --- grammars (scheduler_grammar.c); nothing where the job has none --- */
 
+/* Of a job that comes. */
 int grammar_open(struct scheduler *scheduler, struct job *job, const char *specification, size_t length,
                  bulla_error *error);
-void grammar_close(struct job *job);
-void grammar_forget(struct scheduler *scheduler);
+void grammar_close(struct scheduler *scheduler, struct job *job);
+void grammar_forget(struct scheduler *scheduler); /* what is kept beyond jobs */
+/* Whether the job can start in this step: its grammar is compiled, or as little was compiled in this step that another
+ * one may be. A job that cannot is the first one in the next step. */
+int grammar_may_start(const struct scheduler *scheduler, const struct job *job);
+/* When the job starts, for the first time or again: from then on it can be asked what is allowed. */
+int grammar_start(struct scheduler *scheduler, struct job *job, bulla_error *error);
 int grammar_allowed(struct job *job, const uint64_t **allowed, bulla_error *error); /* NULL: all */
 int grammar_accept(struct job *job, uint32_t token, bulla_error *error);
 int grammar_is_final(const struct job *job);

@@ -52,18 +52,18 @@ int job_new(struct scheduler *scheduler, const struct scheduler_request *request
     if (code == BULLA_OK && request->grammar && !job->embeds)
         code = grammar_open(scheduler, job, request->grammar, request->grammar_length, error);
     if (code != BULLA_OK) {
-        job_free(job);
+        job_free(scheduler, job);
         return code;
     }
     *result = job;
     return BULLA_OK;
 }
 
-void job_free(struct job *job)
+void job_free(struct scheduler *scheduler, struct job *job)
 {
     bulla_sequence_close(job->sequence);
     speculation_close(&job->speculation);
-    grammar_close(job);
+    grammar_close(scheduler, job);
     text_close(job);
     memory_free(job->sum);
     memory_free((void *)(uintptr_t)job->sampling.biases);
@@ -171,7 +171,7 @@ void calls_end(struct scheduler *scheduler)
     while (scheduler->finished) {
         struct job *job = scheduler->finished;
         scheduler->finished = job->next;
-        job_free(job);
+        job_free(scheduler, job);
     }
 }
 

@@ -198,7 +198,7 @@ static int authorise(struct api_call *call, enum rules_scope scope)
 
 static void serve_answer(struct api_call *call, const struct api_route *route)
 {
-    struct api_request request = {0};
+    struct api_request request = {.grammars = &call->api->grammars};
     struct answer_error problem = {0};
     size_t length;
     const char *body = http_body(call->exchange, &length), *seconds = http_header(call->exchange, "x-request-timeout");

@@ -36,6 +36,7 @@ struct api {
     int has_page, is_draining, is_local;
     size_t held, most_held;      /* bytes: the sum of the answers' `held` */
     uint64_t keep_alive_nanoseconds;
+    struct grammar_memory grammars; /* schemas that requests had lately */
     struct event *sweep; /* made active when answers wait to be freed, or runs to be started */
     struct event *tick;  /* while there are answers: comments on idle streams */
     struct event *alarm; /* for the first deadline of an answer, a grace later */

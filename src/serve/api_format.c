@@ -1,7 +1,6 @@
 /* response_format: what an answer's text must look like, as a grammar's specification (exec/grammar.h). */
 #include <string.h>
 
-#include "exec/grammar.h"
 #include "serve/api_request.h"
 
 int request_fail_schema(struct field_reader *reader, const struct place *place, const bulla_error *error)
@@ -18,15 +17,14 @@ int request_fail_schema(struct field_reader *reader, const struct place *place, 
 static int set_grammar(struct api_request *request, struct field_reader *reader, struct buffer *specification,
                        const struct place *place)
 {
+    const char *text = (const char *)specification->data;
+    size_t length = specification->length;
     bulla_error error = {0};
-    struct grammar *grammar = NULL;
     if (specification->error.code != BULLA_OK)
         error = specification->error;
-    else if (grammar_compile((const char *)specification->data, specification->length, &grammar, &error) == BULLA_OK)
-        request->answer.grammar = arena_copy_text(&request->kept, (const char *)specification->data,
-                                                  specification->length, &error);
-    grammar_free(grammar);
-    request->answer.grammar_length = specification->length;
+    else if (grammar_check(request->grammars, text, length, &request->grammar_work, &error) == BULLA_OK)
+        request->answer.grammar = arena_copy_text(&request->kept, text, length, &error);
+    request->answer.grammar_length = length;
     return error.code == BULLA_OK ? BULLA_OK : request_fail_schema(reader, place, &error);
 }
 

@@ -4,6 +4,7 @@
 #ifndef SERVE_API_REQUEST_H
 #define SERVE_API_REQUEST_H
 
+#include "exec/grammar.h"
 #include "serve/api_fields.h"
 
 enum {
@@ -50,9 +51,12 @@ struct api_request {
     int64_t dimensions;           /* embeddings; 0: not asked for */
     int adds_special;             /* tokenize */
     int wants_strings, wants_pieces; /* tokenize */
+    struct grammar_memory *grammars; /* the caller's: schemas that it need not compile to know that it can; or NULL */
+    uint64_t grammar_work;        /* that its schemas have cost */
 };
 
-/* Each reads one kind of body; the caller frees the request in either case, after it used the problem. */
+/* Each reads one kind of body; the caller frees the request in either case, after it used the problem. The request is
+ * zero but for `grammars`. */
 int api_request_read_chat(const char *body, size_t length, struct api_request *request, struct answer_error *problem);
 int api_request_read_completion(const char *body, size_t length, struct api_request *request,
                                 struct answer_error *problem);

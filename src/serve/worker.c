@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/random.h"
 #include "bulla/engine.h"
@@ -21,7 +22,8 @@
 
 enum {
     READ_BYTES = 1 << 18,
-    MOST_UNSENT = 4 << 20 /* bytes; no step is made while more wait for the front to read them */
+    MOST_UNSENT = 4 << 20, /* bytes; no step is made while more wait for the front to read them */
+    MOST_RECEIVING = 4000000 /* nanoseconds between two steps */
 };
 
 struct worker {
@@ -214,11 +216,14 @@ static void publish(struct worker *worker)
         atomic_store_explicit(numbers[i].to, numbers[i].value, memory_order_relaxed);
 }
 
-/* All that has come, until nothing more is there or too much waits to be sent. */
+/* All that has come, until nothing more is there or too much waits to be sent. While there are answers to give it is
+ * no more than comes in a few milliseconds: requests that come and come do not keep those from their next step. */
 static int receive_all(struct worker *worker, bulla_error *error)
 {
+    uint64_t begin = clock_nanoseconds();
     int got = 1;
-    while (got && !worker->is_closed && unsent(worker) < MOST_UNSENT) {
+    while (got && !worker->is_closed && unsent(worker) < MOST_UNSENT &&
+           (scheduler_is_idle(worker->scheduler) || clock_nanoseconds() - begin < MOST_RECEIVING)) {
         int code = receive_some(worker, &got, error);
         if (code == BULLA_OK && got)
             code = take_frames(worker, SIZE_MAX, take_frame, error);
