@@ -78,16 +78,24 @@ static inline int fixture_listen(uint16_t *port)
     return listener;
 }
 
-static inline void fixture_open(struct fixture *fixture, const struct http_limits *limits, const struct http_tls *tls)
+/* `refuse` NULL: requests that are not taken are answered without the handler. */
+static inline void fixture_open_with(struct fixture *fixture, const struct http_limits *limits, const struct http_tls *tls,
+                                     void (*refuse)(void *context, struct http_exchange *exchange, int status,
+                                                    const char *message))
 {
     bulla_error error = {0};
     memset(fixture, 0, sizeof *fixture);
     signal(SIGPIPE, SIG_IGN);
     fixture->base = event_base_new();
     assert_non_null(fixture->base);
-    const struct http_handler handler = {fixture, fixture_request, fixture_head};
+    const struct http_handler handler = {fixture, fixture_request, fixture_head, refuse};
     int listener = fixture_listen(&fixture->port);
     assert_ok(http_server_open(fixture->base, listener, tls, limits, &handler, &fixture->server, &error), error);
+}
+
+static inline void fixture_open(struct fixture *fixture, const struct http_limits *limits, const struct http_tls *tls)
+{
+    fixture_open_with(fixture, limits, tls, NULL);
 }
 
 static inline void fixture_turn(struct fixture *fixture)

@@ -97,6 +97,38 @@ static void test_cors(void **state)
     fake_close(&server);
 }
 
+/* What the HTTP layer does not take has what every answer has. */
+static void test_refusals(void **state)
+{
+    static const struct {
+        int status;
+        const char *code;
+    } cases[] = {{400, "malformed_http"}, {408, "request_timeout"}, {413, "body_too_long"}, {414, "header_too_long"},
+                 {417, "unsupported_http"}, {431, "header_too_long"}, {501, "unsupported_http"}, {503, "overloaded"},
+                 {505, "unsupported_http"}};
+    struct fake_server server;
+    fake_open(&server, 1, &(struct api_options){.cors_origin = "https://a.example"});
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct http_exchange *exchange = calloc(1, sizeof *exchange);
+        assert_non_null(exchange);
+        exchange->given[0] = (struct fake_header){"x-request-id", "r1"};
+        exchange->given_count = i % 2;
+        server.handler.refuse(server.handler.context, exchange, cases[i].status, "The request is not taken.");
+        assert_int_equal(exchange->status, cases[i].status);
+        check_error(exchange, cases[i].status, cases[i].code, "null");
+        check_at(exchange, "error.message", "The request is not taken.");
+        assert_string_equal(fake_header(exchange, "access-control-allow-origin"), "https://a.example");
+        assert_int_equal(strcmp(fake_header(exchange, "x-request-id"), "r1") == 0, i % 2);
+        assert_int_equal(server.records, i + 1);
+        assert_int_equal(server.record.status, cases[i].status);
+        assert_string_equal(server.record_code, cases[i].code);
+        assert_string_equal(server.record_route, "unknown");
+        assert_string_equal(server.record_id, fake_header(exchange, "x-request-id"));
+        fake_free(exchange);
+    }
+    fake_close(&server);
+}
+
 static void test_keys(void **state)
 {
     static const struct {
@@ -221,7 +253,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_routes), cmocka_unit_test(test_request_ids), cmocka_unit_test(test_cors),
         cmocka_unit_test(test_keys),   cmocka_unit_test(test_models),      cmocka_unit_test(test_ready),
-        cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_tokens), cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -540,6 +540,56 @@ static void test_no_descriptors(void **state)
     fixture_close(&fixture);
 }
 
+static void refuse(void *context, struct http_exchange *exchange, int status, const char *message)
+{
+    struct fixture *fixture = context;
+    const char *id = http_header(exchange, "x-request-id");
+    char text[300];
+    fixture->closed++;
+    assert_true(http_received(exchange) > 0 && http_received(exchange) <= clock_nanoseconds());
+    assert_int_equal(strncmp(http_peer(exchange), "127.0.0.1:", 10), 0);
+    int length = snprintf(text, sizeof text, "%d|%s|%s|%s", status, http_method(exchange), id ? id : "-", message);
+    http_reply(exchange, status, "text/plain", text, (size_t)length);
+}
+
+/* What is not taken reaches the handler with what is known of it, and the connection closes. */
+static void test_refusals(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *request, *answer;
+    } cases[] = {
+        {"GET / HTTP/1.1\r\n" HOST "X-Request-Id: r1\r\nContent-Length: 99999\r\n\r\n",
+         "413|GET|r1|The body is longer than is taken."},
+        {"POST / HTTP/1.1\r\nX-Request-Id: r2\r\n" HOST HOST "\r\n", "400|POST|r2|The request has more than one Host header."},
+        {"HEAD /\r\n\r\n", "400||-|The request line is malformed: it is METHOD TARGET HTTP/1.1."},
+        {"\1\2\3\r\n\r\n", "400||-|A line holds a control character."},
+        {"GET / HTTP/1.1\r\nA: 1\r\nA 2\r\n\r\n",
+         "400|GET|-|A header line is not NAME: VALUE, with no space before the colon."},
+        {"POST / HTTP/1.1\r\nX-Request-Id: r3\r\n" HOST "Transfer-Encoding: chunked\r\n\r\nx\r\n",
+         "400|POST|r3|A chunk's size is not a hexadecimal number."},
+        {"GET / HTTP/1.1\r\nX-Request-Id: r4\r\n", "408|GET|r4|The request did not come in time."},
+    };
+    const struct http_limits limits = {.most_body_bytes = 1000, .header_seconds = 1};
+    struct fixture fixture;
+    fixture_open_with(&fixture, &limits, NULL, refuse);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct buffer got = {0};
+        int client = client_open(&fixture);
+        client_send(client, cases[i].request);
+        assert_int_equal(client_expect_end(&fixture, client, &got), 0);
+        const char *body = got.data ? strstr((char *)got.data, "\r\n\r\n") : NULL;
+        if (!body || strcmp(body + 4, cases[i].answer) != 0)
+            fail_msg("expected %s, got %s", cases[i].answer, got.data ? (char *)got.data : "");
+        assert_non_null(strstr((char *)got.data, "Connection: close\r\n"));
+        assert_int_equal(fixture.closed, i + 1);
+        close(client);
+        buffer_free(&got);
+    }
+    assert_int_equal(fixture.requests, 0);
+    fixture_close(&fixture);
+}
+
 static void test_open_refuses(void **state)
 {
     (void)state;
@@ -548,7 +598,7 @@ static void test_open_refuses(void **state)
     bulla_error error = {0};
     uint16_t port;
     int listener = fixture_listen(&port);
-    const struct http_handler none = {0}, handler = {NULL, fixture_request, NULL};
+    const struct http_handler none = {0}, handler = {.request = fixture_request};
     const struct http_limits large_header = {.most_header_bytes = 17 << 20};
     const struct http_limits less_than_one = {.most_body_bytes = 1001, .most_held_bytes = 1000};
     signal(SIGPIPE, SIG_DFL);
@@ -616,7 +666,8 @@ int main(void)
         cmocka_unit_test(test_large_answer), cmocka_unit_test(test_abort), cmocka_unit_test(test_unread_stream),
         cmocka_unit_test(test_time_limits), cmocka_unit_test(test_drain),
         cmocka_unit_test(test_close_with_answers_under_way), cmocka_unit_test(test_most_connections),
-        cmocka_unit_test(test_no_descriptors), cmocka_unit_test(test_open_refuses), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_no_descriptors), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_open_refuses), cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -204,7 +204,7 @@ int main(int argc, char **argv)
     if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) != 0 ||
         listen(listener, 4096) != 0 || getsockname(listener, (struct sockaddr *)&address, &length) != 0)
         bulla_fail(&error, BULLA_E_IO, "no socket to listen on");
-    const struct http_handler handler = {&tool, handle, NULL};
+    const struct http_handler handler = {.context = &tool, .request = handle};
     if (error.code != BULLA_OK ||
         http_server_open(tool.base, listener, tls, &limits, &handler, &tool.server, &error) != BULLA_OK) {
         fprintf(stderr, "%s\n", error.text);

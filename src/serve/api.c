@@ -313,6 +313,22 @@ static void on_request(void *context, struct http_exchange *exchange)
         route->serve(&call);
 }
 
+/* What the HTTP layer does not take is answered, counted and logged as every error is. */
+static void on_refuse(void *context, struct http_exchange *exchange, int status, const char *message)
+{
+    static const struct {
+        int status;
+        const char *code;
+    } codes[] = {{408, "request_timeout"}, {413, "body_too_long"}, {414, "header_too_long"}, {431, "header_too_long"},
+                 {417, "unsupported_http"}, {501, "unsupported_http"}, {505, "unsupported_http"}, {503, "overloaded"}};
+    const char *code = "malformed_http";
+    struct api_call call;
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
+        code = codes[i].status == status ? codes[i].code : code;
+    open_call(context, exchange, &call);
+    api_call_fail_with(&call, status, status == 503 ? "overloaded_error" : "invalid_request_error", code, NULL, "%s", message);
+}
+
 static void on_sweep(evutil_socket_t socket, short what, void *context)
 {
     api_answer_sweep(context);
@@ -403,7 +419,7 @@ void api_close(struct api *api)
 
 struct http_handler api_handler(struct api *api)
 {
-    return (struct http_handler){.context = api, .request = on_request, .head = on_head};
+    return (struct http_handler){.context = api, .request = on_request, .head = on_head, .refuse = on_refuse};
 }
 
 void api_drain(struct api *api)

@@ -45,6 +45,10 @@ struct http_handler {
      * sent. Where the handler answers at once, with http_reply, the body is not read and the connection closes;
      * else `request` follows. NULL: every body is read. */
     void (*head)(void *context, struct http_exchange *exchange);
+    /* A request that is not taken: malformed, too long, too slow, or memory is short; `message` is a sentence. The handler
+     * answers at once, with http_reply, and the connection closes. Of the request there may be its headers and its
+     * method ("": it was not understood), no path. NULL: it is answered without the handler. */
+    void (*refuse)(void *context, struct http_exchange *exchange, int status, const char *message);
 };
 
 /* Serves on `listener`, a listening socket that becomes the server's where this succeeds. `tls` may be NULL; else it
@@ -72,7 +76,7 @@ const char *http_body(const struct http_exchange *exchange, size_t *length); /* 
 void http_drop_body(struct http_exchange *exchange); /* its memory goes now, not with the answer; there is none then */
 const char *http_peer(const struct http_exchange *exchange);    /* "127.0.0.1:54321" */
 uint64_t http_received(const struct http_exchange *exchange);   /* clock_nanoseconds() when the request, or in `head` its
-                                                                   head, was whole */
+                                                                   head, was whole; when it was refused */
 
 /* The answer. Headers of it: set before http_reply or http_reply_begin; Content-Length, Transfer-Encoding,
  * Connection and Date are the server's. Names and values with control characters are BULLA_E_USAGE. */

@@ -275,7 +275,7 @@ static int join_fields(struct http_parser *parser)
 {
     for (size_t i = 0; i < parser->field_count; i++) {
         const char *name = head_at(parser, parser->fields[i].name);
-        size_t kept = i + 1, joined = 0;
+        size_t kept = i + 1, joined = 0, value = 0; /* whole only once NUL stands behind it */
         for (size_t j = i + 1; j < parser->field_count; j++) {
             struct http_field other = parser->fields[j];
             name = head_at(parser, parser->fields[i].name);
@@ -293,8 +293,7 @@ static int join_fields(struct http_parser *parser)
             memcpy(to, head_at(parser, parser->fields[i].value), first_length);
             memcpy(to + first_length, ", ", 2);
             memcpy(to + first_length + 2, head_at(parser, other.value), other_length);
-            if (!joined)
-                parser->fields[i].value = (uint32_t)start;
+            value = joined ? value : start;
             joined = 1;
         }
         parser->field_count = kept;
@@ -302,6 +301,8 @@ static int join_fields(struct http_parser *parser)
             buffer_append_byte(&parser->head, 0);
         if (parser->head.error.code != BULLA_OK)
             return 0;
+        if (joined)
+            parser->fields[i].value = (uint32_t)value;
     }
     return 1;
 }

@@ -8,12 +8,13 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/memory.h"
 
 const char *http_method(const struct http_exchange *exchange)
 {
-    return http_parser_method(&exchange->parser);
+    return exchange->parser.path > 0 ? http_parser_method(&exchange->parser) : ""; /* its line may not be whole */
 }
 
 const char *http_path(const struct http_exchange *exchange)
@@ -137,10 +138,9 @@ static void write_head(struct http_exchange *exchange, int status, const char *c
     struct connection *connection = exchange->connection;
     struct http_server *server = connection->server;
     struct buffer *head = &server->head;
-    const char *method = http_method(exchange); /* NULL or unfinished where the request was refused */
     status = status < 200 || status > 599 ? 500 : status;
     exchange->has_begun = 1;
-    exchange->has_no_body = status == 204 || status == 304 || (method && strcmp(method, "HEAD") == 0);
+    exchange->has_no_body = status == 204 || status == 304 || strcmp(http_method(exchange), "HEAD") == 0;
     connection->is_closing |= server->is_draining || exchange->parser.minor_version == 0;
     exchange->is_chunked = length == SIZE_MAX && exchange->parser.minor_version > 0 && status != 204 && status != 304;
     buffer_clear(head);
@@ -265,14 +265,13 @@ void http_reply_abort(struct http_exchange *exchange)
     connection_finish_exchange(exchange->connection);
 }
 
-void exchange_refuse(struct http_exchange *exchange, int status, const char *message)
+static void refuse_plainly(struct http_exchange *exchange, int status, const char *message)
 {
     struct buffer body = {0};
     buffer_append_text(&body, "{\"error\":{\"message\":");
     json_write_string(&body, message, strlen(message));
     buffer_append_format(&body, ",\"type\":\"%s\",\"param\":null,\"code\":null}}",
                          status == 503 ? "server_error" : "invalid_request_error");
-    exchange->connection->is_closing = 1;
     if (status == 503)
         buffer_append_text(&exchange->headers, "Retry-After: 1\r\n");
     if (body.error.code == BULLA_OK)
@@ -280,4 +279,15 @@ void exchange_refuse(struct http_exchange *exchange, int status, const char *mes
     else
         http_reply(exchange, status, NULL, NULL, 0);
     buffer_free(&body);
+}
+
+void exchange_refuse(struct http_exchange *exchange, int status, const char *message)
+{
+    const struct http_handler *handler = &exchange->connection->server->handler;
+    exchange->connection->is_closing = 1;
+    exchange->received = clock_nanoseconds();
+    if (handler->refuse)
+        handler->refuse(handler->context, exchange, status, message);
+    else
+        refuse_plainly(exchange, status, message);
 }

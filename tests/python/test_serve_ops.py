@@ -330,6 +330,31 @@ def test_hosts(folder, model):
         checks.equal(server.request("GET", "/v1/models", None, {**evil, **bearer(user)})[0], 200, "keys keep others out")
 
 
+def test_refusals(model):
+    """What the HTTP layer does not take has an id, is logged and counted."""
+    with Server(model, tls=False, config=None, arguments=["--cors", "https://a.example"]) as server:
+        connection = server.connect()
+        connection.putrequest("POST", "/v1/completions")
+        for name, value in (("Content-Length", str(1 << 40)), ("X-Request-Id", "too-long"), ("Origin", "https://a.example")):
+            connection.putheader(name, value)
+        connection.endheaders()
+        answer = connection.getresponse()
+        checks.equal((answer.status, json.loads(answer.read())["error"]["code"]), (413, "body_too_long"), "a long body")
+        checks.equal(answer.getheader("X-Request-Id"), "too-long", "its id")
+        checks.equal(answer.getheader("Access-Control-Allow-Origin"), "https://a.example", "and CORS")
+        connection.close()
+        status, headers, body = server.request("GET", "/health", None, {"A": "a" * 40000})
+        checks.equal((status, json.loads(body)["error"]["code"]), (431, "header_too_long"), "a long header")
+        checks.true(headers["x-request-id"].startswith("req-"), "has an id of its own")
+        lines = {line["request_id"]: line for line in server.log() if line["event"] == "request"}
+        checks.equal([lines["too-long"][key] for key in ("status", "error", "route", "method")],
+                     [413, "body_too_long", "unknown", "POST"], "its line in the log")
+        checks.true(headers["x-request-id"] in lines and lines["too-long"]["seconds"] < 60, "all have one")
+        text = server.request("GET", "/metrics")[2].decode()
+        for status in (413, 431):
+            checks.contains(text, f'bulla_http_requests_total{{route="unknown",status="{status}"}} 1', "and are counted")
+
+
 def test_large_bodies():
     """What means nothing in a body takes no memory while the answer lasts, and answers together are bounded."""
     upstream = Upstream()
@@ -677,6 +702,7 @@ def main():
         test_without_keys(model)
         test_heads(folder, model)
         test_hosts(folder, model)
+        test_refusals(model)
         test_large_bodies()
         test_metrics_open(folder, model)
         test_command_lines(folder, model)
