@@ -151,7 +151,7 @@ static int is_crowd(const struct scheduler *scheduler, int priority)
 }
 
 /* Whether those that decode are left out of this step: while many prompts wait, first tokens come sooner that way, and
- * the tokens that are not decoded now are later ones of steps that have rows to spare. */
+ * what is not decoded now is decoded beside fewer prompts later. */
 static int skips_decoders(struct scheduler *scheduler, uint32_t decoders)
 {
     const struct job *first = NULL;
