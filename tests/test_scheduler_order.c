@@ -298,6 +298,41 @@ static void cached_prompts_pass(void **state)
     tear_down(&fixture);
 }
 
+static size_t count_drawn(const struct heard *heard, uint64_t id)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < heard->drawn_count; i++)
+        count += heard->drawn[i] == id;
+    return count;
+}
+
+/* While many prompts wait, tokens are decoded every third step; in each, where few are left, one prompt is alone, or the
+ * prompts are of lower priority. */
+static void crowds_go_first(void **state)
+{
+    for (int priority = 0; priority < 2; priority++) {
+        struct fixture fixture;
+        set_up(&fixture, &ONE_THREAD, &(struct scheduler_options){.step_rows = 32});
+        add(&fixture, 0, "ada", 1, 100, priority);
+        steps(&fixture, 1);
+        add(&fixture, 1, "ada", 290, 1, 0);
+        steps(&fixture, 4);
+        assert_int_equal(count_drawn(&fixture.heard, 0), 5);
+        for (uint64_t id = 2; id < 5; id++)
+            add(&fixture, id, "ada", 200, 1, 0);
+        steps(&fixture, 9);
+        assert_int_equal(count_drawn(&fixture.heard, 0), 5 + (priority ? 9 : 3));
+        steps(&fixture, 4);
+        size_t before = count_drawn(&fixture.heard, 0);
+        assert_int_equal(fixture.heard.finish_count, 2); /* 400 rows are left, 200 of them waiting */
+        steps(&fixture, 4);
+        assert_int_equal(count_drawn(&fixture.heard, 0), before + 4);
+        run_all(&fixture);
+        assert_finished(&fixture.heard, "bcdea");
+        tear_down(&fixture);
+    }
+}
+
 /* In steps of one row a prompt gets every fourth, but its last row in turn; those that decode take turns in the
  * others. */
 static void nobody_starves_in_small_steps(void **state)
@@ -310,9 +345,9 @@ static void nobody_starves_in_small_steps(void **state)
     add(&fixture, 3, "ada", 20, 1, 0);
     steps(&fixture, 80);
     assert_finished(&fixture.heard, "d");
-    int counts[4] = {0};
-    for (size_t i = 0; i < fixture.heard.drawn_count; i++)
-        counts[fixture.heard.drawn[i]]++;
+    int counts[3];
+    for (uint64_t i = 0; i < 3; i++)
+        counts[i] = (int)count_drawn(&fixture.heard, i);
     for (int i = 1; i < 3; i++)
         assert_true(abs(counts[i] - counts[0]) <= 1);
     assert_int_equal(counts[0] + counts[1] + counts[2], 6 + 60);
@@ -964,7 +999,7 @@ int main(void)
         cmocka_unit_test(a_tenant_gets_a_place),     cmocka_unit_test(a_tenant_gets_pages),
         cmocka_unit_test(only_ones_stay),            cmocka_unit_test(priority_waits_for_no_prefix),
         cmocka_unit_test(nothing_waits_for_the_idle), cmocka_unit_test(choices_hold_up_nobody),
-        cmocka_unit_test(answers_come_back_from_the_cache), cmocka_unit_test(no_room_is_looked_at_again),
+        cmocka_unit_test(answers_come_back_from_the_cache), cmocka_unit_test(no_room_is_looked_at_again), cmocka_unit_test(crowds_go_first),
         cmocka_unit_test(deadlines_from_inside),
         cmocka_unit_test(limits),                    cmocka_unit_test(whole_contexts),
         cmocka_unit_test(deadlines),                 cmocka_unit_test(stop_strings),

@@ -101,6 +101,7 @@ struct scheduler {
     uint64_t arrivals, turns, step;
     uint64_t next_deadline;     /* none ends before it; UINT64_MAX: none at all */
     uint64_t prompt_credit;     /* quarters of rows that prompts may claim before tokens are decoded */
+    uint32_t skipped;           /* latest steps that were the prompts' alone, while others decode */
     uint32_t speculating;       /* answers that the times of speculation are of */
     const struct job *blocked;  /* did not fit when it was tried last, and nothing changed what it needs ... */
     int64_t blocked_room;       /* ... it does not before so many pages are free beyond what running jobs will need */

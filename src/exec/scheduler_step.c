@@ -6,7 +6,10 @@
 enum {
     SPECULATING = 4,        /* jobs beside which tokens are proposed; */
     SPECULATION_KEPT = 8,   /*   beside so many what was learnt for it is kept */
-    PROMPT_SHARE = 4        /* a quarter of the rows is the prompts' where all want more than there are */
+    PROMPT_SHARE = 4,       /* a quarter of the rows is the prompts' where all want more than there are */
+    CROWD_STEPS = 8,        /* more steps than this are wanted by prompts that wait for another one: a crowd; */
+    CROWD_TURN = 3,         /*   then tokens are decoded every third step */
+    CROWD_SHARE = 32        /*   where that is at least this part of the rows */
 };
 
 uint64_t job_remaining(const struct job *job)
@@ -125,6 +128,41 @@ static void plan_prompts(struct scheduler *scheduler, uint32_t rows)
     }
 }
 
+/* Whether prompts of this priority and above need many steps, beside the first one. */
+static int is_crowd(const struct scheduler *scheduler, int priority)
+{
+    const uint64_t most = (uint64_t)CROWD_STEPS * scheduler->step_rows;
+    uint64_t rows = 0, running = 0, first = 0;
+    for (uint32_t i = 0; i < scheduler->running_count && scheduler->running[i]->priority >= priority; i++) {
+        const struct job *job = scheduler->running[i];
+        if (job_is_decoding(job))
+            continue;
+        first = first ? first : job_remaining(job);
+        running += job_remaining(job);
+    }
+    if (running < scheduler->step_rows) /* others find no pages, say: what decodes would leave nothing to them */
+        return 0;
+    rows = running - first;
+    for (const struct tenant *tenant = scheduler->tenants; tenant && rows <= most; tenant = tenant->next)
+        for (const struct job *job = tenant->first; job && job->priority >= priority && rows <= most;
+             job = job->next_waiting)
+            rows += job->count - job->found;
+    return rows > most;
+}
+
+/* Whether those that decode are left out of this step: while many prompts wait, first tokens come sooner that way, and
+ * what is not decoded now is decoded beside fewer prompts later. */
+static int skips_decoders(struct scheduler *scheduler, uint32_t decoders)
+{
+    const struct job *first = NULL;
+    for (uint32_t i = 0; i < scheduler->running_count && !first; i++)
+        first = job_is_decoding(scheduler->running[i]) ? scheduler->running[i] : NULL;
+    int is_skipped = first && (uint64_t)decoders * CROWD_SHARE >= scheduler->step_rows &&
+                     scheduler->skipped + 1 < CROWD_TURN && is_crowd(scheduler, first->priority);
+    scheduler->skipped = is_skipped ? scheduler->skipped + 1 : 0;
+    return is_skipped;
+}
+
 /* Decoding jobs go first, but where there are prompts a part of the rows is theirs: a row in four steps where steps
  * have one row. */
 static uint32_t plan_rows(struct scheduler *scheduler)
@@ -141,6 +179,7 @@ static uint32_t plan_rows(struct scheduler *scheduler)
     }
     scheduler->prompt_credit += rows;
     uint32_t reserved = least(scheduler->prompt_credit / PROMPT_SHARE, rows), given = least(decoders, rows - reserved);
+    given = skips_decoders(scheduler, decoders) ? 0 : given;
     plan_decoders(scheduler, decoders, given);
     plan_prompts(scheduler, rows - given);
     uint64_t used = (uint64_t)(rows - given) * PROMPT_SHARE;
