@@ -384,7 +384,10 @@ static struct answer *fake_start(struct backend *backend, const struct answer_re
     }
     assert_true(fake->count < sizeof fake->answers / sizeof fake->answers[0]);
     struct fake_answer *answer = fake->answers + fake->count++;
-    *answer = (struct fake_answer){.request = *request, .sink = *sink};
+    *answer = (struct fake_answer){.request = *request, .sink = *sink,
+                                   .messages = request->messages ? request->messages->length : 0};
+    answer->request.messages = answer->request.tools = answer->request.template_kwargs = NULL;
+    answer->request.tool_name = NULL;
     if (fake->play)
         fake->play(fake, answer);
     return (struct answer *)answer;

@@ -32,7 +32,8 @@ struct http_exchange {
 };
 
 struct fake_answer {
-    struct answer_request request;
+    struct answer_request request; /* without messages, tools and the like, which live until start returns */
+    size_t messages;               /* how many there were */
     struct answer_sink sink;
     int is_cancelled, is_over;
 };

@@ -66,7 +66,7 @@ static void test_whole(void **state)
     struct http_exchange *exchange = ask(&server, "");
     struct fake_answer *answer = fake_last(&server);
     assert_int_equal(answer->request.max_tokens, 50);
-    assert_int_equal(answer->request.messages->length, 2);
+    assert_int_equal(answer->messages, 2);
     tell_all(answer);
     fake_finish(answer, 0, "tool_calls", NULL);
     fake_end(answer, 4, 7);
