@@ -346,7 +346,10 @@ def test_refusals(model):
         status, headers, body = server.request("GET", "/health", None, {"A": "a" * 40000})
         checks.equal((status, json.loads(body)["error"]["code"]), (431, "header_too_long"), "a long header")
         checks.true(headers["x-request-id"].startswith("req-"), "has an id of its own")
-        lines = {line["request_id"]: line for line in server.log() if line["event"] == "request"}
+        def requests():
+            return {line["request_id"]: line for line in server.log() if line["event"] == "request"}
+        server.wait(lambda: len(requests()) >= 2, what="both lines in the log")
+        lines = requests()
         checks.equal([lines["too-long"][key] for key in ("status", "error", "route", "method")],
                      [413, "body_too_long", "unknown", "POST"], "its line in the log")
         checks.true(headers["x-request-id"] in lines and lines["too-long"]["seconds"] < 60, "all have one")
