@@ -8,6 +8,7 @@ enum { EVIDENCE_VERSION = 1 };
 
 static const struct evidence_format *const formats[] = {
     &evidence_snp,
+    &evidence_sim,
 };
 
 const struct evidence_format *const *evidence_formats(size_t *count)
