@@ -223,3 +223,54 @@ int hex_decode(const char *text, size_t text_length, uint8_t *bytes, size_t leng
     }
     return 1;
 }
+
+static const char base64_letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+static int base64_digit(char c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+size_t base64_most(size_t text_length)
+{
+    return text_length / 4 * 3;
+}
+
+int base64_decode(const char *text, size_t text_length, uint8_t *bytes, size_t *length)
+{
+    size_t padding = 0, count = 0;
+    uint32_t bits = 0;
+    if (text_length % 4)
+        return 0;
+    while (padding < 2 && padding < text_length && text[text_length - 1 - padding] == '=')
+        padding++;
+    for (size_t i = 0; i < text_length - padding; i++) {
+        int digit = base64_digit(text[i]);
+        if (digit < 0)
+            return 0;
+        bits = bits << 6 | (uint32_t)digit;
+        if (i % 4 == 0)
+            continue;
+        unsigned spare = 6 - 2 * (unsigned)(i % 4); /* bits of this digit that belong to the next byte */
+        bytes[count++] = (uint8_t)(bits >> spare);
+        bits &= (1u << spare) - 1;
+    }
+    *length = count;
+    return bits == 0;
+}
+
+void base64_append(struct buffer *out, const uint8_t *bytes, size_t length)
+{
+    for (size_t i = 0; i < length; i += 3) {
+        size_t left = length - i;
+        uint32_t bits = (uint32_t)bytes[i] << 16 | (left > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) | (left > 2 ? bytes[i + 2] : 0);
+        for (unsigned digit = 0; digit < 4; digit++)
+            buffer_append_byte(out, digit > left ? '=' : (uint8_t)base64_letters[bits >> (18 - 6 * digit) & 63]);
+    }
+}

@@ -57,6 +57,12 @@ size_t reader_left(const struct reader *reader);
 
 /* Lower-case hex of `length` bytes into `text` (2 * length + 1 chars). */
 void hex_encode(const uint8_t *bytes, size_t length, char *text);
+/* The most bytes that `text_length` characters of base64 hold. */
+size_t base64_most(size_t text_length);
+/* Base64 (RFC 4648 section 4) with its padding and nothing else: no blanks, no stray bits. `bytes` has room for
+ * base64_most; returns 0 when `text` is anything else. */
+int base64_decode(const char *text, size_t text_length, uint8_t *bytes, size_t *length);
+void base64_append(struct buffer *out, const uint8_t *bytes, size_t length);
 /* Reads exactly 2 * length hex digits; returns 0 when `text` is anything else. */
 int hex_decode(const char *text, size_t text_length, uint8_t *bytes, size_t length);
 

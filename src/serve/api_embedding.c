@@ -6,7 +6,6 @@
 
 static void write_base64(struct buffer *out, const float *values, size_t count)
 {
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     struct buffer bytes = {0};
     for (size_t i = 0; i < count; i++) {
         uint32_t bits;
@@ -14,14 +13,7 @@ static void write_base64(struct buffer *out, const float *values, size_t count)
         buffer_append_u32(&bytes, bits);
     }
     buffer_append_byte(out, '"');
-    for (size_t at = 0; at < bytes.length; at += 3) {
-        size_t left = bytes.length - at;
-        uint32_t group = (uint32_t)bytes.data[at] << 16 | (left > 1 ? (uint32_t)bytes.data[at + 1] << 8 : 0) |
-                         (left > 2 ? bytes.data[at + 2] : 0);
-        char text[4] = {letters[group >> 18], letters[group >> 12 & 63], left > 1 ? letters[group >> 6 & 63] : '=',
-                        left > 2 ? letters[group & 63] : '='};
-        buffer_append(out, text, sizeof text);
-    }
+    base64_append(out, bytes.data, bytes.length);
     buffer_append_byte(out, '"');
     if (bytes.error.code != BULLA_OK)
         out->error = bytes.error;

@@ -27,6 +27,7 @@ PUBLIC_HEADERS = {
     "program.h": "model",
     "sampler.h": "exec",
     "tokenizer.h": "model",
+    "verify.h": "trust",
 }
 LONG_FILE = 800
 

@@ -1,0 +1,52 @@
+/* Verification of evidence: whether hardware that you trust vouches for a server's keys, program and model.
+ *
+ *     bulla_verdict *verdict;
+ *     bulla_evidence_options options = {.policy = policy, .policy_length = length, .time = time(NULL)};
+ *     if (bulla_verify_evidence(text, text_length, &options, &verdict, &error) == BULLA_OK) {
+ *         accepted = bulla_verdict_passed(verdict);
+ *         bulla_verdict_text(verdict, 1, &json, &json_length, &error);
+ *     }
+ *
+ * Nothing here opens a file, a socket or a thread. All calls may run at the same time on different objects.
+ * docs/evidence.md has the documents, docs/policy.md the policies. */
+#ifndef BULLA_VERIFY_H
+#define BULLA_VERIFY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bulla/error.h"
+
+typedef struct bulla_verdict bulla_verdict;
+
+enum { BULLA_BINDING_BYTES = 32 };
+
+typedef struct bulla_evidence_options {
+    const char *policy;           /* JSON; NULL: nothing is required, and no verdict passes */
+    size_t policy_length;
+    int64_t time;                 /* Unix seconds: chains, lists and ages are judged then */
+    /* What the caller knows of the server, BULLA_BINDING_BYTES each; NULL: not known, not checked. */
+    const uint8_t *tls_key;       /* SHA-256 of the TLS certificate's SubjectPublicKeyInfo */
+    const uint8_t *receipt_key;   /* Ed25519 */
+    const uint8_t *nonce;         /* that the caller sent; with the document's "nonce_path" where it was one of many */
+    const uint8_t *model;         /* model root */
+} bulla_evidence_options;
+
+/* Verifies a document of evidence. BULLA_OK: the verdict says what was found, also where the evidence is worthless; an
+ * error: the document is no JSON, the policy is malformed, or memory was short. The verdict is the caller's
+ * (bulla_verdict_free). */
+int bulla_verify_evidence(const char *document, size_t length, const bulla_evidence_options *options,
+                          bulla_verdict **verdict, bulla_error *error);
+
+/* All that the policy requires was checked and passed. */
+int bulla_verdict_passed(const bulla_verdict *verdict);
+/* A line a check, or JSON: {"checks": [{"name", "state", "found", "expected", "advice"}, ...], "passed": bool}. The text
+ * is the caller's (bulla_verdict_text_free), NUL-terminated. */
+int bulla_verdict_text(const bulla_verdict *verdict, int as_json, char **text, size_t *length, bulla_error *error);
+void bulla_verdict_text_free(char *text);
+void bulla_verdict_free(bulla_verdict *verdict); /* NULL is fine */
+
+/* What a policy accepts, in sentences; a malformed one is an error. The text is the caller's, as above. */
+int bulla_policy_explain(const char *policy, size_t length, char **text, size_t *text_length, bulla_error *error);
+
+#endif

@@ -1,0 +1,130 @@
+#include "trust/evidence.h"
+
+#include <string.h>
+
+#include "trust/formats.h"
+
+enum { EVIDENCE_VERSION = 1 };
+
+static const struct evidence_format *const formats[] = {
+    &evidence_snp,
+    &evidence_sim,
+};
+
+const struct evidence_format *const *evidence_formats(size_t *count)
+{
+    *count = sizeof formats / sizeof *formats;
+    return formats;
+}
+
+const struct evidence_format *evidence_format_find(const char *type)
+{
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
+        if (strcmp(formats[i]->type, type) == 0)
+            return formats[i];
+    return NULL;
+}
+
+const struct evidence_format *evidence_verify(struct evidence *evidence)
+{
+    struct verdict *verdict = evidence->verdict;
+    const struct json *version = json_get(evidence->document, "bulla_evidence"), *type = json_get(evidence->document, "type");
+    if (!json_is(version, JSON_NUMBER) || !version->is_integer || version->integer != EVIDENCE_VERSION) {
+        verdict_fails(verdict, "evidence.version", "the document is not evidence of version %d (\"bulla_evidence\": %d)",
+                      EVIDENCE_VERSION, EVIDENCE_VERSION);
+        return NULL;
+    }
+    const struct evidence_format *format = json_is(type, JSON_STRING) ? evidence_format_find(type->text) : NULL;
+    if (!verdict_holds(verdict, "evidence.type", format != NULL, "a type that this version knows", "%.40s",
+                       json_is(type, JSON_STRING) ? type->text : "none"))
+        return NULL;
+    format->verify(evidence);
+    return format;
+}
+
+/* ---- For formats ---- */
+
+const uint8_t *evidence_bytes(struct evidence *evidence, const char *check, const char *member, size_t most, size_t *length)
+{
+    const struct json *value = json_get(evidence->document, member);
+    *length = 0;
+    if (!json_is(value, JSON_STRING)) {
+        verdict_fails(evidence->verdict, check, "the document has no \"%s\" (a string in base64)", member);
+        return NULL;
+    }
+    if (base64_most(value->length) > most + 2) {
+        verdict_fails(evidence->verdict, check, "\"%s\" is longer than %zu bytes", member, most);
+        return NULL;
+    }
+    uint8_t *bytes = arena_alloc(&evidence->verdict->arena, base64_most(value->length) + 1, 1, &evidence->verdict->error);
+    if (bytes && base64_decode(value->text, value->length, bytes, length) && *length <= most)
+        return bytes;
+    verdict_fails(evidence->verdict, check, "\"%s\" is not base64 of at most %zu bytes", member, most);
+    return NULL;
+}
+
+int evidence_certificates(struct evidence *evidence, const char *check, const char *member,
+                          struct certificates *certificates)
+{
+    bulla_error error = {0};
+    if (certificates_add_json(certificates, json_get(evidence->document, member), &error) == BULLA_OK)
+        return 1;
+    return verdict_fails(evidence->verdict, check, "\"%s\": %s", member, error.text);
+}
+
+int evidence_revocation_lists(struct evidence *evidence, const char *check, const struct json *value,
+                              struct revocation_lists *lists)
+{
+    bulla_error error = {0};
+    if (revocation_lists_add_json(lists, value, &error) == BULLA_OK)
+        return 1;
+    return verdict_fails(evidence->verdict, check, "revocation lists: %s", error.text);
+}
+
+static struct claim *new_claim(struct evidence *evidence, const char *name)
+{
+    if (evidence->claim_count == MOST_CLAIMS) {
+        bulla_fail(&evidence->verdict->error, BULLA_E_INTERNAL, "more than %d claims", MOST_CLAIMS);
+        evidence->claim_count--; /* the verdict does not pass any more */
+    }
+    struct claim *claim = &evidence->claims[evidence->claim_count++];
+    *claim = (struct claim){.name = name};
+    return claim;
+}
+
+void evidence_claim_bytes(struct evidence *evidence, const char *name, const uint8_t *bytes, size_t length)
+{
+    struct claim *claim = new_claim(evidence, name);
+    claim->kind = CLAIM_BYTES;
+    claim->bytes = bytes;
+    claim->length = length;
+}
+
+void evidence_claim_number(struct evidence *evidence, const char *name, uint64_t number)
+{
+    struct claim *claim = new_claim(evidence, name);
+    claim->kind = CLAIM_NUMBER;
+    claim->number = number;
+}
+
+void evidence_claim_flag(struct evidence *evidence, const char *name, int is_set)
+{
+    struct claim *claim = new_claim(evidence, name);
+    claim->kind = CLAIM_FLAG;
+    claim->number = is_set != 0;
+}
+
+void evidence_claim_text(struct evidence *evidence, const char *name, const char *text)
+{
+    struct claim *claim = new_claim(evidence, name);
+    claim->kind = CLAIM_TEXT;
+    claim->text = text;
+}
+
+const struct claim *evidence_claim(const struct evidence *evidence, const char *name)
+{
+    for (size_t i = 0; i < evidence->claim_count; i++)
+        if (strcmp(evidence->claims[i].name, name) == 0)
+            return &evidence->claims[i];
+    return NULL;
+}

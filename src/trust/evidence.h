@@ -1,0 +1,80 @@
+/* Evidence: what hardware says about the machine, the program and the keys of a server, in one document that holds all
+ * that its verification needs (report, certificate chains, collateral, revocation lists, nonce), so that it verifies
+ * without a network, years later. docs/evidence.md has the members of each format.
+ *
+ *     {"bulla_evidence": 1, "type": "snp", "binding": {...}, "report": "<base64>", "certificates": [...], ...}
+ *
+ * A format verifies what the vendor vouches for (chains, signatures, TCB, collateral) and states what the evidence claims;
+ * what of it is acceptable, the policy says (trust/policy.h). The binding ties it to a server's keys (trust/binding.h). */
+#ifndef TRUST_EVIDENCE_H
+#define TRUST_EVIDENCE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/json.h"
+#include "trust/certificates.h"
+#include "trust/verdict.h"
+
+/* What evidence claims, by name: the names are those of the policy's fields. */
+struct claim {
+    const char *name; /* as struct check's */
+    enum { CLAIM_BYTES, CLAIM_NUMBER, CLAIM_FLAG, CLAIM_TEXT } kind;
+    const uint8_t *bytes; /* of the verdict's arena, or of the document */
+    size_t length;
+    uint64_t number;      /* CLAIM_FLAG: 0 or 1 */
+    const char *text;
+};
+
+enum { MOST_CLAIMS = 96 };
+
+/* One piece of evidence while it is verified. The caller sets the first part. */
+struct evidence {
+    const struct json *document;
+    int64_t time;            /* Unix seconds: everything is judged then */
+    const uint8_t *nonce;    /* of the CPU's evidence, for what is bound to it (a GPU's report); NULL: none */
+    size_t nonce_length;
+    struct verdict *verdict; /* its arena is for whatever lives as long */
+
+    struct claim claims[MOST_CLAIMS];
+    size_t claim_count;
+    int64_t made_at;         /* when the document says that it was made, 0 where its format has no time */
+};
+
+/* A format: one file in trust/evidence/, one line in evidence.c's table. */
+struct evidence_format {
+    const char *type;        /* "snp" */
+    const char *title;       /* "AMD SEV-SNP attestation report" */
+    int is_simulated;
+    int has_met_real;        /* whether real hardware's evidence was ever verified by it */
+    size_t report_data_bytes; /* of the claim "report_data": 64, or 32 (SHA-256 of the 64 bytes) */
+    /* States every check of the format and adds its claims. What it cannot read it states as a failed check. */
+    void (*verify)(struct evidence *evidence);
+};
+
+const struct evidence_format *evidence_format_find(const char *type); /* NULL: there is none */
+const struct evidence_format *const *evidence_formats(size_t *count);
+
+/* Verifies by the document's type: the format's checks, and "evidence.type". Gives the format, or NULL where that is not
+ * one that this version knows (a failed check says so). */
+const struct evidence_format *evidence_verify(struct evidence *evidence);
+
+/* ---- For formats ---- */
+
+/* The decoded bytes of a member in base64, of the verdict's arena. NULL, with a failed check of that name, where the
+ * member is missing, no base64, or longer than `most`. */
+const uint8_t *evidence_bytes(struct evidence *evidence, const char *check, const char *member, size_t most, size_t *length);
+/* Certificates and revocation lists of a member; 0 with a failed check of that name. */
+int evidence_certificates(struct evidence *evidence, const char *check, const char *member,
+                          struct certificates *certificates);
+int evidence_revocation_lists(struct evidence *evidence, const char *check, const struct json *value,
+                              struct revocation_lists *lists);
+
+/* The bytes and texts must live as long as the verdict. */
+void evidence_claim_bytes(struct evidence *evidence, const char *name, const uint8_t *bytes, size_t length);
+void evidence_claim_number(struct evidence *evidence, const char *name, uint64_t number);
+void evidence_claim_flag(struct evidence *evidence, const char *name, int is_set);
+void evidence_claim_text(struct evidence *evidence, const char *name, const char *text);
+const struct claim *evidence_claim(const struct evidence *evidence, const char *name); /* or NULL */
+
+#endif

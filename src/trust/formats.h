@@ -1,0 +1,10 @@
+/* The formats of evidence, one file each in trust/evidence/; evidence.c lists them. */
+#ifndef TRUST_FORMATS_H
+#define TRUST_FORMATS_H
+
+#include "trust/evidence.h"
+
+extern const struct evidence_format evidence_sim;
+extern const struct evidence_format evidence_snp;
+
+#endif
