@@ -8,6 +8,7 @@
 enum { EVIDENCE_VERSION = 1 };
 
 static const struct evidence_format *const formats[] = {
+    &evidence_cca,
     &evidence_nitro,
     &evidence_snp,
     &evidence_sim,
