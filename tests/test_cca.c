@@ -38,6 +38,8 @@ struct machine {
     int entries, behind, platform_label, platform_is_text;
     int has_no_platform_key, key_behind, platform_key_is_pinned, signs_with_other_key, realm_signs_with_other_key;
     const char *policy_key;       /* NULL: the platform's; "": none is named */
+    size_t policy_data;           /* bytes of report data that the policy names */
+    int policy_names_no_program;
     const char *policy_more;
 };
 
@@ -70,7 +72,8 @@ static struct machine new_machine(void)
         .realm_profile = "tag:arm.com,2023:realm#1.0.0", .realm_hash = "sha-256", .key_hash = "sha-256",
         .report_data = 64, .personalization = 64, .initial = 32, .extensible = 4, .extensible_length = 32,
         .extensible_others = 32, .realm_curve = "P-384", .realm_curve_id = 2,
-        .realm = {.algorithm = -35, .is_tagged = 1}, .tag = 399, .entries = 2};
+        .realm = {.algorithm = -35, .is_tagged = 1}, .tag = 399, .entries = 2,
+        .policy_data = 64};
 }
 
 /* ---- Tokens ---- */
@@ -314,16 +317,18 @@ static const char *failures_of(const struct buffer *token, const struct buffer *
 static void write_policy(const struct machine *machine, const uint8_t sha256[32], char policy[1024])
 {
     uint8_t bytes[64];
-    char report_data[129], measurement[65], key[65], member[128] = "";
+    char report_data[129], measurement[65], key[65], member[128] = "", program[128] = "";
     memset(bytes, 0xd1, sizeof bytes);
-    hex_encode(bytes, 64, report_data);
+    hex_encode(bytes, machine->policy_data, report_data);
     memset(bytes, 0x3a, sizeof bytes);
     hex_encode(bytes, 32, measurement);
     hex_encode(sha256, 32, key);
     if (!machine->policy_key || machine->policy_key[0])
         snprintf(member, sizeof member, ",\"platform_key\":\"%s\"", machine->policy_key ? machine->policy_key : key);
-    snprintf(policy, 1024, "{\"type\":\"cca\",\"report_data\":\"%s\",\"measurement\":\"%s\"%s%s}", report_data,
-             measurement, member, machine->policy_more ? machine->policy_more : "");
+    if (!machine->policy_names_no_program)
+        snprintf(program, sizeof program, ",\"measurement\":\"%s\"", measurement);
+    snprintf(policy, 1024, "{\"type\":\"cca\",\"report_data\":\"%s\"%s%s%s}", report_data, program, member,
+             machine->policy_more ? machine->policy_more : "");
 }
 
 /* The names of the checks that fail. */
@@ -470,6 +475,8 @@ struct change {
     X(report_data_missing, "cca.realm.challenge policy.report_data", m->report_data = ABSENT)                         \
     X(report_data_short, "cca.realm.challenge policy.report_data", m->report_data = 63)                               \
     X(report_data_long, "cca.realm.challenge policy.report_data", m->report_data = 65)                                \
+    X(report_data_short_and_named_so, "cca.realm.challenge policy.report_data",                                       \
+      (m->report_data = 63, m->policy_data = 63))                                                                     \
     X(personalization_missing, "cca.realm.personalization_value", m->personalization = ABSENT)                        \
     X(personalization_short, "cca.realm.personalization_value", m->personalization = 32)                              \
     X(personalization_named, "", m->policy_more = ",\"personalization_value\":\"" SAID_32("66") SAID_32("66") "\"")   \
@@ -487,6 +494,10 @@ struct change {
     X(initial_missing, "cca.realm.initial_measurement policy.measurement", m->initial = ABSENT)                       \
     X(initial_short, "cca.realm.initial_measurement policy.measurement", m->initial = 31)                             \
     X(initial_of_another_hash, "cca.realm.initial_measurement policy.measurement", m->initial = 48)                   \
+    X(initial_text_and_not_named, "cca.realm.initial_measurement",                                                    \
+      (m->initial = TEXT, m->policy_names_no_program = 1))                                                            \
+    X(initial_missing_and_not_named, "cca.realm.initial_measurement",                                                 \
+      (m->initial = ABSENT, m->policy_names_no_program = 1))                                                          \
     X(extensible_missing, "cca.realm.extensible_measurements", m->extensible = ABSENT)                                \
     X(extensible_text, "cca.realm.extensible_measurements", m->extensible = TEXT)                                     \
     X(extensible_3, "cca.realm.extensible_measurements", m->extensible = 3)                                           \
