@@ -1,5 +1,6 @@
 #include "trust/evidence.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "trust/formats.h"
@@ -7,6 +8,8 @@
 enum { EVIDENCE_VERSION = 1 };
 
 static const struct evidence_format *const formats[] = {
+    &evidence_cca,
+    &evidence_nitro,
     &evidence_snp,
     &evidence_sim,
 };
@@ -119,6 +122,16 @@ void evidence_claim_text(struct evidence *evidence, const char *name, const char
     struct claim *claim = new_claim(evidence, name);
     claim->kind = CLAIM_TEXT;
     claim->text = text;
+}
+
+void evidence_claim_slot(struct evidence *evidence, const char *name, unsigned number, const uint8_t *bytes,
+                         size_t length)
+{
+    char text[64];
+    int written = snprintf(text, sizeof text, "%s%u", name, number);
+    const char *copy = arena_copy_text(&evidence->verdict->arena, text, (size_t)written, &evidence->verdict->error);
+    if (copy)
+        evidence_claim_bytes(evidence, copy, bytes, length);
 }
 
 const struct claim *evidence_claim(const struct evidence *evidence, const char *name)

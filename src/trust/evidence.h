@@ -75,6 +75,9 @@ void evidence_claim_bytes(struct evidence *evidence, const char *name, const uin
 void evidence_claim_number(struct evidence *evidence, const char *name, uint64_t number);
 void evidence_claim_flag(struct evidence *evidence, const char *name, int is_set);
 void evidence_claim_text(struct evidence *evidence, const char *name, const char *text);
+/* Bytes claimed under a name and a number: "pcr", 3 is "pcr3". */
+void evidence_claim_slot(struct evidence *evidence, const char *name, unsigned number, const uint8_t *bytes,
+                         size_t length);
 const struct claim *evidence_claim(const struct evidence *evidence, const char *name); /* or NULL */
 
 #endif

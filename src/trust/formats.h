@@ -4,6 +4,8 @@
 
 #include "trust/evidence.h"
 
+extern const struct evidence_format evidence_cca;
+extern const struct evidence_format evidence_nitro;
 extern const struct evidence_format evidence_sim;
 extern const struct evidence_format evidence_snp;
 

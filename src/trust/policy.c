@@ -5,6 +5,7 @@
 
 #include "base/hash.h"
 #include "base/memory.h"
+#include "trust/roots.h"
 
 enum { MOST_REQUIREMENTS = 80, LONGEST_VALUE = 64 /* bytes */, MOST_VALUES = 4096, HASH_HEX = 64 };
 
@@ -35,6 +36,19 @@ static const struct field fields[] = {
     {"pcr", KIND_SLOTS, "pcr", "policy.pcr", "platform configuration register (PCR)"},
     {"measurement", KIND_BYTES, "measurement", "policy.measurement", "measurement"},
     {"signer_info", KIND_BYTES, "signer_info", "policy.signer_info", "signer of the program"},
+    {"rem", KIND_SLOTS, "rem", "policy.rem", "realm extensible measurement (REM)"},
+    {"personalization_value", KIND_BYTES, "personalization_value", "policy.personalization_value",
+     "realm personalization value"},
+    {"platform_key", KIND_BYTES, "platform_key", "policy.platform_key", "SHA-256 of the platform's attestation key"},
+    {"implementation_id", KIND_BYTES, "implementation_id", "policy.implementation_id", "kind of the platform"},
+    {"instance_id", KIND_BYTES, "instance_id", "policy.instance_id", "instance of the platform"},
+    {"platform_config", KIND_BYTES, "platform_config", "policy.platform_config", "configuration of the platform"},
+    {"sw_components", KIND_NUMBER, "sw_components", "policy.sw_components", "number of the platform's components"},
+    {"sw_component", KIND_SLOTS, "sw_component", "policy.sw_component", "measurement of the platform's component"},
+    {"sw_signer", KIND_SLOTS, "sw_signer", "policy.sw_signer", "signer of the platform's component"},
+    {"module_id", KIND_TEXT, "module_id", "policy.module_id", "enclave's name (module id)"},
+    {"public_key", KIND_BYTES, "public_key", "policy.public_key",
+     "SHA-256 of the enclave's public key, in place of a binding to keys"},
     {"host_data", KIND_BYTES, "host_data", "policy.host_data", "host data"},
     {"config_id", KIND_BYTES, "config_id", "policy.config_id", "configuration id"},
     {"report_data", KIND_BYTES, "report_data", "policy.report_data", "report data, in place of a binding to keys"},
@@ -505,6 +519,19 @@ static void check_defaults(const struct policy *policy, const struct evidence *e
             }
 }
 
+/* Platforms whose vendor has no certificates: their key itself is pinned, by the policy or by the table of roots. */
+static void check_platform_key(const struct policy *policy, const struct evidence *evidence)
+{
+    struct verdict *verdict = evidence->verdict;
+    const struct claim *key = evidence_claim(evidence, "platform_key");
+    if (!key || policy_names(policy, "platform_key"))
+        return;
+    const struct root *root = root_find("arm", key->bytes);
+    if (!verdict_holds(verdict, "policy.platform_key", root != NULL, "a pinned key, or one that the policy names", "%s",
+                       describe_claim(key, verdict)))
+        verdict_advise(verdict, "name the keys of platforms that you trust in the policy: \"platform_key\"");
+}
+
 static void check_type(const struct policy *policy, const struct evidence_format *format, struct verdict *verdict)
 {
     struct buffer expected = {0};
@@ -568,6 +595,7 @@ void policy_check_evidence(const struct policy *policy, const struct evidence_fo
     for (size_t i = 0; i < policy->count; i++)
         check_requirement(&policy->requirements[i], evidence);
     check_defaults(policy, evidence);
+    check_platform_key(policy, evidence);
     check_age(policy, evidence);
 }
 

@@ -7,9 +7,9 @@
 #include <stdint.h>
 
 struct root {
-    const char *vendor; /* "amd", "intel", "aws", "nvidia" */
+    const char *vendor; /* "amd", "arm", "intel", "aws", "nvidia" */
     const char *name;   /* as people know it */
-    uint8_t sha256[32]; /* of the certificate */
+    uint8_t sha256[32]; /* of the certificate; "arm": of a platform's key (SubjectPublicKeyInfo) */
 };
 
 /* The root of this vendor with this digest, or NULL. */

@@ -2,6 +2,7 @@
 
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
+#include <openssl/ec.h>
 #include <openssl/ecdsa.h>
 #include <openssl/err.h>
 #include <openssl/param_build.h>
@@ -91,8 +92,7 @@ int signature_key_is_on(EVP_PKEY *key, const char *curve)
     char name[64] = "";
     if (!EVP_PKEY_is_a(key, "EC") || EVP_PKEY_get_group_name(key, name, sizeof name, NULL) != 1)
         return 0;
-    int is_same = OBJ_txt2nid(name) != NID_undef &&
-                  OBJ_txt2nid(name) == (strcmp(curve, "P-256") == 0 ? NID_X9_62_prime256v1 : NID_secp384r1);
+    int is_same = OBJ_txt2nid(name) != NID_undef && OBJ_txt2nid(name) == EC_curve_nist2nid(curve);
     ERR_clear_error();
     return is_same;
 }

@@ -17,8 +17,8 @@ int signature_verify(EVP_PKEY *key, const char *digest, const void *data, size_t
 int signature_rsa_pss_verify(EVP_PKEY *key, const char *digest, const void *data, size_t length, const uint8_t *signature,
                              size_t signature_length);
 
-/* The public key of a point x || y (`length` bytes in all) on the curve "P-256" or "P-384"; NULL where it is none. The
- * caller's, EVP_PKEY_free. */
+/* The public key of a point x || y (`length` bytes in all) on the curve "P-256", "P-384" or "P-521"; NULL where it is none.
+ * The caller's, EVP_PKEY_free. */
 EVP_PKEY *signature_key_from_point(const char *curve, const uint8_t *point, size_t length);
 /* Of 32 bytes of Ed25519. */
 EVP_PKEY *signature_key_from_ed25519(const uint8_t key[32]);

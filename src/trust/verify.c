@@ -10,10 +10,10 @@ struct bulla_verdict {
     struct verdict verdict;
 };
 
-/* The policy may name the report data itself: for evidence that was not made for a Bulla server. */
+/* The policy may name the report data or the program's key itself: for evidence that was not made for a Bulla server. */
 static int wants_binding(const struct policy *policy)
 {
-    return !policy || !policy_names(policy, "report_data");
+    return !policy || (!policy_names(policy, "report_data") && !policy_names(policy, "public_key"));
 }
 
 static void verify(const struct json *document, const struct policy *policy, const bulla_evidence_options *options,
@@ -31,7 +31,7 @@ static void verify(const struct json *document, const struct policy *policy, con
     if (wants_binding(policy))
         binding_check(format, &evidence, &expected);
     else
-        verdict_not_made(verdict, "binding", "the policy names the report data instead");
+        verdict_not_made(verdict, "binding", "the policy names the report data or the key instead");
     policy_check_evidence(policy, format, &evidence);
     if (options->model)
         policy_check_model(policy, options->model, verdict);
