@@ -333,6 +333,47 @@ static void crowds_go_first(void **state)
     }
 }
 
+/* A step of two batches: what decodes, and a prompt that ends, is told after the first one, and those that go on are
+ * computed last. Between the two a request whose rows come yet is cancelled, and others come; a scheduler is closed. */
+static void tokens_come_after_their_batch(void **state)
+{
+    struct fixture fixture;
+    set_up(&fixture, &(bulla_engine_options){.threads = 1, .pages = 40, .batch_rows = 32},
+           &(struct scheduler_options){.step_rows = 64});
+    add(&fixture, 0, "ada", 150, 5, 0);
+    add(&fixture, 1, "ada", 20, 1, 0);
+    steps(&fixture, 1);
+    assert_finished(&fixture.heard, "b");
+    struct scheduler_counters counters;
+    scheduler_cancel(fixture.scheduler, 0);
+    scheduler_count(fixture.scheduler, &counters);
+    assert_int_equal(counters.pages_used, 0);
+    assert_int_equal(counters.steps, 1);
+    add(&fixture, 2, "ada", 20, 40, 0);
+    steps(&fixture, 2); /* nothing is left of the step but its end */
+    assert_int_equal(count_drawn(&fixture.heard, 2), 1);
+    add(&fixture, 3, "ada", 150, 5, 0);
+    for (uint64_t step = 1; step <= 2; step++) {
+        steps(&fixture, 1);
+        assert_int_equal(count_drawn(&fixture.heard, 2), 1 + step);
+        assert_int_equal(bulla_sequence_length(fixture.scheduler->running[1]->sequence), 63 * step - 32);
+        steps(&fixture, 1);
+        assert_int_equal(count_drawn(&fixture.heard, 2), 1 + step);
+        assert_int_equal(bulla_sequence_length(fixture.scheduler->running[1]->sequence), 63 * step);
+    }
+    add(&fixture, 4, "ada", 70, 1, 0);
+    steps(&fixture, 3);
+    struct scheduler_events events = {&fixture.heard, hear_token, hear_finish, hear_embedding};
+    bulla_error error = {0};
+    scheduler_close(fixture.scheduler);
+    assert_ok(scheduler_open(fixture.engine, fixture.model, &(struct scheduler_options){.step_rows = 64}, &events,
+                             &fixture.scheduler, &error), error);
+    add(&fixture, 5, "ada", 150, 5, 0);
+    run_all(&fixture);
+    assert_finished(&fixture.heard, "baf");
+    tear_down(&fixture);
+}
+
 /* In steps of one row a prompt gets every fourth, but its last row in turn; those that decode take turns in the
  * others. */
 static void nobody_starves_in_small_steps(void **state)
@@ -1003,6 +1044,7 @@ int main(void)
         cmocka_unit_test(only_ones_stay),            cmocka_unit_test(priority_waits_for_no_prefix),
         cmocka_unit_test(nothing_waits_for_the_idle), cmocka_unit_test(choices_hold_up_nobody),
         cmocka_unit_test(answers_come_back_from_the_cache), cmocka_unit_test(no_room_is_looked_at_again), cmocka_unit_test(crowds_go_first),
+        cmocka_unit_test(tokens_come_after_their_batch),
         cmocka_unit_test(deadlines_from_inside),
         cmocka_unit_test(limits),                    cmocka_unit_test(whole_contexts),
         cmocka_unit_test(deadlines),                 cmocka_unit_test(stop_strings),
