@@ -82,6 +82,21 @@ static bulla_piece piece_of(bulla_sequence *sequence, const struct expected *exp
                          .logits_from = from < count ? from : count, .logits = logits};
 }
 
+/* In one call or batch by batch: the same. */
+static void step_or_batches(bulla_engine *engine, bulla_piece *pieces, size_t count)
+{
+    bulla_error error = {0};
+    if (random_below(2)) {
+        assert_ok(bulla_engine_step(engine, pieces, count, &error), error);
+        return;
+    }
+    assert_ok(bulla_engine_begin(engine, pieces, count, &error), error);
+    for (size_t ended = 0, before = 0; ended < count; before = ended) {
+        ended = bulla_engine_continue(engine);
+        assert_true(ended >= before && ended <= count);
+    }
+}
+
 /* Runs `sequences` side by side to their ends in pieces of random size (the first
  * `whole` ids of each in one piece) and compares. */
 static void run_and_compare(bulla_engine *engine, const bulla_program *program, const struct expected *expected,
@@ -110,7 +125,7 @@ static void run_and_compare(bulla_engine *engine, const bulla_program *program, 
         busy = count > 0;
         if (!busy)
             break;
-        assert_ok(bulla_engine_step(engine, pieces, count, &error), error);
+        step_or_batches(engine, pieces, count);
         for (uint32_t i = 0; i < count; i++) {
             const struct expected *right = &expected[of[i]];
             uint64_t before = (uint64_t)(pieces[i].ids - right->ids), end = before + pieces[i].count;
@@ -249,6 +264,64 @@ static void test_truncate(void **state)
     }
     bulla_engine_close(engine); /* with its sequence */
     memory_free(logits);
+    expected_free(&expected);
+    random_program_free(program);
+}
+
+/* Between the batches of a step pieces have their results one after another, sequences are closed before and after they
+ * have, one that has is cut, and no other step begins. The rest of the step is as if nothing had been. */
+static void test_batches(void **state)
+{
+    enum { COUNT = 4, LENGTH = 40 };
+    bulla_error error = {0};
+    bulla_program *program;
+    assert_ok(random_program_new(6, RANDOM_GEMMA3, 0, &program, &error), error);
+    struct expected expected;
+    expect(program, LENGTH, 0, &expected);
+    bulla_engine *engine = open_engine(program, *bulla_engine_isas(), 2, 32, 0);
+    context_of_failure = "batches";
+    bulla_sequence *open[COUNT];
+    bulla_piece pieces[COUNT];
+    for (int closes = 0; closes < 2; closes++) {
+        for (int i = 0; i < COUNT; i++) {
+            int32_t *logits = memory_alloc((size_t)LENGTH * program->vocabulary, sizeof *logits, &error);
+            assert_ok(bulla_sequence_open(engine, 0, &open[i], &error), error);
+            pieces[i] = piece_of(open[i], &expected, i == 0 ? 10 : LENGTH, logits);
+        }
+        assert_ok(bulla_engine_begin(engine, pieces, COUNT, &error), error);
+        assert_int_equal(bulla_engine_continue(engine), 1); /* 10 and 22 rows */
+        compare_logits(&expected, program->vocabulary, 9, pieces[0].logits + 9 * program->vocabulary);
+        assert_int_equal(bulla_engine_begin(engine, pieces, 1, &error), BULLA_E_USAGE);
+        bulla_error_clear(&error);
+        assert_int_equal(bulla_engine_step(engine, pieces, 1, &error), BULLA_E_USAGE);
+        bulla_error_clear(&error);
+        bulla_sequence_truncate(open[0], 5);
+        if (closes) {
+            bulla_sequence_close(open[0]);
+            bulla_sequence_close(open[1]); /* in the middle of its piece */
+            bulla_sequence_close(open[2]); /* before it */
+            assert_int_equal(bulla_engine_pages_free(engine), bulla_engine_pages_total(engine) - 1);
+            assert_int_equal(bulla_engine_continue(engine), 3);
+            assert_int_equal(bulla_engine_continue(engine), 4);
+        } else {
+            assert_int_equal(bulla_engine_continue(engine), 2); /* 18 and 14 */
+            assert_int_equal(bulla_engine_continue(engine), 3); /* 26 and 6 */
+            assert_int_equal(bulla_engine_continue(engine), 3);
+            assert_int_equal(bulla_engine_continue(engine), 4);
+            bulla_piece piece = piece_of(open[0], &expected, 1, pieces[0].logits);
+            assert_ok(bulla_engine_step(engine, &piece, 1, &error), error);
+            compare_logits(&expected, program->vocabulary, 5, pieces[0].logits);
+        }
+        for (int i = 0; i < COUNT; i++) {
+            for (uint64_t p = 0; p < LENGTH && i > (closes ? 2 : 0); p++)
+                compare_logits(&expected, program->vocabulary, p, pieces[i].logits + p * program->vocabulary);
+            if (!closes || i > 2)
+                bulla_sequence_close(open[i]);
+            memory_free(pieces[i].logits);
+        }
+        assert_int_equal(bulla_engine_pages_free(engine), bulla_engine_pages_total(engine));
+    }
+    bulla_engine_close(engine);
     expected_free(&expected);
     random_program_free(program);
 }
@@ -559,6 +632,7 @@ int main(void)
         cmocka_unit_test(test_isas),           cmocka_unit_test(test_families), cmocka_unit_test(test_range),
         cmocka_unit_test(test_long),           cmocka_unit_test(test_truncate), cmocka_unit_test(test_limits),
         cmocka_unit_test(test_truncate_range), cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_batches),
         cmocka_unit_test(test_hidden),         cmocka_unit_test(test_hidden_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -110,4 +110,12 @@ typedef struct bulla_piece {
  * range_position or less and then continued. */
 int bulla_engine_step(bulla_engine *engine, bulla_piece *pieces, size_t count, bulla_error *error);
 
+/* The same batch by batch, for those who want results as soon as they are there. bulla_engine_begin is the part that
+ * can fail; `pieces` are the engine's until the step is over. Each bulla_engine_continue computes a batch and returns
+ * how many pieces, from the first on, have their results; the step is over when all have. In between no other step
+ * can be begun. The sequences of pieces with results can be used as ever; the others can only be closed, which leaves
+ * out the rest of their pieces. */
+int bulla_engine_begin(bulla_engine *engine, bulla_piece *pieces, size_t count, bulla_error *error);
+size_t bulla_engine_continue(bulla_engine *engine);
+
 #endif

@@ -153,11 +153,14 @@ void bulla_sampler_close(bulla_sampler *sampler)
     memory_free(sampler);
 }
 
-/* floor(numerator / denominator + 1/2), denominator > 0 */
-static int128 divide_half_up(int128 numerator, int128 denominator)
+/* floor(numerator / denominator + 1/2), denominator > 0. Nearly all numbers fit into 64 bits, whose quotient takes a
+ * third of the time. */
+static int128 divide_half_up(int128 numerator, int64_t denominator)
 {
-    int128 twice = 2 * numerator + denominator, quotient = twice / (2 * denominator);
-    return quotient * 2 * denominator > twice ? quotient - 1 : quotient;
+    int128 twice = 2 * numerator + denominator, divisor = 2 * (int128)denominator;
+    int fits = twice == (int64_t)twice && divisor == (int64_t)divisor;
+    int128 quotient = fits ? (int64_t)twice / (int64_t)divisor : twice / divisor;
+    return quotient * divisor > twice ? quotient - 1 : quotient;
 }
 
 static int128 in_logit_units(int128 millionths, int F)
@@ -183,7 +186,7 @@ static int128 penalised(const struct change *change, const bulla_sampling *sampl
 {
     int128 logit = change->logit;
     if (change->was_seen && logit > 0)
-        logit = divide_half_up(logit * MILLION, (int128)sampling->repetition);
+        logit = divide_half_up(logit * MILLION, (int64_t)sampling->repetition);
     else if (change->was_seen)
         logit = divide_half_up(logit * (int128)sampling->repetition, MILLION);
     if (change->generated)

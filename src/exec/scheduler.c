@@ -70,6 +70,8 @@ void scheduler_close(struct scheduler *scheduler)
         scheduler->jobs = job->next;
         job_free(scheduler, job);
     }
+    if (scheduler->settled < scheduler->planned_count)
+        bulla_engine_continue(scheduler->engine); /* the step is over: its sequences are closed */
     while (scheduler->tenants) {
         struct tenant *tenant = scheduler->tenants;
         scheduler->tenants = tenant->next;

@@ -11,7 +11,7 @@
  * answered tokens), and a tenant's own requests go in the order they came. A waiting request takes the place of a
  * running one of lower priority.
  *
- * One thread; nothing here blocks but scheduler_step, which runs one step of the engine. */
+ * One thread; nothing here blocks but scheduler_step, which runs one batch of the engine. */
 #ifndef EXEC_SCHEDULER_H
 #define EXEC_SCHEDULER_H
 
@@ -121,8 +121,9 @@ int scheduler_add(struct scheduler *scheduler, const struct scheduler_request *r
 /* Ends it now, with its finish (SCHEDULER_CANCELLED); one that is unknown or already finished is left alone. */
 void scheduler_cancel(struct scheduler *scheduler, uint64_t id);
 int scheduler_is_idle(const struct scheduler *scheduler);
-/* One step of the engine for those whose turn it is. Requests that fail get their finish; an error is one of the
- * scheduler as a whole (BULLA_E_USAGE: this was called from a callback). */
+/* One batch of the engine for those whose turn it is: the first one of a step, or the next one of a step that has more
+ * rows than a batch, so that tokens are told after the batch that they come from. Requests that fail get their finish;
+ * an error is one of the scheduler as a whole (BULLA_E_USAGE: this was called from a callback). */
 int scheduler_step(struct scheduler *scheduler, bulla_error *error);
 
 struct scheduler_counters {

@@ -94,9 +94,9 @@ struct scheduler {
     uint64_t job_count;
     struct job **running;       /* [most_running]: by priority, then by turn */
     uint32_t running_count;
-    struct job **planned;       /* [most_running]: those with rows in this step, and their pieces */
+    struct job **planned;       /* [most_running]: those with rows in this step, NULL once finished; and their pieces */
     bulla_piece *pieces;
-    uint32_t planned_count;
+    uint32_t planned_count, settled; /* the first `settled` have had their results; all: no step is under way */
 
     uint64_t arrivals, turns, step;
     uint64_t next_deadline;     /* none ends before it; UINT64_MAX: none at all */

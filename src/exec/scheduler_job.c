@@ -145,6 +145,9 @@ static void leave(struct scheduler *scheduler, struct job *job)
     scheduler->job_count--;
     if (scheduler->blocked == job)
         scheduler->blocked = NULL;
+    for (uint32_t i = 0; i < scheduler->planned_count; i++)
+        if (scheduler->planned[i] == job)
+            scheduler->planned[i] = NULL;
     if (job->state == JOB_RUNNING)
         running_take(scheduler, job);
     else

@@ -1,4 +1,4 @@
-/* One step: which rows of which jobs, whether there are pages for them, and what came of it. */
+/* One step: which rows of which jobs, whether there are pages for them, and what came of it, batch by batch. */
 #include "base/clock.h"
 #include "exec/answer.h"
 #include "exec/scheduler_internal.h"
@@ -295,17 +295,27 @@ static bulla_piece piece_of(struct scheduler *scheduler, struct job *job, uint64
     return piece;
 }
 
+/* Those that give a result come first, so that it is told after an early batch: what decodes, what ends its prompt; then
+ * what goes on with it. */
+static int place_of(const struct job *job)
+{
+    if (job_is_decoding(job))
+        return 0;
+    return job_remaining(job) == job->rows ? 1 : 2;
+}
+
 static void make_pieces(struct scheduler *scheduler)
 {
     uint64_t logits_rows = 0, hidden_rows = 0;
-    scheduler->planned_count = 0;
-    for (uint32_t i = 0; i < scheduler->running_count; i++) {
-        struct job *job = scheduler->running[i];
-        if (job->rows == 0)
-            continue;
-        scheduler->planned[scheduler->planned_count] = job;
-        scheduler->pieces[scheduler->planned_count++] = piece_of(scheduler, job, &logits_rows, &hidden_rows);
-    }
+    scheduler->planned_count = scheduler->settled = 0;
+    for (int place = 0; place < 3; place++)
+        for (uint32_t i = 0; i < scheduler->running_count; i++) {
+            struct job *job = scheduler->running[i];
+            if (job->rows == 0 || place_of(job) != place)
+                continue;
+            scheduler->planned[scheduler->planned_count] = job;
+            scheduler->pieces[scheduler->planned_count++] = piece_of(scheduler, job, &logits_rows, &hidden_rows);
+        }
 }
 
 static void settle(struct scheduler *scheduler, struct job *job, const bulla_piece *piece)
@@ -345,32 +355,41 @@ static void run_alone(struct scheduler *scheduler, struct job *job, bulla_piece 
         job_fail(scheduler, job, &error);
 }
 
-static void run_pieces(struct scheduler *scheduler, int is_timed)
+/* The next batch of the step under way, and what came of it. The times of steps with one batch tell what rows cost. */
+static void run_batch(struct scheduler *scheduler, int is_timed)
 {
-    bulla_error error = {0};
     double before = clock_seconds();
-    int code = bulla_engine_step(scheduler->engine, scheduler->pieces, scheduler->planned_count, &error);
+    size_t ended = bulla_engine_continue(scheduler->engine);
     double seconds = clock_seconds() - before;
-    scheduler->counters.steps++;
-    for (uint32_t i = 0; i < scheduler->planned_count; i++) {
-        struct job *job = scheduler->planned[i];
-        if (job->state == JOB_FINISHED) /* cancelled by a callback */
+    is_timed &= ended == scheduler->planned_count;
+    while (scheduler->settled < ended) {
+        uint32_t at = scheduler->settled++;
+        struct job *job = scheduler->planned[at];
+        if (!job) /* finished meanwhile */
             continue;
-        if (code != BULLA_OK) {
-            run_alone(scheduler, job, &scheduler->pieces[i]);
-            continue;
-        }
         if (is_timed && job->speculates == SPECULATION_OPEN)
             speculation_took(&job->speculation, job->rows, seconds);
-        settle(scheduler, job, &scheduler->pieces[i]);
+        settle(scheduler, job, &scheduler->pieces[at]);
     }
 }
 
-int scheduler_step(struct scheduler *scheduler, bulla_error *error)
+static void run_pieces(struct scheduler *scheduler, int is_timed)
 {
-    if (scheduler->calls)
-        return bulla_fail(error, BULLA_E_USAGE, "scheduler_step was called from inside a callback of the scheduler");
-    calls_begin(scheduler);
+    bulla_error error = {0};
+    scheduler->counters.steps++;
+    if (bulla_engine_begin(scheduler->engine, scheduler->pieces, scheduler->planned_count, &error) == BULLA_OK) {
+        run_batch(scheduler, is_timed);
+        return;
+    }
+    while (scheduler->settled < scheduler->planned_count) {
+        uint32_t at = scheduler->settled++;
+        if (scheduler->planned[at])
+            run_alone(scheduler, scheduler->planned[at], &scheduler->pieces[at]);
+    }
+}
+
+static void begin_step(struct scheduler *scheduler)
+{
     scheduler->step++;
     expire(scheduler);
     scheduler_admit(scheduler);
@@ -384,6 +403,17 @@ int scheduler_step(struct scheduler *scheduler, bulla_error *error)
             break;
         }
     }
+}
+
+int scheduler_step(struct scheduler *scheduler, bulla_error *error)
+{
+    if (scheduler->calls)
+        return bulla_fail(error, BULLA_E_USAGE, "scheduler_step was called from inside a callback of the scheduler");
+    calls_begin(scheduler);
+    if (scheduler->settled < scheduler->planned_count)
+        run_batch(scheduler, 0);
+    else
+        begin_step(scheduler);
     calls_end(scheduler);
     return BULLA_OK;
 }

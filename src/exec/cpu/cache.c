@@ -220,6 +220,8 @@ void bulla_sequence_close(bulla_sequence *sequence)
 {
     if (!sequence)
         return;
+    if (sequence->in_step)
+        step_forget(&sequence->engine->step, sequence);
     bulla_sequence_truncate(sequence, 0);
     if (sequence->next)
         sequence->next->previous = sequence->previous;

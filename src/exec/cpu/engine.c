@@ -297,8 +297,10 @@ static void settle_batch(bulla_engine *engine)
     batch->count = batch->run_count = 0;
 }
 
-int bulla_engine_step(bulla_engine *engine, bulla_piece *pieces, size_t count, bulla_error *error)
+int bulla_engine_begin(bulla_engine *engine, bulla_piece *pieces, size_t count, bulla_error *error)
 {
+    if (engine->step.count)
+        return bulla_fail(error, BULLA_E_USAGE, "a step of the engine was begun before the one under way is over");
     int code = prepare_pieces(engine, pieces, count, error);
     if (code)
         return code;
@@ -306,21 +308,75 @@ int bulla_engine_step(bulla_engine *engine, bulla_piece *pieces, size_t count, b
         pieces[i].code = BULLA_OK;
         pieces[i].range_position = 0;
         pieces[i].range_operation = 0;
+        pieces[i].sequence->in_step = 1;
     }
-    for (size_t i = 0; i < count; i++)
-        for (uint32_t done = 0; done < pieces[i].count && pieces[i].code == BULLA_OK;) {
-            done += add_rows(engine, &pieces[i], done);
-            if (engine->batch.count == engine->plan.batch_rows) {
-                batch_run(engine);
-                settle_batch(engine);
-            }
-        }
+    engine->step = (struct step){.pieces = pieces, .count = count};
+    return BULLA_OK;
+}
+
+/* Whether nothing more is computed of a piece: all of it was, or it left a bound, or its sequence is closed. */
+static int is_over(const struct step *step, const bulla_piece *piece)
+{
+    return !piece->sequence || piece->code != BULLA_OK || step->done == piece->count;
+}
+
+static void fill_batch(bulla_engine *engine)
+{
+    struct step *step = &engine->step;
+    while (step->next < step->count && engine->batch.count < engine->plan.batch_rows) {
+        bulla_piece *piece = &step->pieces[step->next];
+        if (!is_over(step, piece))
+            step->done += add_rows(engine, piece, step->done);
+        if (!is_over(step, piece))
+            return;
+        step->next++;
+        step->done = 0;
+    }
+}
+
+/* Those that have their results. */
+static void end_pieces(struct step *step)
+{
+    if (step->next < step->count && is_over(step, &step->pieces[step->next])) {
+        step->next++;
+        step->done = 0;
+    }
+    for (; step->ended < step->next; step->ended++) {
+        bulla_piece *piece = &step->pieces[step->ended];
+        if (!piece->sequence)
+            continue;
+        piece->sequence->in_step = 0;
+        if (piece->code == BULLA_OK)
+            prefix_publish(piece->sequence);
+    }
+}
+
+size_t bulla_engine_continue(bulla_engine *engine)
+{
+    struct step *step = &engine->step;
+    fill_batch(engine);
     if (engine->batch.count) {
         batch_run(engine);
         settle_batch(engine);
     }
-    for (size_t i = 0; i < count; i++)
-        if (pieces[i].code == BULLA_OK)
-            prefix_publish(pieces[i].sequence);
-    return BULLA_OK;
+    end_pieces(step);
+    size_t ended = step->ended;
+    if (ended == step->count)
+        *step = (struct step){.count = 0};
+    return ended;
+}
+
+int bulla_engine_step(bulla_engine *engine, bulla_piece *pieces, size_t count, bulla_error *error)
+{
+    int code = bulla_engine_begin(engine, pieces, count, error);
+    while (code == BULLA_OK && engine->step.count)
+        bulla_engine_continue(engine);
+    return code;
+}
+
+void step_forget(struct step *step, const bulla_sequence *sequence)
+{
+    for (size_t i = step->ended; i < step->count; i++)
+        if (step->pieces[i].sequence == sequence)
+            step->pieces[i].sequence = NULL;
 }

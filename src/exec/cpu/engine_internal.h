@@ -55,7 +55,7 @@ struct bulla_sequence {
     struct prefix_chain prefix;
     int has_range;
     uint64_t range_position; /* with has_range: the first */
-    int in_step;
+    int in_step; /* of the step under way, and its piece has no results yet */
 };
 /* Room for the numbers of so many pages, and for what the prefix cache keeps of them. */
 int sequence_reserve(bulla_sequence *sequence, uint64_t pages, bulla_error *error);
@@ -104,6 +104,16 @@ struct batch {
     int32_t **logits;        /* [batch_rows]: rows[].logits */
 };
 
+/* A step under way. */
+struct step {
+    bulla_piece *pieces; /* [count], the caller's; count 0: there is none */
+    size_t count, ended; /* the first `ended` have their results */
+    size_t next;         /* the piece whose rows come next, ... */
+    uint32_t done;       /* ... and how many of them are computed */
+};
+/* The sequence is closed: nothing more of its piece is computed. */
+void step_forget(struct step *step, const bulla_sequence *sequence);
+
 /* Elements of a linear operation's results that wait for the element-wise one. */
 enum { FUSED_ELEMENTS = 16384, FUSED_ROWS = 128 };
 /* Up to this many rows each thread quantises the input of linear operations for
@@ -120,6 +130,7 @@ struct bulla_engine {
     struct pool pool;
     struct prefix_cache prefix;
     struct batch batch;
+    struct step step;
     uint8_t *small_steps;    /* [operation_count]: kernels->small_steps of a gate's table */
     uint8_t *activations;    /* plan.activation_bytes */
     int8_t *gathered;        /* [batch_rows][largest_columns]: rows of a linear operation that are not all */
