@@ -51,7 +51,7 @@ static char *spell(const struct fixture *fixture, const struct chat_rendering *r
     bulla_error error = {0};
     uint32_t *ids;
     size_t count, used = 0;
-    assert_ok(chat_encode_rendering(fixture->tokenizer, rendering, &ids, &count, &error), error);
+    assert_ok(chat_encode_rendering(fixture->tokenizer, rendering, SIZE_MAX, &ids, &count, &error), error);
     for (size_t i = 0; i < count; i++) {
         const uint8_t *bytes;
         size_t length;
@@ -177,6 +177,32 @@ static void the_last_message_is_continued(void **state)
     fixture_close(&fixture);
 }
 
+/* Where it may stand at a million places, each of which is nearly it; the test's own time limit notices. */
+static void a_long_last_message_is_continued(void **state)
+{
+    (void)state;
+    enum { BYTES = 1 << 20 };
+    struct fixture fixture;
+    bulla_error error = {0};
+    struct buffer json = {0};
+    struct chat_rendering rendering;
+    char *text = memory_alloc(BYTES, 1, &error);
+    memset(text, 'a', BYTES);
+    fixture_open(&fixture, TOKENIZER_BYTE_LEVEL, 0, "{% for m in messages %}{{ m.content | trim }}<end>{% endfor %}");
+    buffer_append_text(&json, "[{\"role\":\"u\",\"content\":\"");
+    buffer_append(&json, text, BYTES);
+    buffer_append_text(&json, "\"},{\"role\":\"a\",\"content\":\"");
+    buffer_append(&json, text, BYTES / 2);
+    buffer_append_text(&json, " \"}]");
+    struct chat_variables variables = {.messages = parse(&fixture, (char *)json.data), .continues_last = 1};
+    assert_ok(chat_render(fixture.tokenizer, fixture.chat_template, &variables, &rendering, &error), error);
+    assert_int_equal(rendering.length, BYTES + strlen("<end>") + BYTES / 2);
+    chat_rendering_free(&rendering);
+    buffer_free(&json);
+    memory_free(text);
+    fixture_close(&fixture);
+}
+
 /* Control tokens searched in normalised text, where U+2581 is a space: marks move with it. */
 static void marks_move_with_normalisation(void **state)
 {
@@ -244,7 +270,7 @@ static void control_tokens_of(struct fixture *fixture, const char *json, struct 
     size_t count, length;
     char *decoded;
     assert_ok(chat_render(fixture->tokenizer, fixture->chat_template, &variables, &rendering, &error), error);
-    assert_ok(chat_encode_rendering(fixture->tokenizer, &rendering, &ids, &count, &error), error);
+    assert_ok(chat_encode_rendering(fixture->tokenizer, &rendering, SIZE_MAX, &ids, &count, &error), error);
     for (size_t i = 0; i < count; i++)
         if (bulla_tokenizer_is_control(fixture->tokenizer, ids[i]) || ids[i] == SAMPLE_UNKNOWN)
             buffer_append_u32(controls, ids[i]);
@@ -299,7 +325,7 @@ static void allocations_fail(void **state)
         uint64_t before = memory_allocation_count();
         int code = chat_render(fixture.tokenizer, fixture.chat_template, &variables, &rendering, &error);
         if (code == BULLA_OK)
-            code = chat_encode_rendering(fixture.tokenizer, &rendering, &ids, &count, &error);
+            code = chat_encode_rendering(fixture.tokenizer, &rendering, SIZE_MAX, &ids, &count, &error);
         uint64_t made = memory_allocation_count() - before;
         memory_inject_failure(0, 0);
         chat_rendering_free(&rendering);
@@ -322,6 +348,7 @@ int main(void)
         cmocka_unit_test(shown_as_json_or_as_python),
         cmocka_unit_test(absent_variables_are_none),
         cmocka_unit_test(the_last_message_is_continued),
+        cmocka_unit_test(a_long_last_message_is_continued),
         cmocka_unit_test(marks_move_with_normalisation),
         cmocka_unit_test(random_conversations),
         cmocka_unit_test(allocations_fail),

@@ -267,6 +267,11 @@ static void what_cannot_be_taken_is_refused(void **state)
     request = heard_request(long_prompt);
     assert_false(heard_start(&fixture, &heard, &request));
     assert_string_equal(heard.problem.code, "context_length_exceeded");
+    assert_non_null(strstr(heard.problem.message, "more than 700 bytes"));
+    native_fixture_native(&fixture)->limits.bytes = 1000; /* as if there were tokens of several bytes */
+    assert_false(heard_start(&fixture, &heard, &request));
+    assert_string_equal(heard.problem.code, "context_length_exceeded");
+    assert_non_null(strstr(heard.problem.message, "more than 700 tokens"));
     memory_free(long_prompt);
     static const uint32_t ids[] = {1, 211};
     request = heard_request("");
@@ -286,6 +291,53 @@ static void what_cannot_be_taken_is_refused(void **state)
     assert_string_equal(heard.problem.param, "chat_template_kwargs");
     heard_free(&heard);
     arena_free(&arena);
+    native_fixture_close(&fixture);
+}
+
+/* Long texts are refused by their bytes, before anything looks at them. */
+static void long_texts_are_not_encoded(void **state)
+{
+    (void)state;
+    enum { BYTES = 1 << 20 };
+    struct arena arena = {0};
+    struct heard heard = {0};
+    bulla_error error = {0};
+    struct buffer messages = {0};
+    uint32_t *ids;
+    size_t count;
+    char *text = memory_alloc(BYTES + 2, 1, &error);
+    memset(text, 'x', BYTES + 1);
+    open_fixture(PLAIN, NULL);
+    const struct backend_class *class = fixture.backend->class;
+    struct answer_request request = heard_request(text);
+    assert_false(heard_start(&fixture, &heard, &request));
+    assert_int_equal(heard.problem.status, 400);
+    assert_string_equal(heard.problem.code, "context_length_exceeded");
+    assert_string_equal(heard.problem.param, "prompt");
+    assert_non_null(strstr(heard.problem.message, "bytes"));
+    assert_int_equal(class->tokenize(fixture.backend, &request, 1, &ids, &count, &error), BULLA_E_LIMIT);
+    assert_non_null(strstr(error.text, "1048576 bytes"));
+    bulla_error_clear(&error);
+    request.prompt_length = BYTES;
+    assert_ok(class->tokenize(fixture.backend, &request, 1, &ids, &count, &error), error);
+    assert_int_equal(count, BYTES);
+    bulla_tokens_free(ids);
+    buffer_append_text(&messages, "[{\"role\":\"user\",\"content\":\"");
+    buffer_append(&messages, text, BYTES + 1);
+    buffer_append_text(&messages, "\"}]");
+    request = heard_request("");
+    request.kind = ANSWER_CHAT;
+    request.messages = json_parse((char *)messages.data, messages.length, "messages", &arena, &error);
+    assert_false(heard_start(&fixture, &heard, &request));
+    assert_string_equal(heard.problem.code, "context_length_exceeded");
+    assert_string_equal(heard.problem.param, "messages");
+    assert_non_null(strstr(heard.problem.message, "bytes"));
+    assert_int_equal(class->tokenize(fixture.backend, &request, 1, &ids, &count, &error), BULLA_E_LIMIT);
+    assert_non_null(strstr(error.text, "1048576 bytes"));
+    buffer_free(&messages);
+    arena_free(&arena);
+    memory_free(text);
+    heard_free(&heard);
     native_fixture_close(&fixture);
 }
 
@@ -553,6 +605,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(answers_are_taken_apart),
         cmocka_unit_test(thinking_is_seen),
         cmocka_unit_test(what_cannot_be_taken_is_refused),
+        cmocka_unit_test(long_texts_are_not_encoded),
         cmocka_unit_test(texts_become_ids_and_back),
         cmocka_unit_test(embeddings_come_through),
         cmocka_unit_test(cancelled_answers_are_silent),

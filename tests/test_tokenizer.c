@@ -279,6 +279,83 @@ static void takes_long_runs(void **state)
     memory_free(text);
 }
 
+enum { LONG_BYTES = 20000 };
+
+/* Byte-pair encoding as it is defined: each time the whole text is looked through for the lowest rank. */
+static size_t merge_plainly(const bulla_tokenizer *tokenizer, uint32_t *ids, size_t count)
+{
+    uint32_t *ranks = memory_alloc(count, sizeof *ranks, NULL), *results = memory_alloc(count, sizeof *results, NULL);
+    for (size_t at = 0; at < count; at++)
+        if (at + 1 == count || !tokenizer_find_merge(tokenizer, ids[at], ids[at + 1], &ranks[at], &results[at]))
+            ranks[at] = UINT32_MAX;
+    for (;;) {
+        size_t best = 0;
+        for (size_t at = 1; at < count; at++)
+            best = ranks[at] < ranks[best] ? at : best;
+        if (ranks[best] == UINT32_MAX)
+            break;
+        ids[best] = results[best];
+        count--;
+        memmove(ids + best + 1, ids + best + 2, (count - best - 1) * sizeof *ids);
+        memmove(ranks + best + 1, ranks + best + 2, (count - best - 1) * sizeof *ranks);
+        memmove(results + best + 1, results + best + 2, (count - best - 1) * sizeof *results);
+        for (size_t at = best ? best - 1 : 0; at <= best; at++)
+            if (at + 1 == count || !tokenizer_find_merge(tokenizer, ids[at], ids[at + 1], &ranks[at], &results[at]))
+                ranks[at] = UINT32_MAX;
+    }
+    memory_free(ranks);
+    memory_free(results);
+    return count;
+}
+
+static void write_long_word(char *text, uint64_t seed)
+{
+    static const char *const parts[] = {"lo", "w", "er", "ne", "  ", "th", "e", "lowe", "r", "xyz", "n", "ew"};
+    for (size_t length = 0; length < LONG_BYTES;) {
+        seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407u;
+        const char *part = parts[(seed >> 33) % (seed >> 60 ? sizeof parts / sizeof *parts : 2)];
+        for (size_t i = 0; part[i] && length < LONG_BYTES; i++)
+            text[length++] = part[i];
+    }
+}
+
+/* A word that is so long that its merges wait by rank, some of which make others of lower ranks. */
+static void long_words_merge_by_rank_too(void **state)
+{
+    (void)state;
+    static char text[LONG_BYTES + 8];
+    static uint32_t plain[LONG_BYTES];
+    struct sample sample = sample_open(TOKENIZER_BYTE_LEVEL, TOKENIZER_SPLIT_NONE, 0);
+    for (uint64_t seed = 1; seed < test_count(4, 40); seed++) {
+        bulla_error error = {0};
+        uint32_t *ids;
+        size_t count;
+        write_long_word(text, seed);
+        for (size_t i = 0; i < LONG_BYTES; i++)
+            plain[i] = (uint8_t)text[i];
+        size_t expected = merge_plainly(sample.tokenizer, plain, LONG_BYTES);
+        assert_ok(bulla_tokenizer_encode(sample.tokenizer, text, LONG_BYTES, 0, SIZE_MAX, &ids, &count, &error), error);
+        assert_int_equal(count, expected);
+        assert_memory_equal(ids, plain, count * sizeof *ids);
+        assert_true(count < LONG_BYTES * 3 / 4);
+        bulla_tokens_free(ids);
+    }
+    for (uint64_t n = 1;; n++) {
+        bulla_error error = {0};
+        uint32_t *ids;
+        size_t count;
+        memory_inject_failure(n, 0);
+        int code = bulla_tokenizer_encode(sample.tokenizer, text, LONG_BYTES, 0, SIZE_MAX, &ids, &count, &error);
+        memory_inject_failure(0, 0);
+        bulla_tokens_free(ids);
+        if (code == BULLA_OK)
+            break;
+        assert_int_equal(code, BULLA_E_MEMORY);
+        assert_true(n < 100);
+    }
+    sample_close(&sample);
+}
+
 /* Everything a caller may do with an opened block. */
 static void use(const bulla_tokenizer *tokenizer)
 {
@@ -403,6 +480,7 @@ int main(void)
         cmocka_unit_test(answers_about_tokens),
         cmocka_unit_test(stops_at_the_limit),
         cmocka_unit_test(takes_long_runs),
+        cmocka_unit_test(long_words_merge_by_rank_too),
         cmocka_unit_test(survives_damage),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(one_tokenizer_has_one_block),

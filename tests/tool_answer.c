@@ -188,7 +188,8 @@ static int make_prompt(struct native *native, struct api_request *request, struc
         request->answer.prompt_ids = request->prompts[0].ids;
         request->answer.prompt_id_count = request->prompts[0].id_count;
     }
-    return native_prompt_make(native, &request->answer, 1, prompt, &param, error);
+    const struct native_limits limits = {SIZE_MAX, SIZE_MAX};
+    return native_prompt_make(native, &request->answer, 1, &limits, prompt, &param, error);
 }
 
 static int run(const char *path, int is_chat, int is_reference, struct buffer *body, bulla_error *error)

@@ -64,5 +64,5 @@ int session_raw_prompt(const struct session *session, const char *text, size_t l
                        bulla_error *error)
 {
     *prompt = (struct session_prompt){0};
-    return chat_encode(bulla_model_tokenizer(session->model), text, length, &prompt->ids, &prompt->count, error);
+    return chat_encode(bulla_model_tokenizer(session->model), text, length, SIZE_MAX, &prompt->ids, &prompt->count, error);
 }

@@ -45,8 +45,8 @@ int grammar_compile_within(const char *specification, size_t length, uint64_t *w
 void grammar_free(struct grammar *grammar); /* NULL is fine */
 size_t grammar_bytes(const struct grammar *grammar); /* memory that it takes */
 
-/* Whether a specification can be compiled, for who does not run it. What was found compilable is remembered for the last
- * few. A zeroed one remembers nothing; one thread. */
+/* Whether a specification can be compiled, for who does not run it. The last few that could are remembered. A zeroed
+ * memory holds none; one thread. */
 enum { GRAMMAR_REMEMBERED = 64, GRAMMAR_DIGEST_BYTES = 32 };
 struct grammar_memory {
     uint8_t digests[GRAMMAR_REMEMBERED][GRAMMAR_DIGEST_BYTES];

@@ -115,8 +115,8 @@ int scheduler_open(bulla_engine *engine, const bulla_model *model, const struct 
                    const struct scheduler_events *events, struct scheduler **scheduler, bulla_error *error);
 void scheduler_close(struct scheduler *scheduler); /* without finishing anything; NULL is fine */
 
-/* Accepts a request, or says why it never can be served: BULLA_E_LIMIT (context, pool), BULLA_E_USAGE, BULLA_E_MEMORY.
- * An accepted one gets exactly one finish: SCHEDULER_FAILED where its grammar turns out not to be one. */
+/* Accepts a request, or says why it can not be served: BULLA_E_LIMIT (context, pool), BULLA_E_USAGE, BULLA_E_MEMORY. An
+ * accepted one gets exactly one finish: SCHEDULER_FAILED where its grammar turns out not to be one. */
 int scheduler_add(struct scheduler *scheduler, const struct scheduler_request *request, bulla_error *error);
 /* Ends it now, with its finish (SCHEDULER_CANCELLED); one that is unknown or already finished is left alone. */
 void scheduler_cancel(struct scheduler *scheduler, uint64_t id);

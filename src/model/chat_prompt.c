@@ -10,13 +10,13 @@
 
 /* Not by BULLA_ENCODE_START: that would also close the text with the end token where a
  * model's settings say so, and nothing could follow. */
-int chat_encode_rendering(const bulla_tokenizer *tokenizer, const struct chat_rendering *rendering, uint32_t **ids,
-                          size_t *count, bulla_error *error)
+int chat_encode_rendering(const bulla_tokenizer *tokenizer, const struct chat_rendering *rendering, size_t limit,
+                          uint32_t **ids, size_t *count, bulla_error *error)
 {
     uint32_t *found;
     size_t found_count;
     int code = tokenizer_encode_marked(tokenizer, rendering->text, rendering->length, BULLA_ENCODE_SPECIAL,
-                                       rendering->marks, rendering->mark_count, SIZE_MAX, &found, &found_count, error);
+                                       rendering->marks, rendering->mark_count, limit, &found, &found_count, error);
     if (code != BULLA_OK)
         return code;
     int64_t start = bulla_tokenizer_start_token(tokenizer);
@@ -33,11 +33,11 @@ int chat_encode_rendering(const bulla_tokenizer *tokenizer, const struct chat_re
     return *ids ? BULLA_OK : BULLA_E_MEMORY;
 }
 
-int chat_encode(const bulla_tokenizer *tokenizer, const char *text, size_t length, uint32_t **ids, size_t *count,
-                bulla_error *error)
+int chat_encode(const bulla_tokenizer *tokenizer, const char *text, size_t length, size_t limit, uint32_t **ids,
+                size_t *count, bulla_error *error)
 {
     struct chat_rendering rendering = {.text = (char *)(uintptr_t)text, .length = length};
-    return chat_encode_rendering(tokenizer, &rendering, ids, count, error);
+    return chat_encode_rendering(tokenizer, &rendering, limit, ids, count, error);
 }
 
 /* ---- Variables as JSON ---- */
@@ -94,7 +94,7 @@ int chat_encode_messages(const bulla_tokenizer *tokenizer, const bulla_chat_temp
         code = bulla_chat_template_render(chat_template, (const char *)variables.data, variables.length, now, &text,
                                           &length, error);
     if (code == BULLA_OK)
-        code = chat_encode(tokenizer, text, length, ids, count, error);
+        code = chat_encode(tokenizer, text, length, SIZE_MAX, ids, count, error);
     bulla_text_free(text);
     buffer_free(&variables);
     return code;
@@ -267,13 +267,30 @@ static int is_blank(char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* Where the last occurrence of the content ends; 0 where there is none. */
-static size_t end_of_last(const struct chat_rendering *rendering, const char *content, size_t length)
+static void copy_backwards(char *out, const char *text, size_t length)
 {
-    for (size_t end = rendering->length; length > 0 && end >= length; end--)
-        if (memcmp(rendering->text + end - length, content, length) == 0)
-            return end;
-    return 0;
+    for (size_t i = 0; i < length; i++)
+        out[i] = text[length - 1 - i];
+}
+
+/* *end: where the last occurrence of the content ends; 0 where there is none. Both are turned round, so that it is the
+ * first one, which memmem finds in a time that their lengths bound. */
+static int find_last(const struct chat_rendering *rendering, const char *content, size_t length, size_t *end,
+                     bulla_error *error)
+{
+    *end = 0;
+    if (length == 0 || length > rendering->length)
+        return BULLA_OK;
+    char *text = memory_alloc(rendering->length + length, 1, error);
+    if (!text)
+        return BULLA_E_MEMORY;
+    copy_backwards(text, rendering->text, rendering->length);
+    copy_backwards(text + rendering->length, content, length);
+    const char *found = memmem(text, rendering->length, text + rendering->length, length);
+    if (found)
+        *end = rendering->length - (size_t)(found - text);
+    memory_free(text);
+    return BULLA_OK;
 }
 
 /* Cuts what the template writes after the last message's content, which it may have trimmed. */
@@ -284,15 +301,17 @@ static int cut_after_last(struct chat_rendering *rendering, const struct json *m
     if (!json_is(content, JSON_STRING))
         return bulla_fail(error, BULLA_E_INPUT, "the last message has no text that could be continued");
     const char *text = content->text;
-    size_t length = content->length;
-    size_t end = end_of_last(rendering, text, length);
-    if (end == 0) {
+    size_t length = content->length, end;
+    int code = find_last(rendering, text, length, &end, error);
+    if (code == BULLA_OK && end == 0) {
         while (length > 0 && is_blank(text[length - 1]))
             length--;
         for (; length > 0 && is_blank(text[0]); length--)
             text++;
-        end = end_of_last(rendering, text, length);
+        code = find_last(rendering, text, length, &end, error);
     }
+    if (code != BULLA_OK)
+        return code;
     if (end == 0)
         return bulla_fail(error, BULLA_E_INPUT,
                           length ? "the chat template changes the last message's text, so that it "

@@ -28,9 +28,9 @@ struct chat_message {
 
 /* The ids of a text in which spelled control tokens are tokens, with the start token in front
  * where the tokenizer wants one and the text does not begin with it. *ids is freed with
- * bulla_tokens_free. */
-int chat_encode(const bulla_tokenizer *tokenizer, const char *text, size_t length, uint32_t **ids, size_t *count,
-                bulla_error *error);
+ * bulla_tokens_free. The text's own ids may be `limit`: more is BULLA_E_LIMIT. */
+int chat_encode(const bulla_tokenizer *tokenizer, const char *text, size_t length, size_t limit, uint32_t **ids,
+                size_t *count, bulla_error *error);
 
 /* The ids of the messages as `chat_template` writes them at the Unix time `now`. With
  * `generation` the assistant's next turn is begun. Text of a message that spells a control token becomes
@@ -63,7 +63,7 @@ int chat_render(const bulla_tokenizer *tokenizer, const bulla_chat_template *cha
                 const struct chat_variables *variables, struct chat_rendering *rendering, bulla_error *error);
 void chat_rendering_free(struct chat_rendering *rendering); /* a zeroed one is fine */
 /* As chat_encode, with the marks heeded. */
-int chat_encode_rendering(const bulla_tokenizer *tokenizer, const struct chat_rendering *rendering, uint32_t **ids,
-                          size_t *count, bulla_error *error);
+int chat_encode_rendering(const bulla_tokenizer *tokenizer, const struct chat_rendering *rendering, size_t limit,
+                          uint32_t **ids, size_t *count, bulla_error *error);
 
 #endif

@@ -142,6 +142,9 @@ int tokenizer_ids_add(struct tokenizer_ids *ids, uint32_t id, bulla_error *error
 int tokenizer_encode_marked(const struct bulla_tokenizer *tokenizer, const char *text, size_t length, unsigned flags,
                             const size_t *marks, size_t mark_count, size_t limit, uint32_t **ids, size_t *count,
                             bulla_error *error);
+/* Bytes of the longest text of which `count` ids may be all; but for white space that added tokens take with them, and
+ * for characters that are left out or share an unknown token. */
+size_t tokenizer_most_bytes(const struct bulla_tokenizer *tokenizer, size_t count);
 /* Moves *offset on to where a control token is spelled in this UTF-8 text, or where the text's end (white space after it
  * aside) is the beginning of one; 0 where there is none. U+2581 counts as the space that it stands for in the normalised
  * text of SentencePiece; that NFC may make a spelling out of other characters is left aside: no known vocabulary
@@ -152,12 +155,24 @@ int tokenizer_find_control(const struct bulla_tokenizer *tokenizer, const char *
  * piece between added tokens. *segment is 0 at its first word and kept between calls. */
 size_t tokenizer_next_word(uint32_t split, const char *text, size_t length, size_t offset, size_t *segment);
 
-/* Byte-pair merging of one word; see tokenizer_bpe.c. */
+/* Byte-pair merging of one word; see tokenizer_bpe.c. Zero-initialised. */
+enum { TOKENIZER_KNOWN_PAIRS = 1024 };
+struct bpe_keys {
+    uint64_t *items;
+    size_t count, capacity;
+};
+struct bpe_known {
+    uint64_t pair; /* left id, right id; + 1, 0: none */
+    uint32_t rank, result; /* rank TOKENIZER_NONE: they do not merge */
+};
 struct tokenizer_bpe {
     struct bpe_symbol *symbols;
-    struct bpe_candidate *heap;
     size_t symbol_capacity;
-    size_t heap_count;
+    struct bpe_keys heap;
+    struct bpe_buckets *buckets; /* NULL until there is a long word */
+    int uses_buckets;            /* of this word: */
+    uint32_t first_bucket;       /*   candidates of this and higher ones wait in theirs, others in the heap */
+    struct bpe_known known[TOKENIZER_KNOWN_PAIRS];
 };
 int tokenizer_bpe_encode(struct tokenizer_bpe *bpe, const struct bulla_tokenizer *tokenizer, const char *word,
                          size_t length, struct tokenizer_ids *ids, bulla_error *error);

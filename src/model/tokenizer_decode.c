@@ -22,6 +22,25 @@ int bulla_tokenizer_token_bytes(const bulla_tokenizer *tokenizer, uint32_t id, c
     return BULLA_OK;
 }
 
+/* Normalising makes a text shorter at most threefold: three bytes of U+2581 are a space, nine of Hangul's parts three of
+ * a syllable. */
+size_t tokenizer_most_bytes(const struct bulla_tokenizer *tokenizer, size_t count)
+{
+    int shortens = tokenizer->flags & TOKENIZER_NFC || tokenizer->algorithm == TOKENIZER_SENTENCEPIECE;
+    size_t longest = 1, bytes;
+    for (uint32_t id = 0; id < tokenizer->vocabulary; id++) {
+        uint32_t length;
+        tokenizer_spelling(tokenizer, id, &length);
+        longest = length > longest ? length : longest;
+    }
+    for (int i = 0; i < 2; i++)
+        for (uint32_t j = 0; j < tokenizer->added[i].count; j++) {
+            uint32_t length = tokenizer_word(tokenizer->added[i].entries + (size_t)TOKENIZER_ADDED_BYTES * j, 3);
+            longest = length > longest ? length : longest;
+        }
+    return __builtin_mul_overflow(longest * (shortens ? 3 : 1), count, &bytes) ? SIZE_MAX : bytes;
+}
+
 int bulla_tokenizer_is_control(const bulla_tokenizer *tokenizer, uint32_t id)
 {
     if (id >= tokenizer->vocabulary)

@@ -7,10 +7,15 @@
 #include "base/buffer.h"
 #include "base/file.h"
 #include "base/memory.h"
-#include "model/chat_prompt.h"
+#include "model/tokenizer.h"
 #include "serve/native_internal.h"
 
-enum { MOST_RUNNING = 256, MOST_WAITING = 4096, STUCK_SECONDS = 120 }; /* the scheduler's default; native.h's */
+enum {
+    MOST_RUNNING = 256, /* the scheduler's default */
+    MOST_WAITING = 4096,
+    STUCK_SECONDS = 120,
+    MOST_TOKENIZED = 1 << 20 /* bytes of text that are only tokenized, on the thread that serves all */
+};
 
 static struct native *native_of(struct backend *backend)
 {
@@ -90,9 +95,10 @@ static void count(const struct backend *backend, struct backend_counters *counte
 static int tokenize(struct backend *backend, const struct answer_request *request, int adds_special, uint32_t **ids,
                     size_t *id_count, bulla_error *error)
 {
+    static const struct native_limits limits = {.bytes = MOST_TOKENIZED, .ids = SIZE_MAX};
     struct native_prompt prompt;
     const char *param;
-    int code = native_prompt_make(native_of(backend), request, adds_special, &prompt, &param, error);
+    int code = native_prompt_make(native_of(backend), request, adds_special, &limits, &prompt, &param, error);
     if (code != BULLA_OK)
         return code;
     *ids = prompt.ids;
@@ -150,6 +156,8 @@ static int open_model(struct native *native, const struct native_options *option
     if (code != BULLA_OK)
         return code;
     hex_encode(bulla_model_root(native->model), 32, native->root);
+    native->limits.ids = bulla_model_program(native->model)->context;
+    native->limits.bytes = tokenizer_most_bytes(bulla_model_tokenizer(native->model), native->limits.ids);
     size_t length;
     const char *source = bulla_model_chat_template(native->model, &length);
     if (length == 0)

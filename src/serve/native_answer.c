@@ -333,7 +333,7 @@ static int prepare(struct answer *answer, const char **param, bulla_error *error
     struct native *native = answer->native;
     struct scheduler_text stops[SCHEDULER_MOST_STOPS];
     struct scheduler_request request;
-    int code = native_prompt_make(native, &answer->request, 1, &answer->prompt, param, error);
+    int code = native_prompt_make(native, &answer->request, 1, &native->limits, &answer->prompt, param, error);
     if (code == BULLA_OK)
         code = native_prompt_check(native, &answer->prompt, error);
     if (code == BULLA_OK) {

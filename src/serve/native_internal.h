@@ -102,6 +102,11 @@ void native_run_count(const struct native_run *run, struct backend_counters *cou
 
 struct native;
 
+/* What is taken of one request's text: it is judged before it is encoded, which would take its time. */
+struct native_limits {
+    size_t bytes, ids;
+};
+
 struct native_prompt {
     uint32_t *ids; /* bulla_tokens_free */
     size_t count;
@@ -111,9 +116,11 @@ struct native_prompt {
     int is_parsed;         /* the answer's text goes through an output_parser */
 };
 
-/* *param: the request's field that an error is about; after BULLA_OK the one that the prompt came from. */
+/* *param: the request's field that an error is about; after BULLA_OK the one that the prompt came from. BULLA_E_LIMIT
+ * where the text is beyond `limits`. */
 int native_prompt_make(const struct native *native, const struct answer_request *request, int adds_special,
-                       struct native_prompt *prompt, const char **param, bulla_error *error);
+                       const struct native_limits *limits, struct native_prompt *prompt, const char **param,
+                       bulla_error *error);
 /* Whether the model can answer it: it is not empty, fits the context, and its ids are the vocabulary's. */
 int native_prompt_check(const struct native *native, const struct native_prompt *prompt, bulla_error *error);
 void native_prompt_free(struct native_prompt *prompt);
@@ -165,6 +172,7 @@ struct native {
     bulla_chat_template *chat_template; /* NULL where the model has none */
     struct tool_format format;
     char root[65];
+    struct native_limits limits; /* of a prompt that is to be answered */
     uint64_t most_choices; /* under way at once */
     struct native_run run;
     struct native_slot *slots;

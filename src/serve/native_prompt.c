@@ -56,8 +56,57 @@ static int ends_in_thinking(const struct answer_request *request, const struct c
     return begin && (!end || end < begin);
 }
 
-static int make_chat(const struct native *native, const struct answer_request *request, struct native_prompt *prompt,
-                     const char **param, bulla_error *error)
+static int check_bytes(const struct native_limits *limits, size_t bytes, bulla_error *error)
+{
+    if (bytes <= limits->bytes)
+        return BULLA_OK;
+    if (limits->ids == SIZE_MAX)
+        return bulla_fail(error, BULLA_E_LIMIT, "the text has more than %zu bytes, as many as are tokenized at once: "
+                          "send it in parts", limits->bytes);
+    return bulla_fail(error, BULLA_E_LIMIT, "the text has more than %zu bytes, which are more tokens than the model's "
+                      "context of %zu holds", limits->bytes, limits->ids);
+}
+
+/* An encoder's error: where it stopped at the limit, the prompt is too long, whatever its length. */
+static int fail_encoding(const struct native_limits *limits, int code, const bulla_error *why, bulla_error *error)
+{
+    if (code == BULLA_E_LIMIT && limits->ids != SIZE_MAX)
+        return bulla_fail(error, code, "the prompt has more than %zu tokens, as many as the model's context holds",
+                          limits->ids);
+    return bulla_fail(error, code, "%s", why->text);
+}
+
+/* Adds the bytes of all strings of a value, or of as many as are more than `most`. */
+static void count_text(const struct json *value, size_t most, size_t *bytes)
+{
+    if (json_is(value, JSON_STRING))
+        *bytes += value->length;
+    else if (json_is(value, JSON_ARRAY) || json_is(value, JSON_OBJECT))
+        for (size_t i = 0; i < value->length && *bytes <= most; i++)
+            count_text(value->items[i], most, bytes);
+}
+
+static int render(const struct native *native, const struct chat_variables *variables,
+                  const struct native_limits *limits, struct chat_rendering *rendering, bulla_error *error)
+{
+    size_t bytes = 0;
+    count_text(variables->messages, limits->bytes, &bytes);
+    count_text(variables->tools, limits->bytes, &bytes);
+    count_text(variables->more, limits->bytes, &bytes);
+    int code = check_bytes(limits, bytes, error);
+    if (code == BULLA_OK)
+        code = chat_render(bulla_model_tokenizer(native->model), native->chat_template, variables, rendering, error);
+    if (code != BULLA_OK)
+        return code;
+    code = check_bytes(limits, rendering->length, error);
+    if (code != BULLA_OK)
+        chat_rendering_free(rendering);
+    return code;
+}
+
+static int make_chat(const struct native *native, const struct answer_request *request,
+                     const struct native_limits *limits, struct native_prompt *prompt, const char **param,
+                     bulla_error *error)
 {
     int takes_tools = request->tools && request->tool_choice != TOOLS_NONE;
     *param = "messages";
@@ -73,13 +122,16 @@ static int make_chat(const struct native *native, const struct answer_request *r
                                        .more = request->template_kwargs, .begins_answer = !request->continues_last,
                                        .continues_last = continues_answer(request), .now = (long long)time(NULL)};
     struct chat_rendering rendering;
-    const bulla_tokenizer *tokenizer = bulla_model_tokenizer(native->model);
-    int code = chat_render(tokenizer, native->chat_template, &variables, &rendering, error);
+    bulla_error why = {0};
+    int code = render(native, &variables, limits, &rendering, error);
     if (code == BULLA_E_USAGE)
         *param = "chat_template_kwargs";
     if (code != BULLA_OK)
         return code;
-    code = chat_encode_rendering(tokenizer, &rendering, &prompt->ids, &prompt->count, error);
+    code = chat_encode_rendering(bulla_model_tokenizer(native->model), &rendering, limits->ids, &prompt->ids,
+                                 &prompt->count, &why);
+    if (code != BULLA_OK)
+        fail_encoding(limits, code, &why, error);
     prompt->takes_tools = takes_tools;
     prompt->is_thinking = native->format.thinks && ends_in_thinking(request, &rendering);
     prompt->is_parsed = takes_tools || native->format.thinks;
@@ -128,17 +180,24 @@ static int copy_ids(const struct answer_request *request, struct native_prompt *
 /* A completion's text is its author's alone: spelled control tokens are tokens, as with other servers. A text to embed
  * is data: they are not. */
 static int make_text(const struct native *native, const struct answer_request *request, int adds_special,
-                     struct native_prompt *prompt, bulla_error *error)
+                     const struct native_limits *limits, struct native_prompt *prompt, bulla_error *error)
 {
     const bulla_tokenizer *tokenizer = bulla_model_tokenizer(native->model);
+    const char *text = request->prompt;
+    size_t length = request->prompt_length;
+    bulla_error why = {0};
+    int code = check_bytes(limits, length, error);
+    if (code != BULLA_OK)
+        return code;
     if (request->kind == ANSWER_EMBEDDING)
-        return bulla_tokenizer_encode(tokenizer, request->prompt, request->prompt_length,
-                                      adds_special ? BULLA_ENCODE_START : 0, SIZE_MAX, &prompt->ids, &prompt->count,
-                                      error);
-    if (adds_special)
-        return chat_encode(tokenizer, request->prompt, request->prompt_length, &prompt->ids, &prompt->count, error);
-    return bulla_tokenizer_encode(tokenizer, request->prompt, request->prompt_length, BULLA_ENCODE_SPECIAL, SIZE_MAX,
-                                  &prompt->ids, &prompt->count, error);
+        code = bulla_tokenizer_encode(tokenizer, text, length, adds_special ? BULLA_ENCODE_START : 0, limits->ids,
+                                      &prompt->ids, &prompt->count, &why);
+    else if (adds_special)
+        code = chat_encode(tokenizer, text, length, limits->ids, &prompt->ids, &prompt->count, &why);
+    else
+        code = bulla_tokenizer_encode(tokenizer, text, length, BULLA_ENCODE_SPECIAL, limits->ids, &prompt->ids,
+                                      &prompt->count, &why);
+    return code == BULLA_OK ? BULLA_OK : fail_encoding(limits, code, &why, error);
 }
 
 int native_prompt_check(const struct native *native, const struct native_prompt *prompt, bulla_error *error)
@@ -157,20 +216,21 @@ int native_prompt_check(const struct native *native, const struct native_prompt 
 }
 
 int native_prompt_make(const struct native *native, const struct answer_request *request, int adds_special,
-                       struct native_prompt *prompt, const char **param, bulla_error *error)
+                       const struct native_limits *limits, struct native_prompt *prompt, const char **param,
+                       bulla_error *error)
 {
     int code;
     *prompt = (struct native_prompt){0};
     *param = request->kind == ANSWER_COMPLETION ? "prompt" : "input";
     if (request->kind == ANSWER_CHAT) {
-        code = make_chat(native, request, prompt, param, error);
+        code = make_chat(native, request, limits, prompt, param, error);
         if (code == BULLA_OK)
             code = make_grammar(native, request, prompt, param, error);
         if (code == BULLA_OK)
             *param = "messages";
     } else {
         code = request->prompt_ids ? copy_ids(request, prompt, error)
-                                   : make_text(native, request, adds_special, prompt, error);
+                                   : make_text(native, request, adds_special, limits, prompt, error);
     }
     if (code != BULLA_OK)
         native_prompt_free(prompt);
