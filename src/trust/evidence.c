@@ -7,7 +7,9 @@
 enum { EVIDENCE_VERSION = 1 };
 
 static const struct evidence_format *const formats[] = {
+    &evidence_sgx,
     &evidence_snp,
+    &evidence_tdx,
 };
 
 const struct evidence_format *const *evidence_formats(size_t *count)

@@ -4,6 +4,8 @@
 
 #include "trust/evidence.h"
 
+extern const struct evidence_format evidence_sgx;
 extern const struct evidence_format evidence_snp;
+extern const struct evidence_format evidence_tdx;
 
 #endif
