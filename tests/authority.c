@@ -155,6 +155,13 @@ void authority_write_der(struct buffer *out, X509 *certificate)
     append_memory(out, memory);
 }
 
+void authority_write_crl_der(struct buffer *out, X509_CRL *list)
+{
+    BIO *memory = BIO_new(BIO_s_mem());
+    assert_int_equal(i2d_X509_CRL_bio(memory, list), 1);
+    append_memory(out, memory);
+}
+
 void authority_sign(EVP_PKEY *key, const char *digest, const void *data, size_t length, uint8_t *signature,
                     size_t *signature_length)
 {

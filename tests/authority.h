@@ -48,6 +48,7 @@ void authority_write_pem(struct buffer *out, X509 *certificate);
 void authority_write_crl_pem(struct buffer *out, X509_CRL *list);
 /* DER, of the buffer's end. */
 void authority_write_der(struct buffer *out, X509 *certificate);
+void authority_write_crl_der(struct buffer *out, X509_CRL *list);
 
 /* ECDSA over `data` as r || s, `size` bytes each, big-endian. */
 void authority_sign_raw(EVP_PKEY *key, const char *digest, const void *data, size_t length, uint8_t *r_and_s, size_t size);

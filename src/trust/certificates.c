@@ -264,6 +264,17 @@ const uint8_t *certificate_extension(X509 *certificate, const char *oid, size_t 
     return content;
 }
 
+int certificate_is_named(X509 *certificate, const char *common_name)
+{
+    const X509_NAME *subject = X509_get_subject_name(certificate);
+    int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+    if (at < 0 || X509_NAME_get_index_by_NID(subject, NID_commonName, at) >= 0) /* of two, neither counts */
+        return 0;
+    const ASN1_STRING *name = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at));
+    size_t length = (size_t)ASN1_STRING_length(name);
+    return length == strlen(common_name) && memcmp(ASN1_STRING_get0_data(name), common_name, length) == 0;
+}
+
 const char *certificate_subject(X509 *certificate, struct verdict *verdict)
 {
     const char *text = "?";

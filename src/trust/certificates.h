@@ -53,6 +53,8 @@ int certificates_verify(const struct certificates *chain, const struct revocatio
 
 /* The content of an extension by its dotted OID (the octets inside the OCTET STRING), or NULL. The certificate's own. */
 const uint8_t *certificate_extension(X509 *certificate, const char *oid, size_t *length);
+/* Whether the subject's common name is exactly this. */
+int certificate_is_named(X509 *certificate, const char *common_name);
 /* "C=US, O=..., CN=..." of the verdict's arena. */
 const char *certificate_subject(X509 *certificate, struct verdict *verdict);
 

@@ -12,6 +12,8 @@ static const struct evidence_format *const formats[] = {
     &evidence_nitro,
     &evidence_snp,
     &evidence_sim,
+    &evidence_sgx,
+    &evidence_tdx,
 };
 
 const struct evidence_format *const *evidence_formats(size_t *count)

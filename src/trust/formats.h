@@ -7,6 +7,8 @@
 extern const struct evidence_format evidence_cca;
 extern const struct evidence_format evidence_nitro;
 extern const struct evidence_format evidence_sim;
+extern const struct evidence_format evidence_sgx;
 extern const struct evidence_format evidence_snp;
+extern const struct evidence_format evidence_tdx;
 
 #endif
