@@ -1,5 +1,6 @@
 #include "trust/evidence.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "trust/formats.h"
@@ -7,7 +8,9 @@
 enum { EVIDENCE_VERSION = 1 };
 
 static const struct evidence_format *const formats[] = {
+    &evidence_nvidia,
     &evidence_snp,
+    &evidence_tpm,
 };
 
 const struct evidence_format *const *evidence_formats(size_t *count)
@@ -66,9 +69,9 @@ int evidence_certificates(struct evidence *evidence, const char *check, const ch
                           struct certificates *certificates)
 {
     bulla_error error = {0};
-    if (certificates_add_json(certificates, json_get(evidence->document, member), &error) == BULLA_OK)
+    if (certificates_add_json(certificates, json_get(evidence->document, member), &error) == BULLA_OK && certificates->count)
         return 1;
-    return verdict_fails(evidence->verdict, check, "\"%s\": %s", member, error.text);
+    return verdict_fails(evidence->verdict, check, "\"%s\": %s", member, error.code ? error.text : "an empty list");
 }
 
 int evidence_revocation_lists(struct evidence *evidence, const char *check, const struct json *value,
@@ -118,6 +121,15 @@ void evidence_claim_text(struct evidence *evidence, const char *name, const char
     struct claim *claim = new_claim(evidence, name);
     claim->kind = CLAIM_TEXT;
     claim->text = text;
+}
+
+void evidence_claim_slot(struct evidence *evidence, const char *name, unsigned number, const uint8_t *bytes, size_t length)
+{
+    char text[64];
+    int written = snprintf(text, sizeof text, "%s%u", name, number);
+    const char *copy = arena_copy_text(&evidence->verdict->arena, text, (size_t)written, &evidence->verdict->error);
+    if (copy)
+        evidence_claim_bytes(evidence, copy, bytes, length);
 }
 
 const struct claim *evidence_claim(const struct evidence *evidence, const char *name)

@@ -4,6 +4,8 @@
 
 #include "trust/evidence.h"
 
+extern const struct evidence_format evidence_nvidia;
 extern const struct evidence_format evidence_snp;
+extern const struct evidence_format evidence_tpm;
 
 #endif

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 struct root {
-    const char *vendor; /* "amd", "intel", "aws", "nvidia" */
+    const char *vendor; /* "amd", "intel", "aws", "nvidia", "nvidia_rim", "tpm" */
     const char *name;   /* as people know it */
     uint8_t sha256[32]; /* of the certificate */
 };
