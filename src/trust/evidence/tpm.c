@@ -217,13 +217,12 @@ static EVP_PKEY *read_pem(const struct json *pem)
     return key;
 }
 
-/* TCG's EK certificates are of the same roots: only a key that may sign can be an AK. */
+/* Certificates of endorsement keys, which encrypt, are of the same roots. */
 static void check_use(struct tpm *tpm, X509 *leaf)
 {
     int may_sign = X509_get_extension_flags(leaf) & EXFLAG_KUSAGE && X509_get_key_usage(leaf) & KU_DIGITAL_SIGNATURE;
-    int is_authority = X509_check_ca(leaf) != 0;
-    verdict_holds(tpm->verdict, "tpm.certificate.use", may_sign && !is_authority, "a key for signatures, no authority", "%s",
-                  is_authority ? "an authority" : may_sign ? "for signatures" : "not for signatures");
+    verdict_holds(tpm->verdict, "tpm.certificate.use", may_sign, "a key for signatures", "%s",
+                  may_sign ? "for signatures" : "not for signatures");
 }
 
 static void check_chain(struct tpm *tpm, const struct certificates *chain, const struct revocation_lists *crls)
