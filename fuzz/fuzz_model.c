@@ -15,7 +15,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
-#include "base/merkle.h"
+#include "base/merkle_data.h"
 #include "bulla/model.h"
 #include "bulla/sampler.h"
 #include "exec/ref/run.h"

@@ -41,6 +41,23 @@ static void test_allocation_failure_is_an_error(void **state)
     assert_null(memory_alloc(SIZE_MAX, 2, NULL));
 }
 
+static void test_cut(void **state)
+{
+    (void)state;
+    struct buffer buffer = {0};
+    buffer_cut(&buffer, 0);
+    assert_null(buffer.data);
+    buffer_append_text(&buffer, "whole");
+    buffer_cut(&buffer, 9);
+    assert_string_equal((char *)buffer.data, "whole");
+    buffer_cut(&buffer, 2);
+    assert_int_equal(buffer.length, 2);
+    assert_string_equal((char *)buffer.data, "wh");
+    buffer_cut(&buffer, 0);
+    assert_string_equal((char *)buffer.data, "");
+    buffer_free(&buffer);
+}
+
 static void test_hex(void **state)
 {
     (void)state;
@@ -82,6 +99,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_append_and_read_back),
         cmocka_unit_test(test_allocation_failure_is_an_error),
+        cmocka_unit_test(test_cut),
         cmocka_unit_test(test_hex),
         cmocka_unit_test(test_arena_limit),
         cmocka_unit_test(test_error_keeps_the_first_and_is_clean),

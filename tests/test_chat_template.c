@@ -75,6 +75,8 @@ static void test_small_templates(void **state)
     assert_renders("{{ x.missing is defined }}{{ x.missing }}", "{\"x\":{}}", "False");
     assert_renders("{{ x }}", "{\"x\":123456789012345678901234567890}", "123456789012345678901234567890");
     assert_renders("{{ '[1, {\"a\": 2}]' | from_json }}", "{}", "[1, {'a': 2}]");
+    assert_renders("{% set block %} kept {% endset %}", "{}", "");
+    assert_renders("a{% set block %}bcd{% endset %}", "{}", "a");
     assert_renders("{% set r = [] %}{% for i in range(3) %}{% set r = r + [i] %}{% endfor %}{{ r }}", "{}", "[]");
 }
 

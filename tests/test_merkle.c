@@ -3,7 +3,7 @@
 
 #include "base/hash.h"
 #include "base/memory.h"
-#include "base/merkle.h"
+#include "base/merkle_data.h"
 
 enum { LARGEST = 70 };
 
@@ -207,9 +207,61 @@ static void test_failures(void **state)
     memory_inject_failure(0, 0);
 }
 
+/* PROOF and SUBPROOF of RFC 9162 section 2.1.4.1, over D[first of leaves, last of them), written down recursively. */
+static unsigned subproof(size_t m, const uint8_t *leaves, size_t n, int is_whole, uint8_t (*proof)[32])
+{
+    size_t k = 1;
+    if (m == n) {
+        if (is_whole)
+            return 0;
+        tree_hash(leaves, n * MERKLE_LEAF, proof[0]);
+        return 1;
+    }
+    while (2 * k < n)
+        k *= 2;
+    unsigned count;
+    if (m <= k) {
+        count = subproof(m, leaves, k, is_whole, proof);
+        tree_hash(leaves + k * MERKLE_LEAF, (n - k) * MERKLE_LEAF, proof[count]);
+    } else {
+        count = subproof(m - k, leaves + k * MERKLE_LEAF, n - k, 0, proof);
+        tree_hash(leaves, k * MERKLE_LEAF, proof[count]);
+    }
+    return count + 1;
+}
+
+static void test_consistency(void **state)
+{
+    uint8_t proof[64][32], roots[LARGEST + 1][32];
+    bulla_error error = {0};
+    size_t changed = 0;
+    for (size_t n = 0; n <= LARGEST; n++)
+        tree_hash(data, n * MERKLE_LEAF, roots[n]);
+    for (size_t n = 0; n <= LARGEST; n++)
+        for (size_t m = 0; m <= n; m++) {
+            unsigned length = m == 0 ? 0 : subproof(m, data, n, 1, proof);
+            assert_true(merkle_consistency_verify(m, roots[m], n, roots[n], proof[0], length, &error));
+            if (m == 0 || m == n)
+                continue;
+            for (unsigned i = 0; i < length; i++, changed++) {
+                proof[i][i % 32] ^= 1;
+                assert_false(merkle_consistency_verify(m, roots[m], n, roots[n], proof[0], length, &error));
+                proof[i][i % 32] ^= 1;
+            }
+            assert_false(merkle_consistency_verify(m, roots[m], n, roots[n], proof[0], length - 1, &error));
+            assert_false(merkle_consistency_verify(m, roots[m], n, roots[n], proof[0], length + 1, &error));
+            assert_false(merkle_consistency_verify(m, roots[m - 1], n, roots[n], proof[0], length, &error));
+            assert_false(merkle_consistency_verify(m, roots[m], n, roots[m], proof[0], length, &error));
+            assert_false(merkle_consistency_verify(n, roots[n], m, roots[m], proof[0], length, &error));
+        }
+    assert_int_equal(error.code, BULLA_OK);
+    print_message("%zu changed hashes of proofs refused\n", changed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_consistency),
         cmocka_unit_test(test_roots),
         cmocka_unit_test(test_large_roots),
         cmocka_unit_test(test_paths),

@@ -11,7 +11,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/memory.h"
-#include "base/merkle.h"
+#include "base/merkle_data.h"
 #include "bulla/model.h"
 #include "model/model_file.h"
 #include "random_program.h"

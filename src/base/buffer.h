@@ -21,6 +21,7 @@ struct buffer {
 void buffer_free(struct buffer *buffer);
 void buffer_clear(struct buffer *buffer); /* length 0, memory kept, error kept */
 void buffer_drop_front(struct buffer *buffer, size_t length); /* forgets the first bytes, at most all; memory kept */
+void buffer_cut(struct buffer *buffer, size_t length); /* keeps the first bytes, at most all; memory kept */
 void buffer_append(struct buffer *buffer, const void *bytes, size_t length);
 void buffer_append_text(struct buffer *buffer, const char *text);
 void buffer_append_byte(struct buffer *buffer, uint8_t byte);

@@ -5,68 +5,6 @@
 #include "base/hash.h"
 #include "base/memory.h"
 
-/* Leaves that a thread takes at a time: a power of two, so that they are a whole
- * subtree. */
-enum { LEAVES_A_PIECE = 256 };
-
-struct leaf_job {
-    const uint8_t *data;
-    uint64_t length;
-    uint8_t *hashes; /* of the leaves, or of the pieces' subtrees */
-    uint8_t *codes;  /* one a piece */
-};
-
-/* Hashes of a piece's leaves; their number. */
-static uint64_t hash_leaves(const struct leaf_job *job, uint64_t piece, struct hash_stream *stream, uint8_t *hashes,
-                            bulla_error *error)
-{
-    uint64_t start = piece * LEAVES_A_PIECE * MERKLE_LEAF, end = start + LEAVES_A_PIECE * MERKLE_LEAF, count = 0;
-    static const uint8_t prefix = 0;
-    for (end = end < job->length ? end : job->length; start < end && !error->code; start += MERKLE_LEAF) {
-        uint64_t length = end - start < MERKLE_LEAF ? end - start : MERKLE_LEAF;
-        hash_stream_update(stream, &prefix, 1);
-        hash_stream_update(stream, job->data + start, length);
-        hash_stream_finish(stream, hashes + count++ * MERKLE_HASH, error);
-    }
-    return count;
-}
-
-static void hash_piece(void *context, uint64_t piece)
-{
-    struct leaf_job *job = context;
-    bulla_error error = {0};
-    struct hash_stream *stream = hash_stream_open(&error);
-    if (stream)
-        hash_leaves(job, piece, stream, job->hashes + piece * LEAVES_A_PIECE * MERKLE_HASH, &error);
-    hash_stream_close(stream);
-    job->codes[piece] = (uint8_t)error.code;
-}
-
-/* Every piece by `work`, then the first failure of any. */
-static int run_pieces(struct leaf_job *job, struct thread_team *team, void (*work)(void *context, uint64_t piece),
-                      bulla_error *error)
-{
-    uint64_t leaves = (job->length + MERKLE_LEAF - 1) / MERKLE_LEAF;
-    uint64_t pieces = (leaves + LEAVES_A_PIECE - 1) / LEAVES_A_PIECE;
-    job->codes = memory_alloc(pieces, sizeof *job->codes, error);
-    if (!job->codes)
-        return BULLA_E_MEMORY;
-    thread_team_each(team, pieces, work, job);
-    int code = BULLA_OK;
-    for (uint64_t i = 0; i < pieces && code == BULLA_OK; i++)
-        code = job->codes[i];
-    memory_free(job->codes);
-    return code ? bulla_fail(error, code, "hashing the leaves of a Merkle tree: %s",
-                             code == BULLA_E_MEMORY ? "out of memory" : "SHA-256 failed in libcrypto") : BULLA_OK;
-}
-
-int merkle_leaf_hashes(const void *data, uint64_t length, struct thread_team *team, uint8_t *hashes,
-                       bulla_error *error)
-{
-    struct leaf_job job = {.data = data, .length = length, .hashes = hashes};
-    return run_pieces(&job, team, hash_piece, error);
-}
-
 static int hash_node(struct hash_stream *stream, const uint8_t *left, const uint8_t *right, uint8_t *node,
                      bulla_error *error)
 {
@@ -113,34 +51,6 @@ int merkle_root(uint8_t *hashes, uint64_t count, uint8_t root[MERKLE_HASH], bull
         return BULLA_E_MEMORY;
     int code = reduce(stream, hashes, count, root, error);
     hash_stream_close(stream);
-    return code;
-}
-
-static void reduce_piece(void *context, uint64_t piece)
-{
-    struct leaf_job *job = context;
-    bulla_error error = {0};
-    uint8_t hashes[LEAVES_A_PIECE * MERKLE_HASH];
-    struct hash_stream *stream = hash_stream_open(&error);
-    uint64_t count = stream ? hash_leaves(job, piece, stream, hashes, &error) : 0;
-    if (count && !error.code)
-        reduce(stream, hashes, count, job->hashes + piece * MERKLE_HASH, &error);
-    hash_stream_close(stream);
-    job->codes[piece] = (uint8_t)error.code;
-}
-
-int merkle_data_root(const void *data, uint64_t length, struct thread_team *team, uint8_t root[MERKLE_HASH],
-                     bulla_error *error)
-{
-    uint64_t pieces = (length + LEAVES_A_PIECE * MERKLE_LEAF - 1) / (LEAVES_A_PIECE * MERKLE_LEAF);
-    struct leaf_job job = {.data = data, .length = length};
-    job.hashes = memory_alloc(pieces, MERKLE_HASH, error);
-    if (!job.hashes)
-        return BULLA_E_MEMORY;
-    int code = run_pieces(&job, team, reduce_piece, error);
-    if (code == BULLA_OK)
-        code = merkle_root(job.hashes, pieces, root, error);
-    memory_free(job.hashes);
     return code;
 }
 
@@ -191,4 +101,56 @@ int merkle_path_verify(const uint8_t leaf[MERKLE_HASH], uint64_t index, uint64_t
     }
     hash_stream_close(stream);
     return good && used == length && memcmp(node, root, MERKLE_HASH) == 0;
+}
+
+int merkle_leaf_hash(const void *data, size_t length, uint8_t hash[MERKLE_HASH], bulla_error *error)
+{
+    static const uint8_t prefix = 0;
+    struct hash_stream *stream = hash_stream_open(error);
+    if (!stream)
+        return BULLA_E_MEMORY;
+    hash_stream_update(stream, &prefix, 1);
+    hash_stream_update(stream, data, length);
+    int code = hash_stream_finish(stream, hash, error);
+    hash_stream_close(stream);
+    return code;
+}
+
+/* RFC 9162 section 2.1.4.2, with the two roots computed side by side. */
+int merkle_consistency_verify(uint64_t first, const uint8_t first_root[MERKLE_HASH], uint64_t second,
+                              const uint8_t second_root[MERKLE_HASH], const uint8_t *proof, unsigned length,
+                              bulla_error *error)
+{
+    if (first > second)
+        return 0;
+    if (first == 0 || first == second)
+        return length == 0 && (first == 0 || memcmp(first_root, second_root, MERKLE_HASH) == 0);
+    uint64_t node = first - 1, last = second - 1;
+    unsigned used = 0;
+    uint8_t one[MERKLE_HASH], other[MERKLE_HASH];
+    for (; node & 1; node >>= 1, last >>= 1)
+        ;
+    if (node == 0) /* the first tree is a whole subtree: its root is where the proof starts */
+        memcpy(one, first_root, MERKLE_HASH);
+    else if (length > 0)
+        memcpy(one, proof + MERKLE_HASH * used++, MERKLE_HASH);
+    else
+        return 0;
+    memcpy(other, one, MERKLE_HASH);
+    struct hash_stream *stream = hash_stream_open(error);
+    int good = stream != NULL;
+    for (; good && used < length; node >>= 1, last >>= 1) {
+        const uint8_t *hash = proof + MERKLE_HASH * used++;
+        if (last == 0) {
+            good = 0;
+        } else if (node & 1 || node == last) {
+            good = hash_node(stream, hash, one, one, error) == BULLA_OK &&
+                   hash_node(stream, hash, other, other, error) == BULLA_OK;
+            for (; !(node & 1) && node != 0; node >>= 1, last >>= 1)
+                ;
+        } else
+            good = hash_node(stream, other, hash, other, error) == BULLA_OK;
+    }
+    hash_stream_close(stream);
+    return good && last == 0 && memcmp(one, first_root, MERKLE_HASH) == 0 && memcmp(other, second_root, MERKLE_HASH) == 0;
 }

@@ -8,24 +8,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/threads.h"
 #include "bulla/error.h"
 
-enum { MERKLE_HASH = 32, MERKLE_LEAF = 1024 };
+enum { MERKLE_HASH = 32 };
 
-/* Hashes of `count` consecutive leaves of MERKLE_LEAF bytes at `data` (the last
- * one may be shorter: `length` bytes in all). hashes[ceil(length / 1024)][32].
- * `team` may be NULL. */
-int merkle_leaf_hashes(const void *data, uint64_t length, struct thread_team *team, uint8_t *hashes,
-                       bulla_error *error);
+/* The hash of one leaf: SHA-256 of a zero byte and its bytes. */
+int merkle_leaf_hash(const void *data, size_t length, uint8_t hash[MERKLE_HASH], bulla_error *error);
 
 /* The root over leaf hashes, which are overwritten. 0 leaves: SHA-256 of nothing. */
 int merkle_root(uint8_t *hashes, uint64_t count, uint8_t root[MERKLE_HASH], bulla_error *error);
-
-/* The root over `length` bytes in leaves of MERKLE_LEAF bytes, without keeping
- * their hashes. `team` may be NULL. */
-int merkle_data_root(const void *data, uint64_t length, struct thread_team *team, uint8_t root[MERKLE_HASH],
-                     bulla_error *error);
 
 /* The audit path (RFC 6962 section 2.1.1) of leaf `index` among `count` leaf
  * hashes: at most 64 hashes into `path`, their number into *length. */
@@ -37,5 +28,10 @@ int merkle_path(const uint8_t *hashes, uint64_t count, uint64_t index, uint8_t p
 int merkle_path_verify(const uint8_t leaf[MERKLE_HASH], uint64_t index, uint64_t count,
                        const uint8_t *path, unsigned length, const uint8_t root[MERKLE_HASH],
                        bulla_error *error);
+/* 1 where the proof (RFC 9162 section 2.1.4.1, `length` hashes) shows that the tree of `second` leaves began with that of
+ * `first`; 0 as above. Nothing needs no proof: `first` 0 is the beginning of every tree. */
+int merkle_consistency_verify(uint64_t first, const uint8_t first_root[MERKLE_HASH], uint64_t second,
+                              const uint8_t second_root[MERKLE_HASH], const uint8_t *proof, unsigned length,
+                              bulla_error *error);
 
 #endif

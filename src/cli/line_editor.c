@@ -101,8 +101,7 @@ static void remove_range(struct line_editor *editor, size_t from, size_t to)
     if (from >= to)
         return;
     memmove(text->data + from, text->data + to, text->length - to);
-    text->length -= to - from;
-    text->data[text->length] = 0;
+    buffer_cut(text, text->length - (to - from));
     editor->cursor = from;
     editor->changed = 1;
 }

@@ -35,9 +35,11 @@ extern const struct verb verb_doctor;
 extern const struct verb verb_import;
 extern const struct verb verb_inspect;
 extern const struct verb verb_keys;
+extern const struct verb verb_policy;
 extern const struct verb verb_run;
 extern const struct verb verb_serve;
 extern const struct verb verb_tokenize;
+extern const struct verb verb_verify;
 extern const struct verb verb_worker;
 
 #endif

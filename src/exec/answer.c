@@ -58,7 +58,6 @@ int answer_append_text(const bulla_tokenizer *tokenizer, bulla_text_stream *stre
         return bulla_fail(error, BULLA_E_MEMORY, "out of memory for the text of an answer's token");
     if (length > 0)
         used = bulla_text_stream_push(tokenizer, stream, token, room, capacity);
-    text->length = before + used;
-    text->data[text->length] = 0;
+    buffer_cut(text, before + used);
     return BULLA_OK;
 }

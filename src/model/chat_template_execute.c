@@ -168,7 +168,7 @@ int execute_captured(struct render *render, const struct node_list *body, struct
     const char *bytes = render->out.data ? (const char *)render->out.data + start : "";
     if (!value_text_copy(render, bytes, render->out.length - start, result))
         return 0;
-    render->out.length = start;
+    buffer_cut(&render->out, start);
     return 1;
 }
 

@@ -5,7 +5,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/memory.h"
-#include "base/merkle.h"
+#include "base/merkle_data.h"
 #include "model/model_file.h"
 #include "model/program_names.h"
 

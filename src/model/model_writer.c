@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/memory.h"
-#include "base/merkle.h"
+#include "base/merkle_data.h"
 
 struct model_writer {
     struct file_writer *file;

@@ -78,21 +78,13 @@ void binding_write(const struct binding *binding, struct buffer *out)
     write_members(binding, NULL, out);
 }
 
-/* RFC 6962's hash of a leaf that holds `BINDING_BYTES` bytes. */
-static int leaf_hash(const uint8_t bytes[BINDING_BYTES], uint8_t hash[MERKLE_HASH], bulla_error *error)
-{
-    uint8_t leaf[1 + BINDING_BYTES] = {0};
-    memcpy(leaf + 1, bytes, BINDING_BYTES);
-    return hash_sha256(leaf, sizeof leaf, hash, error);
-}
-
 int binding_report_data(const struct binding *binding, uint8_t report_data[REPORT_DATA_BYTES], bulla_error *error)
 {
     uint8_t hashes[MOST_MODELS][MERKLE_HASH], root[MERKLE_HASH];
     struct buffer text = {0};
     int code = BULLA_OK;
     for (size_t i = 0; i < binding->model_count && code == BULLA_OK; i++)
-        code = leaf_hash(binding->models[i], hashes[i], error);
+        code = merkle_leaf_hash(binding->models[i], BINDING_BYTES, hashes[i], error);
     if (code == BULLA_OK)
         code = merkle_root(hashes[0], binding->model_count, root, error);
     if (code != BULLA_OK)
@@ -125,7 +117,7 @@ static void check_nonce_path(const struct json *path, const uint8_t nonce[BINDIN
         verdict_fails(verdict, "binding.nonce", "the path from the nonce to the evidence's is malformed");
         return;
     }
-    int leads = leaf_hash(nonce, leaf, &error) == BULLA_OK &&
+    int leads = merkle_leaf_hash(nonce, BINDING_BYTES, leaf, &error) == BULLA_OK &&
                 merkle_path_verify(leaf, (uint64_t)index->integer, (uint64_t)count->integer, list[0],
                                    (unsigned)hashes->length, binding->nonce, &error);
     verdict_holds(verdict, "binding.nonce", leads, "a path from the nonce to the evidence's", "%s",

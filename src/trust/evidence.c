@@ -9,6 +9,7 @@ enum { EVIDENCE_VERSION = 1 };
 
 static const struct evidence_format *const formats[] = {
     &evidence_nvidia,
+    &evidence_sim,
     &evidence_snp,
     &evidence_tpm,
 };

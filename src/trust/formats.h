@@ -5,6 +5,7 @@
 #include "trust/evidence.h"
 
 extern const struct evidence_format evidence_nvidia;
+extern const struct evidence_format evidence_sim;
 extern const struct evidence_format evidence_snp;
 extern const struct evidence_format evidence_tpm;
 

@@ -1,0 +1,145 @@
+/* `bulla verify`: evidence checked offline. */
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/buffer.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "bulla/verify.h"
+#include "cli/output.h"
+#include "cli/verb.h"
+
+enum { LARGEST_DOCUMENT = 16 << 20 };
+
+struct verify_choice {
+    const char *policy, *time, *tls_key, *receipt_key, *nonce, *model;
+    int as_json;
+};
+
+static const struct option_spec options[] = {
+    {"policy", 'p', OPTION_TEXT, offsetof(struct verify_choice, policy), "FILE",
+     "what is accepted (docs/policy.md); without one nothing is required and nothing is verified", 0, 0},
+    {"json", 0, OPTION_FLAG, offsetof(struct verify_choice, as_json), NULL, "the verdict as JSON", 0, 0},
+    {"time", 0, OPTION_TEXT, offsetof(struct verify_choice, time), "TIME",
+     "when it is judged, as 2026-01-31 or 2026-01-31T12:00:00Z; default: now", 0, 0},
+    {"tls-key", 0, OPTION_TEXT, offsetof(struct verify_choice, tls_key), "HEX",
+     "SHA-256 of the public key of the server's TLS certificate, to which it must be bound", 0, 0},
+    {"receipt-key", 0, OPTION_TEXT, offsetof(struct verify_choice, receipt_key), "HEX",
+     "key of the receipts, to which it must be bound", 0, 0},
+    {"nonce", 0, OPTION_TEXT, offsetof(struct verify_choice, nonce), "HEX", "nonce that the evidence was asked for with", 0, 0},
+    {"model", 0, OPTION_TEXT, offsetof(struct verify_choice, model), "HEX", "root of the model that must be among its models",
+     0, 0},
+};
+
+/* NULL with the error recorded where the text is no 32 bytes in hex; `text` NULL: nothing was given. */
+static int read_key(const char *text, const char *option, uint8_t bytes[BULLA_BINDING_BYTES], const uint8_t **given,
+                    bulla_error *error)
+{
+    *given = NULL;
+    if (!text)
+        return BULLA_OK;
+    if (!hex_decode(text, strlen(text), bytes, BULLA_BINDING_BYTES))
+        return bulla_fail(error, BULLA_E_USAGE, "--%s is not %d bytes in hex", option, BULLA_BINDING_BYTES);
+    *given = bytes;
+    return BULLA_OK;
+}
+
+static int read_time(const char *text, int64_t *seconds, bulla_error *error)
+{
+    struct tm parts = {0};
+    int length = 0;
+    if (!text) {
+        *seconds = (int64_t)time(NULL);
+        return BULLA_OK;
+    }
+    int found = sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2dZ%n", &parts.tm_year, &parts.tm_mon, &parts.tm_mday, &parts.tm_hour,
+                       &parts.tm_min, &parts.tm_sec, &length);
+    int is_date = found == 3 && strlen(text) == 10;
+    if (!is_date && (found != 6 || length == 0 || text[length]))
+        return bulla_fail(error, BULLA_E_USAGE, "--time is neither like 2026-01-31 nor like 2026-01-31T12:00:00Z");
+    parts.tm_year -= 1900;
+    parts.tm_mon -= 1;
+    *seconds = (int64_t)timegm(&parts);
+    return BULLA_OK;
+}
+
+static int read_options(const struct verify_choice *chosen, uint8_t keys[4][BULLA_BINDING_BYTES],
+                        bulla_evidence_options *wanted, bulla_error *error)
+{
+    int code = read_time(chosen->time, &wanted->time, error);
+    if (code == BULLA_OK)
+        code = read_key(chosen->tls_key, "tls-key", keys[0], &wanted->tls_key, error);
+    if (code == BULLA_OK)
+        code = read_key(chosen->receipt_key, "receipt-key", keys[1], &wanted->receipt_key, error);
+    if (code == BULLA_OK)
+        code = read_key(chosen->nonce, "nonce", keys[2], &wanted->nonce, error);
+    return code == BULLA_OK ? read_key(chosen->model, "model", keys[3], &wanted->model, error) : code;
+}
+
+static int print_verdict(const bulla_verdict *verdict, int as_json, bulla_error *error)
+{
+    char *text;
+    size_t length;
+    int code = bulla_verdict_text(verdict, as_json, &text, &length, error);
+    if (code != BULLA_OK)
+        return code;
+    output_text(stdout, text, length);
+    if (as_json)
+        output_text(stdout, "\n", 1);
+    bulla_verdict_text_free(text);
+    return BULLA_OK;
+}
+
+static int verify_file(const char *path, const char *policy, size_t policy_length, const struct verify_choice *chosen,
+                       bulla_error *error)
+{
+    uint8_t keys[4][BULLA_BINDING_BYTES], *document;
+    size_t length;
+    bulla_evidence_options wanted = {.policy = policy, .policy_length = policy_length};
+    bulla_verdict *verdict;
+    int code = read_options(chosen, keys, &wanted, error);
+    if (code == BULLA_OK)
+        code = file_read(path, LARGEST_DOCUMENT, &document, &length, error);
+    if (code != BULLA_OK)
+        return code;
+    code = bulla_verify_evidence((const char *)document, length, &wanted, &verdict, error);
+    memory_free(document);
+    if (code != BULLA_OK)
+        return bulla_fail_prefix(error, "%s", path);
+    code = print_verdict(verdict, chosen->as_json, error);
+    int has_passed = bulla_verdict_passed(verdict);
+    bulla_verdict_free(verdict);
+    if (code == BULLA_OK && !has_passed)
+        code = bulla_fail(error, BULLA_E_INPUT, "%s is not verified", path);
+    return code;
+}
+
+static int run(const struct verb *verb, int argc, char **argv, bulla_error *error)
+{
+    struct verify_choice chosen = {0};
+    uint8_t *policy = NULL;
+    size_t policy_length = 0;
+    int others;
+    int code = verb_parse(verb, argc, argv, &chosen, &others, error);
+    if (code == BULLA_OK && chosen.policy)
+        code = file_read(chosen.policy, LARGEST_DOCUMENT, &policy, &policy_length, error);
+    if (code == BULLA_OK)
+        code = verify_file(argv[0], (const char *)policy, policy_length, &chosen, error);
+    memory_free(policy);
+    return code;
+}
+
+const struct verb verb_verify = {
+    .name = "verify",
+    .summary = "check evidence against a policy, offline",
+    .arguments = "FILE --policy FILE",
+    .details = "Prints every check as pass, fail or not checked, with what was found and expected. The exit status is 0\n"
+               "only where all that the policy requires was checked and passed. docs/evidence.md says more.",
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .minimum_arguments = 1,
+    .maximum_arguments = 1,
+    .run = run,
+};

@@ -1,0 +1,326 @@
+#include "trust/receipt.h"
+
+#include <inttypes.h>
+#include <openssl/err.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "trust/signature.h"
+
+static const char domain_receipt[] = "bulla-receipt-v1\n", domain_chain[] = "bulla-chain-v1",
+                  domain_request[] = "bulla-request-v1", domain_prompt[] = "bulla-prompt-v1";
+
+/* ---- Hashes ---- */
+
+static void update_u32(struct hash_stream *stream, uint32_t value)
+{
+    const uint8_t bytes[4] = {(uint8_t)value, (uint8_t)(value >> 8), (uint8_t)(value >> 16), (uint8_t)(value >> 24)};
+    hash_stream_update(stream, bytes, sizeof bytes);
+}
+
+static void update_ids(struct hash_stream *stream, const uint32_t *ids, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        update_u32(stream, ids[i]);
+}
+
+/* A new message that begins with the domain and the salt. */
+static struct hash_stream *begin_salted(const char *domain, const uint8_t salt[RECEIPT_SALT], bulla_error *error)
+{
+    struct hash_stream *stream = hash_stream_open(error);
+    if (stream) {
+        hash_stream_update(stream, domain, strlen(domain));
+        hash_stream_update(stream, salt, RECEIPT_SALT);
+    }
+    return stream;
+}
+
+static int end(struct hash_stream *stream, uint8_t hash[RECEIPT_HASH], bulla_error *error)
+{
+    int code = hash_stream_finish(stream, hash, error);
+    hash_stream_close(stream);
+    return code;
+}
+
+int receipt_chain_start(const uint8_t salt[RECEIPT_SALT], uint32_t choice, uint8_t chain[RECEIPT_HASH], bulla_error *error)
+{
+    struct hash_stream *stream = begin_salted(domain_chain, salt, error);
+    if (!stream)
+        return BULLA_E_MEMORY;
+    update_u32(stream, choice);
+    return end(stream, chain, error);
+}
+
+int receipt_chain_step(uint8_t chain[RECEIPT_HASH], enum receipt_part part, const uint32_t *ids, size_t id_count,
+                       const void *bytes, size_t length, bulla_error *error)
+{
+    struct hash_stream *stream = hash_stream_open(error);
+    if (!stream)
+        return BULLA_E_MEMORY;
+    hash_stream_update(stream, chain, RECEIPT_HASH);
+    update_u32(stream, (uint32_t)part);
+    update_u32(stream, (uint32_t)id_count);
+    update_ids(stream, ids, id_count);
+    update_u32(stream, (uint32_t)length);
+    update_u32(stream, (uint32_t)((uint64_t)length >> 32));
+    hash_stream_update(stream, bytes, length);
+    return end(stream, chain, error);
+}
+
+int receipt_request_hash(const uint8_t salt[RECEIPT_SALT], const void *body, size_t length, uint8_t hash[RECEIPT_HASH],
+                         bulla_error *error)
+{
+    struct hash_stream *stream = begin_salted(domain_request, salt, error);
+    if (!stream)
+        return BULLA_E_MEMORY;
+    hash_stream_update(stream, body, length);
+    return end(stream, hash, error);
+}
+
+int receipt_prompt_hash(const uint8_t salt[RECEIPT_SALT], const uint32_t *ids, size_t count, uint8_t hash[RECEIPT_HASH],
+                        bulla_error *error)
+{
+    struct hash_stream *stream = begin_salted(domain_prompt, salt, error);
+    if (!stream)
+        return BULLA_E_MEMORY;
+    update_ids(stream, ids, count);
+    return end(stream, hash, error);
+}
+
+/* ---- Writing: the members in the order of RFC 8785 ---- */
+
+static void write_hex(struct buffer *out, const char *before, const uint8_t *bytes, size_t length)
+{
+    char hex[2 * RECEIPT_SIGNATURE + 1];
+    hex_encode(bytes, length, hex);
+    buffer_append_format(out, "%s\"%s\"", before, hex);
+}
+
+static void write_text(struct buffer *out, const char *before, const char *text)
+{
+    buffer_append_text(out, before);
+    if (text)
+        json_write_string(out, text, strlen(text));
+    else
+        buffer_append_text(out, "null");
+}
+
+static void write_choices(const struct receipt *receipt, struct buffer *out)
+{
+    buffer_append_text(out, "\"choices\":[");
+    for (size_t i = 0; i < receipt->choice_count; i++) {
+        const struct receipt_choice *choice = &receipt->choices[i];
+        write_hex(out, i ? ",{\"chain\":" : "{\"chain\":", choice->chain, RECEIPT_HASH);
+        write_text(out, ",\"finish\":", choice->finish);
+        buffer_append_format(out, ",\"tokens\":%" PRIu64 "}", choice->tokens);
+    }
+    buffer_append_byte(out, ']');
+}
+
+void receipt_write(const struct receipt *receipt, struct buffer *out)
+{
+    write_hex(out, "{\"adapter_root\":", receipt->adapter_root, RECEIPT_HASH);
+    write_text(out, ",\"backend\":", receipt->backend);
+    buffer_append_format(out, ",\"bulla_receipt\":%d", RECEIPT_VERSION);
+    write_hex(out, ",\"chat_template\":", receipt->chat_template, RECEIPT_HASH);
+    buffer_append_byte(out, ',');
+    write_choices(receipt, out);
+    write_text(out, ",\"engine\":", receipt->engine);
+    write_hex(out, ",\"evidence\":", receipt->evidence, RECEIPT_HASH);
+    write_hex(out, ",\"id\":", receipt->id, RECEIPT_ID);
+    write_hex(out, ",\"key\":", receipt->key, RECEIPT_KEY);
+    write_hex(out, ",\"model_root\":", receipt->model_root, RECEIPT_HASH);
+    buffer_append_format(out, ",\"output_tokens\":%" PRIu64 ",\"parameters\":", receipt->output_tokens);
+    if (receipt->parameters_text)
+        buffer_append_text(out, receipt->parameters_text);
+    else
+        json_write_canonical(out, receipt->parameters);
+    write_hex(out, ",\"policy\":", receipt->policy, RECEIPT_HASH);
+    buffer_append_format(out, ",\"program_version\":%" PRIu32, receipt->program_version);
+    write_hex(out, ",\"prompt\":", receipt->prompt, RECEIPT_HASH);
+    buffer_append_format(out, ",\"prompt_tokens\":%" PRIu64, receipt->prompt_tokens);
+    write_hex(out, ",\"request\":", receipt->request, RECEIPT_HASH);
+    write_text(out, ",\"retention\":", receipt->retention);
+    buffer_append_format(out, ",\"simulated\":%s,\"time\":%" PRId64, receipt->is_simulated ? "true" : "false", receipt->time);
+    write_hex(out, ",\"tokenizer\":", receipt->tokenizer, RECEIPT_HASH);
+    buffer_append_byte(out, '}');
+}
+
+/* What is signed: the domain and the canonical bytes. */
+static void write_message(const uint8_t *bytes, size_t length, struct buffer *out)
+{
+    buffer_append_text(out, domain_receipt);
+    buffer_append(out, bytes, length);
+}
+
+int receipt_sign(const struct receipt *receipt, EVP_PKEY *key, struct buffer *out, bulla_error *error)
+{
+    struct buffer message = {0};
+    uint8_t signature[RECEIPT_SIGNATURE];
+    size_t length = sizeof signature, domain = sizeof domain_receipt - 1;
+    write_message(NULL, 0, &message);
+    receipt_write(receipt, &message);
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    int is_made = context && message.error.code == BULLA_OK &&
+                  EVP_DigestSignInit_ex(context, NULL, NULL, NULL, NULL, key, NULL) == 1 &&
+                  EVP_DigestSign(context, signature, &length, message.data, message.length) == 1 && length == sizeof signature;
+    EVP_MD_CTX_free(context);
+    ERR_clear_error();
+    if (is_made) {
+        buffer_append_text(out, "{\"receipt\":");
+        buffer_append(out, message.data + domain, message.length - domain);
+        buffer_append_text(out, ",\"signature\":\"");
+        base64_append(out, signature, sizeof signature);
+        buffer_append_text(out, "\"}");
+    }
+    buffer_free(&message);
+    if (!is_made)
+        return bulla_fail(error, BULLA_E_INTERNAL, "a receipt could not be signed");
+    return out->error.code != BULLA_OK ? bulla_fail(error, out->error.code, "%s", out->error.text) : BULLA_OK;
+}
+
+/* ---- Reading ---- */
+
+struct fields {
+    const struct json *object;
+    bulla_error *error;
+};
+
+static int fail_field(const struct fields *fields, const char *name, const char *expected)
+{
+    return bulla_fail(fields->error, BULLA_E_INPUT, "receipt: \"%s\" is not %s", name, expected);
+}
+
+static void read_hex(const struct fields *fields, const char *name, uint8_t *bytes, size_t length)
+{
+    const struct json *value = json_get(fields->object, name);
+    if (!json_is(value, JSON_STRING) || !hex_decode(value->text, value->length, bytes, length))
+        fail_field(fields, name, length == RECEIPT_ID ? "16 bytes in hex" : "32 bytes in hex");
+}
+
+static uint64_t read_number(const struct fields *fields, const char *name, uint64_t most)
+{
+    const struct json *value = json_get(fields->object, name);
+    if (json_is(value, JSON_NUMBER) && value->is_integer && value->integer >= 0 && (uint64_t)value->integer <= most)
+        return (uint64_t)value->integer;
+    fail_field(fields, name, "a number in its range");
+    return 0;
+}
+
+/* `may_be_null`: null gives NULL. */
+static const char *read_text(const struct fields *fields, const char *name, int may_be_null)
+{
+    const struct json *value = json_get(fields->object, name);
+    if (may_be_null && json_is(value, JSON_NULL))
+        return NULL;
+    if (json_is(value, JSON_STRING) && strlen(value->text) == value->length)
+        return value->text;
+    fail_field(fields, name, "a text");
+    return "";
+}
+
+static void read_choices(const struct fields *fields, struct arena *arena, struct receipt *receipt)
+{
+    const struct json *list = json_get(fields->object, "choices");
+    if (!json_is(list, JSON_ARRAY) || list->length == 0 || list->length > RECEIPT_MOST_CHOICES) {
+        fail_field(fields, "choices", "a list of 1 to 128 choices");
+        return;
+    }
+    struct receipt_choice *choices = arena_alloc(arena, list->length, sizeof *choices, fields->error);
+    if (!choices)
+        return;
+    for (size_t i = 0; i < list->length; i++) {
+        const struct fields one = {list->items[i], fields->error};
+        if (!json_is(list->items[i], JSON_OBJECT) || list->items[i]->length != 3)
+            fail_field(fields, "choices", "a list of objects of chain, finish and tokens");
+        read_hex(&one, "chain", choices[i].chain, RECEIPT_HASH);
+        choices[i].finish = read_text(&one, "finish", 0);
+        choices[i].tokens = read_number(&one, "tokens", INT64_MAX);
+    }
+    receipt->choices = choices;
+    receipt->choice_count = list->length;
+}
+
+enum { MEMBERS = 21 };
+
+static void read_members(const struct fields *fields, struct arena *arena, struct receipt *receipt)
+{
+    const struct json *simulated = json_get(fields->object, "simulated");
+    if (!json_is(fields->object, JSON_OBJECT) || fields->object->length != MEMBERS ||
+        read_number(fields, "bulla_receipt", RECEIPT_VERSION) != RECEIPT_VERSION) {
+        bulla_fail(fields->error, BULLA_E_INPUT, "not a receipt of version %d", RECEIPT_VERSION);
+        return;
+    }
+    read_hex(fields, "adapter_root", receipt->adapter_root, RECEIPT_HASH);
+    receipt->backend = read_text(fields, "backend", 0);
+    read_hex(fields, "chat_template", receipt->chat_template, RECEIPT_HASH);
+    read_choices(fields, arena, receipt);
+    receipt->engine = read_text(fields, "engine", 1);
+    read_hex(fields, "evidence", receipt->evidence, RECEIPT_HASH);
+    read_hex(fields, "id", receipt->id, RECEIPT_ID);
+    read_hex(fields, "key", receipt->key, RECEIPT_KEY);
+    read_hex(fields, "model_root", receipt->model_root, RECEIPT_HASH);
+    receipt->output_tokens = read_number(fields, "output_tokens", INT64_MAX);
+    receipt->parameters = json_get(fields->object, "parameters");
+    if (!json_is(receipt->parameters, JSON_OBJECT))
+        fail_field(fields, "parameters", "an object");
+    read_hex(fields, "policy", receipt->policy, RECEIPT_HASH);
+    receipt->program_version = (uint32_t)read_number(fields, "program_version", UINT32_MAX);
+    read_hex(fields, "prompt", receipt->prompt, RECEIPT_HASH);
+    receipt->prompt_tokens = read_number(fields, "prompt_tokens", INT64_MAX);
+    read_hex(fields, "request", receipt->request, RECEIPT_HASH);
+    receipt->retention = read_text(fields, "retention", 0);
+    receipt->is_simulated = json_is(simulated, JSON_TRUE);
+    if (!json_is_bool(simulated))
+        fail_field(fields, "simulated", "true or false");
+    receipt->time = (int64_t)read_number(fields, "time", INT64_MAX);
+    read_hex(fields, "tokenizer", receipt->tokenizer, RECEIPT_HASH);
+}
+
+int receipt_read(const struct json *value, struct arena *arena, struct receipt *receipt, struct buffer *signed_part,
+                 uint8_t signature[RECEIPT_SIGNATURE], bulla_error *error)
+{
+    const struct json *text = json_get(value, "signature");
+    const struct fields fields = {json_get(value, "receipt"), error};
+    uint8_t bytes[RECEIPT_SIGNATURE + 2];
+    size_t length = 0;
+    bulla_error own = {0};
+    const struct fields members = {fields.object, &own};
+    *receipt = (struct receipt){0};
+    if (!json_is(value, JSON_OBJECT) || value->length != 2 || !fields.object)
+        return bulla_fail(error, BULLA_E_INPUT, "not a signed receipt: an object of receipt and signature");
+    if (!json_is(text, JSON_STRING) || base64_most(text->length) > sizeof bytes ||
+        !base64_decode(text->text, text->length, bytes, &length) || length != RECEIPT_SIGNATURE)
+        return bulla_fail(error, BULLA_E_INPUT, "receipt: the signature is not %d bytes in base64", RECEIPT_SIGNATURE);
+    memcpy(signature, bytes, RECEIPT_SIGNATURE);
+    read_members(&members, arena, receipt);
+    buffer_clear(signed_part);
+    json_write_canonical(signed_part, fields.object);
+    if (own.code == BULLA_OK && signed_part->error.code != BULLA_OK)
+        bulla_fail(&own, signed_part->error.code, "%s", signed_part->error.text);
+    return own.code == BULLA_OK ? BULLA_OK : bulla_fail(error, own.code, "%s", own.text);
+}
+
+int receipt_signature_holds(const struct receipt *receipt, const struct buffer *signed_part,
+                            const uint8_t signature[RECEIPT_SIGNATURE])
+{
+    struct buffer message = {0};
+    EVP_PKEY *key = signature_key_from_ed25519(receipt->key);
+    write_message(signed_part->data, signed_part->length, &message);
+    int holds = key && message.error.code == BULLA_OK &&
+                signature_verify(key, NULL, message.data, message.length, signature, RECEIPT_SIGNATURE);
+    EVP_PKEY_free(key);
+    buffer_free(&message);
+    return holds;
+}
+
+int receipt_hash(const struct json *value, uint8_t hash[RECEIPT_HASH], bulla_error *error)
+{
+    struct buffer text = {0};
+    json_write_canonical(&text, value);
+    int code = text.error.code != BULLA_OK ? bulla_fail(error, text.error.code, "%s", text.error.text)
+                                           : hash_sha256(text.data, text.length, hash, error);
+    buffer_free(&text);
+    return code;
+}
