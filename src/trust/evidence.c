@@ -14,6 +14,8 @@ static const struct evidence_format *const formats[] = {
     &evidence_sim,
     &evidence_sgx,
     &evidence_tdx,
+    &evidence_nvidia,
+    &evidence_tpm,
 };
 
 const struct evidence_format *const *evidence_formats(size_t *count)
@@ -72,9 +74,9 @@ int evidence_certificates(struct evidence *evidence, const char *check, const ch
                           struct certificates *certificates)
 {
     bulla_error error = {0};
-    if (certificates_add_json(certificates, json_get(evidence->document, member), &error) == BULLA_OK)
+    if (certificates_add_json(certificates, json_get(evidence->document, member), &error) == BULLA_OK && certificates->count)
         return 1;
-    return verdict_fails(evidence->verdict, check, "\"%s\": %s", member, error.text);
+    return verdict_fails(evidence->verdict, check, "\"%s\": %s", member, error.code ? error.text : "an empty list");
 }
 
 int evidence_revocation_lists(struct evidence *evidence, const char *check, const struct json *value,

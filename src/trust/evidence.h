@@ -5,7 +5,8 @@
  *     {"bulla_evidence": 1, "type": "snp", "binding": {...}, "report": "<base64>", "certificates": [...], ...}
  *
  * A format verifies what the vendor vouches for (chains, signatures, TCB, collateral) and states what the evidence claims;
- * what of it is acceptable, the policy says (trust/policy.h). The binding ties it to a server's keys (trust/binding.h). */
+ * what of it is acceptable, the policy says (trust/policy.h). The binding ties it to a server's keys (trust/binding.h).
+ * Documents of GPUs are in the member "gpus" of the CPU's (trust/verify.c). */
 #ifndef TRUST_EVIDENCE_H
 #define TRUST_EVIDENCE_H
 
@@ -46,6 +47,7 @@ struct evidence_format {
     const char *type;        /* "snp" */
     const char *title;       /* "AMD SEV-SNP attestation report" */
     int is_simulated;
+    int is_gpu;              /* a GPU's, which comes with the CPU's ("gpus") or alone */
     int has_met_real;        /* whether real hardware's evidence was ever verified by it */
     size_t report_data_bytes; /* of the claim "report_data": 64, or 32 (SHA-256 of the 64 bytes) */
     /* States every check of the format and adds its claims. What it cannot read it states as a failed check. */

@@ -7,7 +7,8 @@
 #include "base/memory.h"
 #include "trust/roots.h"
 
-enum { MOST_REQUIREMENTS = 80, LONGEST_VALUE = 64 /* bytes */, MOST_VALUES = 4096, HASH_HEX = 64 };
+enum { MOST_REQUIREMENTS = 128, LONGEST_VALUE = 64 /* bytes */, MOST_VALUES = 4096, HASH_HEX = 64,
+       LAST_SLOT = 23, LAST_GPU_MEASUREMENT = 63 };
 
 enum kind {
     KIND_BYTES,  /* hex, or a list of it: the claim is one of these */
@@ -16,7 +17,8 @@ enum kind {
     KIND_LEAST,  /* the claim is at least this */
     KIND_LEASTS, /* {"part": number, ...}: a claim each, "tcb.part" */
     KIND_TEXT,   /* a string, or a list: the claim is one of these */
-    KIND_ALLOW   /* true: the claim may be set */
+    KIND_ALLOW,  /* true: the claim may be set */
+    KIND_MUST    /* true: the claim must be set */
 };
 
 /* A field of the policy, the claim that it is about, the check that comes of it. */
@@ -73,8 +75,27 @@ static const struct field fields[] = {
     {"allow_debug", KIND_ALLOW, "debug", "policy.allow_debug", "debugging"},
     {"allow_migration_agent", KIND_ALLOW, "migration_agent", "policy.allow_migration_agent", "migration agents"},
     {"allow_smt", KIND_ALLOW, "smt", "policy.allow_smt", "simultaneous multithreading"},
+    {"tpm_key", KIND_BYTES, "tpm_key", "policy.tpm_key", "SHA-256 of the TPM's attestation key"},
+    {"tpm_name", KIND_BYTES, "tpm_name", "policy.tpm_name", "TPM's name of its attestation key"},
+    {"tpm_vendor", KIND_TEXT, "tpm_vendor", "policy.tpm_vendor", "root that certifies the TPM's attestation key"},
+    {"firmware_version", KIND_BYTES, "firmware_version", "policy.firmware_version", "version of the TPM's firmware"},
+    {"boot_loader", KIND_SLOTS, "boot_loader", "policy.boot_loader", "digest of the program that the firmware starts"},
+    {"secure_boot", KIND_MUST, "secure_boot", "policy.secure_boot", "secure boot"},
+    /* Of GPUs: in the policy's object "gpu". */
+    {"gpu.driver_version", KIND_TEXT, "gpu.driver_version", "policy.gpu.driver_version", "version of the GPU's driver"},
+    {"gpu.vbios_version", KIND_TEXT, "gpu.vbios_version", "policy.gpu.vbios_version", "version of the GPU's VBIOS"},
+    {"gpu.chip", KIND_TEXT, "gpu.chip", "policy.gpu.chip", "GPU's chip"},
+    {"gpu.sku", KIND_TEXT, "gpu.sku", "policy.gpu.sku", "GPU's product number"},
+    {"gpu.measurement", KIND_SLOTS, "gpu.measurement", "policy.gpu.measurement", "GPU's measurement"},
+    {"gpu.allow_unmeasured", KIND_ALLOW, "gpu.unmeasured", "policy.gpu.allow_unmeasured",
+     "a GPU whose measurements nothing was compared with"},
 };
 enum { FIELDS = sizeof fields / sizeof *fields };
+
+static int is_of_gpu(const struct field *field)
+{
+    return strncmp(field->name, "gpu.", 4) == 0;
+}
 
 struct value {
     uint8_t bytes[LONGEST_VALUE];
@@ -96,7 +117,7 @@ struct policy {
     size_t count;
     struct value *types, *models;
     size_t type_count, model_count;
-    int allows_simulated;
+    int allows_simulated, requires_gpu;
     uint64_t most_age; /* seconds; 0: not said */
     uint64_t memory, gpu_memory;
     uint8_t hash[HASH_SHA256_BYTES];
@@ -190,6 +211,7 @@ static int require(struct reading *reading, const struct field *field, const cha
 static int read_slots(struct reading *reading, const struct field *field, const struct json *value)
 {
     int code = BULLA_OK, is_list = json_is(value, JSON_ARRAY);
+    unsigned last = is_of_gpu(field) ? LAST_GPU_MEASUREMENT : LAST_SLOT;
     if ((!is_list && !json_is(value, JSON_OBJECT)) || value->length == 0)
         return fail_field(reading, field->name, "an object such as {\"0\": \"<hex>\"}, or a list");
     for (size_t i = 0; i < value->length && code == BULLA_OK; i++) {
@@ -197,8 +219,8 @@ static int read_slots(struct reading *reading, const struct field *field, const 
         unsigned number = (unsigned)i;
         char end;
         snprintf(slot, sizeof slot, "%zu", i);
-        if (!is_list && (sscanf(value->keys[i], "%2u%c", &number, &end) != 1 || number > 23))
-            return fail_field(reading, field->name, "by numbers from 0 to 23");
+        if (!is_list && (sscanf(value->keys[i], "%2u%c", &number, &end) != 1 || number > last))
+            return fail_field(reading, field->name, last == LAST_SLOT ? "by numbers from 0 to 23" : "by numbers from 0 to 63");
         if (!is_list)
             snprintf(slot, sizeof slot, "%u", number);
         if (!is_list || !json_is(value->items[i], JSON_NULL))
@@ -237,6 +259,7 @@ static int read_field(struct reading *reading, const struct field *field, const 
     case KIND_TEXT:
         return require(reading, field, "", value, read_text);
     case KIND_ALLOW:
+    case KIND_MUST:
         break;
     }
     if (!json_is_bool(value))
@@ -324,6 +347,28 @@ static int read_gpu_memory(struct reading *reading, const struct json *value)
     return read_size(reading, "gpu_memory", value, &reading->policy->gpu_memory);
 }
 
+/* {"gpu": {"driver_version": ..., "required": false}}: whoever names a GPU wants one, unless the object says otherwise. */
+static int read_gpu(struct reading *reading, const struct json *value)
+{
+    int code = BULLA_OK;
+    if (!json_is(value, JSON_OBJECT))
+        return fail_field(reading, "gpu", "an object such as {\"driver_version\": \"...\"}");
+    reading->policy->requires_gpu = 1;
+    for (size_t i = 0; i < value->length && code == BULLA_OK; i++) {
+        const char *name = value->keys[i];
+        size_t at = 0;
+        while (at < FIELDS && !(is_of_gpu(&fields[at]) && strcmp(fields[at].name + 4, name) == 0))
+            at++;
+        if (strcmp(name, "required") == 0 && json_is_bool(value->items[i]))
+            reading->policy->requires_gpu = json_is(value->items[i], JSON_TRUE);
+        else if (at < FIELDS)
+            code = read_field(reading, &fields[at], value->items[i]);
+        else
+            code = fail_field(reading, name, "a field of \"gpu\", or not true or false");
+    }
+    return code;
+}
+
 static const struct special {
     const char *name;
     int is_resource;
@@ -331,6 +376,7 @@ static const struct special {
 } specials[] = {
     {"type", 0, read_types},       {"models", 0, read_models},  {"allow_simulated", 0, read_simulated},
     {"max_age", 0, read_age},      {"memory", 1, read_memory},  {"gpu_memory", 1, read_gpu_memory},
+    {"gpu", 0, read_gpu},
 };
 
 static int read_member(struct reading *reading, const char *section, const char *name, const struct json *value)
@@ -340,7 +386,7 @@ static int read_member(struct reading *reading, const char *section, const char 
         if (strcmp(specials[i].name, name) == 0 && (!section || specials[i].is_resource == is_resources))
             return specials[i].read(reading, value);
     for (size_t i = 0; i < FIELDS && !is_resources; i++)
-        if (strcmp(fields[i].name, name) == 0)
+        if (strcmp(fields[i].name, name) == 0 && !is_of_gpu(&fields[i]))
             return read_field(reading, &fields[i], value);
     return bulla_fail(reading->error, BULLA_E_INPUT, "%s: there is no field \"%.60s\"%s%s", reading->name, name,
                       section ? " in " : "", section ? section : "");
@@ -454,6 +500,10 @@ static int accepts(const struct requirement *requirement, const struct claim *cl
         case KIND_ALLOW:
             if (claim->kind == CLAIM_FLAG && (value->number || !claim->number))
                 return 1;
+            break;
+        case KIND_MUST:
+            if (claim->kind == CLAIM_FLAG && (!value->number || claim->number))
+                return 1;
         }
     }
     return 0;
@@ -469,6 +519,8 @@ static void append_value(const struct field *field, const struct value *value, s
         buffer_append_text(out, hex);
     } else if (field->kind == KIND_ALLOW) {
         buffer_append_text(out, value->number ? "allowed" : "not set");
+    } else if (field->kind == KIND_MUST) {
+        buffer_append_text(out, value->number ? "on" : "on or off");
     } else {
         buffer_append_format(out, "%s%llu", field->kind == KIND_LEAST || field->kind == KIND_LEASTS ? "at least " : "",
                              (unsigned long long)value->number);
@@ -519,13 +571,17 @@ static void check_defaults(const struct policy *policy, const struct evidence *e
 {
     static struct value zero = {.number = 0}, up_to_date = {.text = "UpToDate"};
     static const struct {
-        const char *name;
+        const char *name, *other; /* either of the fields speaks of it */
         struct value *value;
-    } defaults[] = {{"allow_debug", &zero}, {"allow_migration_agent", &zero}, {"vmpl", &zero}, {"tcb_status", &up_to_date}};
+    } defaults[] = {{"allow_debug", "allow_debug", &zero},
+                    {"allow_migration_agent", "allow_migration_agent", &zero},
+                    {"vmpl", "vmpl", &zero},
+                    {"tcb_status", "tcb_status", &up_to_date},
+                    {"gpu.allow_unmeasured", "gpu.measurement", &zero}};
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++)
         for (size_t j = 0; j < FIELDS; j++)
             if (strcmp(fields[j].name, defaults[i].name) == 0 && !policy_names(policy, fields[j].name) &&
-                evidence_claim(evidence, fields[j].claim)) {
+                !policy_names(policy, defaults[i].other) && evidence_claim(evidence, fields[j].claim)) {
                 const struct requirement requirement = {&fields[j], fields[j].claim, defaults[i].value, 1};
                 check_requirement(&requirement, evidence);
             }
@@ -542,6 +598,19 @@ static void check_platform_key(const struct policy *policy, const struct evidenc
     if (!verdict_holds(verdict, "policy.platform_key", root != NULL, "a pinned key, or one that the policy names", "%s",
                        describe_claim(key, verdict)))
         verdict_advise(verdict, "name the keys of platforms that you trust in the policy: \"platform_key\"");
+}
+
+/* A TPM's key counts where the policy names it, or the root that certifies it: anyone can make a key. */
+static void check_tpm_key(const struct policy *policy, const struct evidence *evidence)
+{
+    const struct claim *key = evidence_claim(evidence, "tpm_key");
+    if (!key || policy_names(policy, "tpm_key") || policy_names(policy, "tpm_name") || policy_names(policy, "tpm_vendor"))
+        return;
+    verdict_holds(evidence->verdict, "policy.tpm_key", 0, "a key, or a vendor, that the policy names", "%s%s",
+                  describe_claim(key, evidence->verdict),
+                  evidence_claim(evidence, "tpm_vendor") ? "" : ", which nothing vouches for");
+    verdict_advise(evidence->verdict, "name it as \"tpm_key\" once you know that it is a TPM's (\"tpm_name\", where its "
+                                      "public area is known; \"tpm_vendor\", where it is certified)");
 }
 
 static void check_type(const struct policy *policy, const struct evidence_format *format, struct verdict *verdict)
@@ -605,10 +674,27 @@ void policy_check_evidence(const struct policy *policy, const struct evidence_fo
     if (!names_program(policy))
         verdict_not_made(verdict, "policy.program", "the policy names no measurement: any program is accepted");
     for (size_t i = 0; i < policy->count; i++)
-        check_requirement(&policy->requirements[i], evidence);
+        if (format->is_gpu || !is_of_gpu(policy->requirements[i].field))
+            check_requirement(&policy->requirements[i], evidence);
     check_defaults(policy, evidence);
     check_platform_key(policy, evidence);
+    check_tpm_key(policy, evidence);
     check_age(policy, evidence);
+}
+
+void policy_check_gpu(const struct policy *policy, const struct evidence *gpu)
+{
+    for (size_t i = 0; policy && i < policy->count; i++)
+        if (is_of_gpu(policy->requirements[i].field))
+            check_requirement(&policy->requirements[i], gpu);
+    if (policy)
+        check_defaults(policy, gpu);
+}
+
+void policy_check_gpu_count(const struct policy *policy, size_t count, struct verdict *verdict)
+{
+    if (policy && policy->requires_gpu)
+        verdict_holds(verdict, "policy.gpu", count > 0, "evidence of a GPU", "%zu of them", count);
 }
 
 int policy_check_model(const struct policy *policy, const uint8_t root[32], struct verdict *verdict)
@@ -648,6 +734,8 @@ void policy_explain(const struct policy *policy, struct buffer *out)
         buffer_append_text(out, "Debugging must be off.\n");
     if (!policy_names(policy, "tcb_status"))
         buffer_append_text(out, "Where the vendor rates the TCB, it must be UpToDate.\n");
+    if (policy->requires_gpu)
+        buffer_append_text(out, "A GPU must be attested, and each one that is must be so.\n");
     buffer_append_text(out, policy->allows_simulated ? "SIMULATED evidence is accepted: it proves nothing.\n"
                                                      : "Simulated evidence is refused.\n");
     if (policy->model_count)

@@ -24,6 +24,9 @@ const uint8_t *policy_hash(const struct policy *policy);
  * "policy", which says that nothing was required. */
 void policy_check_evidence(const struct policy *policy, const struct evidence_format *format,
                            const struct evidence *evidence);
+/* The checks of one GPU's evidence that came with the CPU's, and of how many there are. */
+void policy_check_gpu(const struct policy *policy, const struct evidence *gpu);
+void policy_check_gpu_count(const struct policy *policy, size_t count, struct verdict *verdict);
 /* Whether it accepts this model root (all are, where it names none); states the check. */
 int policy_check_model(const struct policy *policy, const uint8_t root[32], struct verdict *verdict);
 /* Bytes of memory that the machine must have; 0: not said. */

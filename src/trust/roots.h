@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 struct root {
-    const char *vendor; /* "amd", "arm", "intel", "aws", "nvidia" */
+    const char *vendor; /* "amd", "arm", "aws", "intel", "nvidia", "nvidia_rim", "tpm" */
     const char *name;   /* as people know it */
     uint8_t sha256[32]; /* of the certificate; "arm": of a platform's key (SubjectPublicKeyInfo) */
 };

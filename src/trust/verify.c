@@ -1,10 +1,14 @@
 #include "bulla/verify.h"
 
+#include <stdio.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/memory.h"
 #include "trust/binding.h"
 #include "trust/policy.h"
+
+enum { MOST_GPUS = 64 };
 
 struct bulla_verdict {
     struct verdict verdict;
@@ -14,6 +18,53 @@ struct bulla_verdict {
 static int wants_binding(const struct policy *policy)
 {
     return !policy || (!policy_names(policy, "report_data") && !policy_names(policy, "public_key"));
+}
+
+/* What a GPU's evidence must hold as its nonce: the CPU's report data, or where those are 64 bytes, their SHA-256. So the
+ * GPU is bound to what the CPU is bound to (trust/binding.h). */
+static int gpu_nonce(const struct evidence *cpu, uint8_t nonce[BINDING_BYTES])
+{
+    const struct claim *claim = evidence_claim(cpu, "report_data");
+    if (claim && claim->length == BINDING_BYTES)
+        memcpy(nonce, claim->bytes, BINDING_BYTES);
+    if (claim && claim->length == REPORT_DATA_BYTES)
+        return hash_sha256(claim->bytes, claim->length, nonce, &cpu->verdict->error) == BULLA_OK;
+    return claim && claim->length == BINDING_BYTES;
+}
+
+/* Verifies one of the document's GPUs; its checks are called "gpus.0.nvidia.chain" and the like. */
+static void verify_gpu(const struct evidence *cpu, size_t index, const struct json *document, const uint8_t *nonce,
+                       const struct policy *policy)
+{
+    struct verdict *verdict = cpu->verdict;
+    size_t first = verdict->count;
+    struct evidence gpu = {.document = document, .time = cpu->time, .nonce = nonce, .nonce_length = BINDING_BYTES,
+                           .verdict = verdict};
+    const struct evidence_format *format = evidence_verify(&gpu);
+    if (format && verdict_holds(verdict, "evidence.gpu", format->is_gpu, "evidence of a GPU", "%s", format->title))
+        policy_check_gpu(policy, &gpu);
+    for (size_t i = first; i < verdict->count; i++) {
+        char name[128];
+        int length = snprintf(name, sizeof name, "gpus.%zu.%s", index, verdict->checks[i].name);
+        const char *copy = arena_copy_text(&verdict->arena, name, (size_t)length, &verdict->error);
+        if (copy)
+            verdict->checks[i].name = copy;
+    }
+}
+
+static void verify_gpus(const struct evidence *cpu, const struct evidence_format *format, const struct policy *policy)
+{
+    const struct json *gpus = json_get(cpu->document, "gpus");
+    uint8_t nonce[BINDING_BYTES];
+    size_t count = json_is(gpus, JSON_ARRAY) ? gpus->length : 0;
+    if (gpus && (format->is_gpu || count == 0 || count > MOST_GPUS))
+        verdict_fails(cpu->verdict, "evidence.gpus", "\"gpus\" is not a list of 1 to %d documents in a CPU's", MOST_GPUS);
+    else if (gpus && !gpu_nonce(cpu, nonce))
+        verdict_fails(cpu->verdict, "evidence.gpus", "the CPU's evidence has no report data to which GPUs could be bound");
+    else
+        for (size_t i = 0; i < count; i++)
+            verify_gpu(cpu, i, gpus->items[i], nonce, policy);
+    policy_check_gpu_count(policy, format->is_gpu ? 1 : count, cpu->verdict);
 }
 
 static void verify(const struct json *document, const struct policy *policy, const bulla_evidence_options *options,
@@ -28,6 +79,7 @@ static void verify(const struct json *document, const struct policy *policy, con
         return;
     if (!format->has_met_real)
         verdict_not_made(verdict, "evidence.tried", "no evidence of real hardware of this type was ever tried");
+    verify_gpus(&evidence, format, policy);
     if (wants_binding(policy))
         binding_check(format, &evidence, &expected);
     else

@@ -1,0 +1,285 @@
+/* The firmware's log of what it measured: "TCG PC Client Platform Firmware Profile Specification" 1.05, 10 (event logging), the
+ * crypto-agile format, little-endian. Its digests, extended one after another, must give the quoted values; then its
+ * events are as good as the quote. What the events' data say is believed only where their digest covers the data.
+ *
+ * Document: "event_log" (base64), as in /sys/kernel/security/tpm0/binary_bios_measurements. */
+#include <string.h>
+
+#include "trust/evidence/tpm.h"
+
+enum {
+    MOST_LOG_BYTES = 1 << 20, MOST_LOGGED = 8, LEGACY_DIGEST = 20, SHA_256 = 0x000b,
+    PCR_BOOT_MANAGER = 4, PCR_SECURE_BOOT = 7, FIRST_PCR_OF_SYSTEM = 8, FIRST_DYNAMIC_PCR = 17, LAST_DYNAMIC_PCR = 22,
+    MOST_BOOT_LOADERS = 8
+};
+
+/* Types of events (10.4.1). */
+static const uint32_t no_action = 0x03, separator = 0x04, variable_driver_config = 0x80000001,
+                      boot_services_application = 0x80000003, efi_action = 0x80000007;
+
+static const char spec_id[16] = "Spec ID Event03", locality_event[16] = "StartupLocality";
+static const char debug_action[] = "UEFI Debug Mode";
+/* EFI_GLOBAL_VARIABLE, "SecureBoot" in UTF-16 */
+static const uint8_t global_variable[16] = {0x61, 0xdf, 0xe4, 0x8b, 0xca, 0x93, 0xd2, 0x11,
+                                            0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c};
+static const uint8_t secure_boot_name[20] = {'S', 0, 'e', 0, 'c', 0, 'u', 0, 'r', 0, 'e', 0, 'B', 0, 'o', 0, 'o', 0, 't', 0};
+
+struct event {
+    uint32_t pcr, type;
+    const uint8_t *digests[TPM_ALGORITHMS]; /* NULL: the log has no such bank */
+    const uint8_t *data;
+    size_t length;
+};
+
+struct log {
+    struct evidence *evidence;
+    struct verdict *verdict;
+    const struct tpm_pcrs *quoted;
+    struct reader reader;
+    uint16_t ids[MOST_LOGGED]; /* the log's hashes, and their sizes */
+    size_t sizes[MOST_LOGGED], hash_count;
+    uint8_t replayed[TPM_ALGORITHMS][TPM_PCRS][TPM_LONGEST_DIGEST];
+    uint32_t extended, separated; /* PCRs of which there was such an event */
+    size_t localities, events;
+    int locality_is_right, data_is_right;
+    int secure_boot; /* -1: not said */
+    int debugs;
+    const uint8_t *boot_loaders[MOST_BOOT_LOADERS];
+    size_t boot_loader_count;
+};
+
+/* ---- Reading ---- */
+
+/* TCG_EfiSpecIdEvent (10.4.5.1): which hashes the log has, in an event of the old format. */
+static int read_spec_id(struct log *log)
+{
+    static const uint8_t zeros[LEGACY_DIGEST];
+    struct reader *reader = &log->reader;
+    uint32_t pcr = reader_u32(reader), type = reader_u32(reader);
+    const uint8_t *digest = reader_bytes(reader, LEGACY_DIGEST);
+    uint32_t length = reader_u32(reader);
+    const uint8_t *bytes = reader_bytes(reader, length);
+    if (!bytes || pcr != 0 || type != no_action || memcmp(digest, zeros, sizeof zeros) != 0)
+        return 0;
+    struct reader inner = reader_over(bytes, length);
+    const uint8_t *signature = reader_bytes(&inner, sizeof spec_id);
+    reader_u32(&inner); /* platformClass */
+    reader_u8(&inner);  /* specVersionMinor */
+    uint8_t major = reader_u8(&inner);
+    reader_u16(&inner); /* specErrata, uintnSize */
+    uint32_t count = reader_u32(&inner);
+    if (!signature || memcmp(signature, spec_id, sizeof spec_id) != 0 || major != 2 || count == 0 || count > MOST_LOGGED)
+        return 0;
+    for (uint32_t i = 0; i < count; i++) {
+        log->ids[i] = reader_u16(&inner);
+        log->sizes[i] = reader_u16(&inner);
+        int algorithm = tpm_algorithm_find(log->ids[i]);
+        if (algorithm >= 0 && tpm_algorithms[algorithm].size != log->sizes[i])
+            return 0;
+        for (uint32_t j = 0; j < i; j++)
+            if (log->ids[j] == log->ids[i])
+                return 0;
+    }
+    log->hash_count = count;
+    reader_bytes(&inner, reader_u8(&inner)); /* vendorInfo */
+    return !inner.failed && reader_left(&inner) == 0;
+}
+
+/* TCG_PCR_EVENT2 (10.2.2): each of the log's hashes once. */
+static int read_event(struct log *log, struct event *event)
+{
+    struct reader *reader = &log->reader;
+    uint32_t seen = 0;
+    *event = (struct event){.pcr = reader_u32(reader), .type = reader_u32(reader)};
+    uint32_t count = reader_u32(reader);
+    if (count != log->hash_count)
+        return 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint16_t id = reader_u16(reader);
+        size_t at = 0;
+        while (at < log->hash_count && log->ids[at] != id)
+            at++;
+        if (at == log->hash_count || seen >> at & 1)
+            return 0;
+        seen |= 1u << at;
+        const uint8_t *digest = reader_bytes(reader, log->sizes[at]);
+        if (tpm_algorithm_find(id) >= 0)
+            event->digests[tpm_algorithm_find(id)] = digest;
+    }
+    event->length = reader_u32(reader);
+    event->data = reader_bytes(reader, event->length);
+    return !reader->failed && (event->pcr < TPM_PCRS || event->type == no_action);
+}
+
+/* ---- Events ---- */
+
+/* EV_NO_ACTION events extend nothing; one of them says from where the TPM was started, which is PCR 0's first value. */
+static void take_no_action(struct log *log, const struct event *event)
+{
+    if (event->length < sizeof locality_event || memcmp(event->data, locality_event, sizeof locality_event) != 0)
+        return;
+    uint8_t locality = event->length > sizeof locality_event ? event->data[sizeof locality_event] : 0xff;
+    log->localities++;
+    log->locality_is_right = event->pcr == 0 && event->length == sizeof locality_event + 1 && log->localities == 1 &&
+                             !(log->extended & 1) && (locality == 0 || locality == 3 || locality == 4);
+    for (int i = 0; i < TPM_ALGORITHMS && log->locality_is_right; i++)
+        log->replayed[i][0][tpm_algorithms[i].size - 1] = locality;
+}
+
+static void extend(struct log *log, const struct event *event)
+{
+    uint8_t both[2 * TPM_LONGEST_DIGEST];
+    for (int i = 0; i < TPM_ALGORITHMS; i++) {
+        size_t size = tpm_algorithms[i].size;
+        if (!event->digests[i])
+            continue;
+        memcpy(both, log->replayed[i][event->pcr], size);
+        memcpy(both + size, event->digests[i], size);
+        if (EVP_Q_digest(NULL, tpm_algorithms[i].digest, NULL, both, 2 * size, log->replayed[i][event->pcr], NULL) != 1)
+            bulla_fail(&log->verdict->error, BULLA_E_INTERNAL, "%s failed", tpm_algorithms[i].name);
+    }
+    log->extended |= 1u << event->pcr;
+}
+
+/* Whether the digests of the quoted banks are those of the event's data. */
+static int covers_data(const struct log *log, const struct event *event)
+{
+    uint8_t digest[EVP_MAX_MD_SIZE];
+    for (int i = 0; i < TPM_ALGORITHMS; i++)
+        if (event->digests[i] && log->quoted->given[i] >> event->pcr & 1 &&
+            (EVP_Q_digest(NULL, tpm_algorithms[i].digest, NULL, event->data, event->length, digest, NULL) != 1 ||
+             memcmp(digest, event->digests[i], tpm_algorithms[i].size) != 0))
+            return 0;
+    return 1;
+}
+
+/* UEFI_VARIABLE_DATA (10.4.3.1). Without the variable, or with several that differ, secure boot is off. */
+static void take_variable(struct log *log, const struct event *event)
+{
+    struct reader reader = reader_over(event->data, event->length);
+    const uint8_t *owner = reader_bytes(&reader, sizeof global_variable);
+    uint64_t characters = reader_u64(&reader), length = reader_u64(&reader);
+    const uint8_t *name = characters == sizeof secure_boot_name / 2 ? reader_bytes(&reader, sizeof secure_boot_name) : NULL;
+    const uint8_t *value = reader_bytes(&reader, length);
+    if (!owner || !name || memcmp(owner, global_variable, sizeof global_variable) != 0 ||
+        memcmp(name, secure_boot_name, sizeof secure_boot_name) != 0)
+        return;
+    log->secure_boot = log->secure_boot != 0 && value && length == 1 && value[0] == 1 && reader_left(&reader) == 0;
+}
+
+/* Before its separator only the firmware measures into PCR 7; what is behind it anyone may have written. */
+static void take_event(struct log *log, const struct event *event)
+{
+    int is_variable = event->type == variable_driver_config, is_action = event->type == efi_action;
+    if (event->type == separator || (event->pcr == PCR_SECURE_BOOT && (is_variable || is_action)))
+        log->data_is_right &= covers_data(log, event);
+    if (event->pcr == PCR_SECURE_BOOT && !(log->separated >> PCR_SECURE_BOOT & 1)) {
+        if (is_variable)
+            take_variable(log, event);
+        log->debugs |= is_action && event->length >= sizeof debug_action - 1 &&
+                       memcmp(event->data, debug_action, sizeof debug_action - 1) == 0;
+    }
+    if (event->pcr == PCR_BOOT_MANAGER && event->type == boot_services_application &&
+        log->boot_loader_count < MOST_BOOT_LOADERS)
+        log->boot_loaders[log->boot_loader_count++] = event->digests[tpm_algorithm_find(SHA_256)];
+    if (event->type == separator)
+        log->separated |= 1u << event->pcr;
+}
+
+static int read_events(struct log *log)
+{
+    struct event event;
+    for (int i = 0; i < TPM_ALGORITHMS; i++)
+        for (int pcr = FIRST_DYNAMIC_PCR; pcr <= LAST_DYNAMIC_PCR; pcr++)
+            memset(log->replayed[i][pcr], 0xff, tpm_algorithms[i].size);
+    while (reader_left(&log->reader) > 0) {
+        if (!read_event(log, &event))
+            return verdict_fails(log->verdict, "tpm.log.form", "event %zu, which ends at byte %zu, is malformed",
+                                 log->events + 1, log->reader.offset);
+        log->events++;
+        if (event.type == no_action) {
+            take_no_action(log, &event);
+            continue;
+        }
+        extend(log, &event);
+        take_event(log, &event);
+    }
+    return verdict_holds(log->verdict, "tpm.log.form", 1, "events", "%zu events", log->events);
+}
+
+/* ---- Checks ---- */
+
+static void check_banks(struct log *log)
+{
+    const char *missing = NULL;
+    for (int i = 0; i < TPM_ALGORITHMS; i++) {
+        size_t at = 0;
+        while (at < log->hash_count && log->ids[at] != tpm_algorithms[i].id)
+            at++;
+        if (log->quoted->given[i] && at == log->hash_count)
+            missing = tpm_algorithms[i].name;
+    }
+    verdict_holds(log->verdict, "tpm.log.banks", !missing, "each quoted bank", "%s%s", missing ? "not " : "all",
+                  missing ? missing : "");
+}
+
+/* The firmware's PCRs must be as replayed; the system's where the log has events of them, as it may measure more itself. */
+static int check_replay(struct log *log)
+{
+    size_t compared = 0;
+    for (int i = 0; i < TPM_ALGORITHMS; i++)
+        for (int pcr = 0; pcr < TPM_PCRS; pcr++) {
+            if (!(log->quoted->given[i] >> pcr & 1) || (pcr >= FIRST_PCR_OF_SYSTEM && !(log->extended >> pcr & 1)))
+                continue;
+            compared++;
+            if (memcmp(log->replayed[i][pcr], log->quoted->values[i][pcr], tpm_algorithms[i].size) != 0)
+                return verdict_fails(log->verdict, "tpm.log.replay", "PCR %d of %s is another than the log gives", pcr,
+                                     tpm_algorithms[i].name);
+        }
+    return verdict_holds(log->verdict, "tpm.log.replay", compared > 0, "the quoted values", "%zu of them", compared);
+}
+
+static void claim(struct log *log)
+{
+    int sha256 = tpm_algorithm_find(SHA_256), secure_boot_is_quoted = 0;
+    for (int i = 0; i < TPM_ALGORITHMS; i++)
+        secure_boot_is_quoted |= log->quoted->given[i] >> PCR_SECURE_BOOT & 1;
+    if (secure_boot_is_quoted && log->secure_boot >= 0)
+        evidence_claim_flag(log->evidence, "secure_boot", log->secure_boot);
+    if (secure_boot_is_quoted)
+        evidence_claim_flag(log->evidence, "debug", log->debugs);
+    for (unsigned i = 0; i < log->boot_loader_count; i++)
+        if (log->quoted->given[sha256] >> PCR_BOOT_MANAGER & 1 && log->boot_loaders[i])
+            evidence_claim_slot(log->evidence, "boot_loader", i, log->boot_loaders[i], tpm_algorithms[sha256].size);
+}
+
+void tpm_check_event_log(struct evidence *evidence, const struct tpm_pcrs *pcrs)
+{
+    struct verdict *verdict = evidence->verdict;
+    struct log log = {.evidence = evidence, .verdict = verdict, .quoted = pcrs, .data_is_right = 1, .secure_boot = -1};
+    size_t length;
+    if (!json_get(evidence->document, "event_log")) {
+        verdict_not_made(verdict, "tpm.log", "the document has no event log: the PCRs' values stand for themselves");
+        return;
+    }
+    const uint8_t *bytes = evidence_bytes(evidence, "tpm.log", "event_log", MOST_LOG_BYTES, &length);
+    if (!bytes)
+        return;
+    log.reader = reader_over(bytes, length);
+    int is_known = read_spec_id(&log);
+    if (!verdict_holds(verdict, "tpm.log.spec_id", is_known, "\"Spec ID Event03\" of version 2 as the first event", "%s",
+                       is_known ? "that" : "another"))
+        return;
+    check_banks(&log);
+    if (!read_events(&log))
+        return;
+    if (log.localities)
+        verdict_holds(verdict, "tpm.log.startup_locality", log.locality_is_right, "0, 3 or 4, once, before PCR 0 is extended",
+                      "%zu such events%s", log.localities, log.locality_is_right ? "" : ", not so");
+    else
+        verdict_not_made(verdict, "tpm.log.startup_locality", "the log does not say it: PCR 0 begins with zeros");
+    verdict_holds(verdict, "tpm.log.event_data", log.data_is_right, "digests of the data, where the data are believed", "%s",
+                  log.data_is_right ? "that" : "an event whose digest is not that of its data");
+    if (check_replay(&log) && log.data_is_right)
+        claim(&log);
+}
