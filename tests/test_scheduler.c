@@ -550,9 +550,9 @@ static void choose_interrupted(struct world *world)
     world->count = MOST_ASKED;
     for (uint32_t number = 0; number < world->count; number++) {
         struct asked *asked = &world->asked[number];
-        asked->request = (struct scheduler_request){.id = number, .max_tokens = number ? 1 : 200, .prompt = asked->prompt,
-            .prompt_count = number ? 1 : 1 + random_below(70), .tenant = "ada", .shares_prefix = 1, .logprobs = -1,
-            .priority = number > 0};
+        asked->request = (struct scheduler_request){.id = number, .max_tokens = number ? 1 : 200,
+            .prompt = asked->prompt, .prompt_count = number ? 1 : 1 + random_below(70), .tenant = "ada",
+            .shares_prefix = 1, .logprobs = -1, .priority = number > 0};
         for (size_t i = 0; i < asked->request.prompt_count; i++)
             asked->prompt[i] = random_below(world->program->vocabulary);
         choose_sampling(&asked->request.sampling);

@@ -106,8 +106,8 @@ static void prompts_take_turns(void **state)
     tear_down(&fixture);
 }
 
-/* A prompt of higher priority starts at once. A short one passes those that run and those that wait, and many short ones
- * take turns too. */
+/* A prompt of higher priority starts at once. A short one passes those that run and those that wait, and many short
+ * ones take turns too. */
 static void short_prompts_pass(void **state)
 {
     struct fixture fixture;
@@ -162,8 +162,8 @@ static void cached_prompts_pass(void **state)
     tear_down(&fixture);
 }
 
-/* While many prompts wait, tokens are decoded every third step; in each, where few are left, one prompt is alone, or the
- * prompts are of lower priority. */
+/* While many prompts wait, tokens are decoded every third step; in each, where few are left, one prompt is alone, or
+ * the prompts are of lower priority. */
 static void crowds_go_first(void **state)
 {
     for (int priority = 0; priority < 2; priority++) {
@@ -337,7 +337,8 @@ static void only_ones_stay(void **state)
     tear_down(&fixture);
 }
 
-/* One that comes back takes the full pages of its own answer from the prefix cache, and goes on with the same tokens. */
+/* One that comes back takes the full pages of its own answer from the prefix cache, and goes on with the same
+ * tokens. */
 static void answers_come_back_from_the_cache(void **state)
 {
     static const uint8_t salt[BULLA_PREFIX_SALT_BYTES] = {1};
@@ -420,8 +421,8 @@ static uint64_t positions_queried(const struct fixture *fixture)
     return counters.positions_queried;
 }
 
-/* One that found no room is tried again when something changed what it needs: a prompt of its tenant went on, or another
- * one started; and otherwise not before there are pages. */
+/* One that found no room is tried again when something changed what it needs: a prompt of its tenant went on, or
+ * another one started; and otherwise not before there are pages. */
 static void no_room_is_looked_at_again(void **state)
 {
     static const uint8_t salt[BULLA_PREFIX_SALT_BYTES] = {1};

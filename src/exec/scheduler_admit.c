@@ -140,8 +140,8 @@ static int may_start(struct scheduler *scheduler, struct admission *admission, s
 /* --- starting --- */
 
 /* The next token is drawn at the last position there is. A job that had drawn some before needs no logits of the
- * positions at which they were drawn: all that reached those was evaluated within its bounds, else the answer would have
- * ended there, so RANGE can be raised from the last position on alone. */
+ * positions at which they were drawn: all that reached those was evaluated within its bounds, else the answer would
+ * have ended there, so RANGE can be raised from the last position on alone. */
 static int open_sequence(struct scheduler *scheduler, struct job *job, bulla_error *error)
 {
     return job->embeds ? bulla_sequence_open_hidden(scheduler->engine, &job->sequence, error)

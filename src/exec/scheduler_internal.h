@@ -180,8 +180,8 @@ void scheduler_admit(struct scheduler *scheduler);
 void job_preempt(struct scheduler *scheduler, struct job *job);
 /* A running job gives way to one that found no room, if that has more right to run. */
 int preempt_for(struct scheduler *scheduler, const struct job *job);
-/* A running job gives way where pages are short, and several run: the last one, or that of the tenant that has more than
- * half of the pages and runs others too; not the first one of all. */
+/* A running job gives way where pages are short, and several run: the last one, or that of the tenant that has more
+ * than half of the pages and runs others too; not the first one of all. */
 void preempt_for_pages(struct scheduler *scheduler);
 
 /* --- tokens (scheduler_draw.c) --- */

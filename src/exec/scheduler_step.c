@@ -295,8 +295,8 @@ static bulla_piece piece_of(struct scheduler *scheduler, struct job *job, uint64
     return piece;
 }
 
-/* Those that give a result come first, so that it is told after an early batch: what decodes, what ends its prompt; then
- * what goes on with it. */
+/* Those that give a result come first, so that it is told after an early batch: what decodes, what ends its prompt;
+ * then what goes on with it. */
 static int place_of(const struct job *job)
 {
     if (job_is_decoding(job))
