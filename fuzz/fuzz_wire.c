@@ -30,7 +30,7 @@ static int read_submit(const struct wire_frame *frame, struct buffer *again, bul
     struct wire_submit submit;
     int code = wire_read_submit(frame, &submit, error);
     if (code == BULLA_OK && submit.request.sampling.bias_count == 0) /* their padding is not kept */
-        wire_write_submit(again, &submit.request);
+        wire_write_submit(again, &submit.request, submit.choices, submit.choice_count);
     return code;
 }
 

@@ -252,11 +252,11 @@ static void frames_that_go_on_coming_stop_no_answer(void **state)
     open_fixture(NULL);
     expect_service();
     for (uint64_t i = 0; i <= HANGING; i++) {
-        struct scheduler_request request = {.id = (i + 1) << 32 | UINT32_MAX, .prompt = &prompt, .prompt_count = 1,
-                                            .logprobs = -1};
+        struct wire_choice choice = {.id = (i + 1) << 32 | UINT32_MAX};
+        struct scheduler_request request = {.prompt = &prompt, .prompt_count = 1, .logprobs = -1};
         prompt = i < HANGING ? 'h' : 'g';
         bulla_sampling_defaults(&request.sampling);
-        wire_write_submit(&frames, &request);
+        wire_write_submit(&frames, &request, &choice, 1);
     }
     for (uint64_t i = 0; i < FRAMES; i++)
         wire_write_cancel(&frames, UINT32_MAX);

@@ -17,6 +17,7 @@ static struct wire_frame frame_of(const struct buffer *out)
     return frame;
 }
 
+static const struct wire_choice choices[] = {{0x1234567890ABCDEF, UINT64_MAX}, {2, 3}, {UINT64_MAX, 0}};
 static const bulla_logit_bias biases[] = {{7, -1000000}, {49151, 5}};
 static const uint32_t prompt[] = {1, 2, 3, 0xFFFFFFFF, 5};
 static const struct scheduler_text stops[] = {{"\n", 1}, {"a\0b", 3}, {"", 0}};
@@ -26,17 +27,16 @@ static const float values[] = {0.5f, -1.0f, 0.25f};
 static struct scheduler_request full_request(void)
 {
     return (struct scheduler_request){
-        .id = 0x1234567890ABCDEF, .prompt = prompt, .prompt_count = 5, .max_tokens = 77, .tenant = "someone",
+        .prompt = prompt, .prompt_count = 5, .max_tokens = 77, .tenant = "someone",
         .shares_prefix = 1, .priority = -3, .deadline = 99, .ignores_end = 1, .logprobs = 20, .stops = stops,
         .stop_count = 3, .grammar = "{\"object\": true}", .grammar_length = 16, .embeds = 1,
         .sampling = {.temperature = 1, .top_k = 2, .top_p = 3, .min_p = 4, .repetition = 5, .presence = -6,
-                     .frequency = 7,
-                     .seed = UINT64_MAX, .biases = biases, .bias_count = 2}};
+                     .frequency = 7, .biases = biases, .bias_count = 2}};
 }
 
 static void expect_same_request(const struct scheduler_request *found, const struct scheduler_request *sent)
 {
-    assert_true(found->id == sent->id && found->max_tokens == sent->max_tokens && found->deadline == sent->deadline);
+    assert_true(found->max_tokens == sent->max_tokens && found->deadline == sent->deadline);
     assert_int_equal(found->prompt_count, sent->prompt_count);
     assert_memory_equal(found->prompt, sent->prompt, sent->prompt_count * sizeof *sent->prompt);
     assert_int_equal(found->shares_prefix, sent->shares_prefix);
@@ -61,7 +61,7 @@ static void expect_same_request(const struct scheduler_request *found, const str
     assert_true(a->temperature == b->temperature && a->top_k == b->top_k && a->top_p == b->top_p &&
                 a->min_p == b->min_p &&
                 a->repetition == b->repetition && a->presence == b->presence && a->frequency == b->frequency &&
-                a->seed == b->seed && a->bias_count == b->bias_count);
+                a->bias_count == b->bias_count);
     for (size_t i = 0; i < b->bias_count; i++)
         assert_true(a->biases[i].id == b->biases[i].id && a->biases[i].bias == b->biases[i].bias);
 }
@@ -74,11 +74,14 @@ static void requests_come_as_sent(void **state)
         struct buffer out = {0};
         struct wire_submit submit;
         bulla_error error = {0};
-        wire_write_submit(&out, &requests[i]);
+        wire_write_submit(&out, &requests[i], choices, 1 + 2 * i);
         struct wire_frame frame = frame_of(&out);
         assert_int_equal(frame.type, WIRE_SUBMIT);
         assert_ok(wire_read_submit(&frame, &submit, &error), error);
         expect_same_request(&submit.request, &requests[i]);
+        assert_int_equal(submit.choice_count, 1 + 2 * i);
+        assert_memory_equal(submit.choices, choices, submit.choice_count * sizeof *choices);
+        assert_true(submit.request.id == choices[0].id && submit.request.sampling.seed == choices[0].seed);
         buffer_free(&out);
     }
 }
@@ -90,18 +93,23 @@ static void requests_have_bounds(void **state)
     bulla_error error = {0};
     char name[300] = {0};
     struct scheduler_request request = full_request();
+    for (size_t count = 0; count <= WIRE_MOST_CHOICES + 1; count += WIRE_MOST_CHOICES + 1) {
+        bulla_error_clear(&error);
+        assert_int_equal(wire_check_submit(&request, count, &error), BULLA_E_LIMIT);
+    }
+    bulla_error_clear(&error);
     request.stop_count = SCHEDULER_MOST_STOPS + 1;
-    assert_int_equal(wire_check_submit(&request, &error), BULLA_E_LIMIT);
+    assert_int_equal(wire_check_submit(&request, 1, &error), BULLA_E_LIMIT);
     request = full_request();
     memset(name, 'x', sizeof name - 1);
     request.tenant = name;
     bulla_error_clear(&error);
-    assert_int_equal(wire_check_submit(&request, &error), BULLA_E_LIMIT);
+    assert_int_equal(wire_check_submit(&request, 1, &error), BULLA_E_LIMIT);
     request = full_request();
     request.prompt_count = SIZE_MAX / 4;
     bulla_error_clear(&error);
-    assert_int_equal(wire_check_submit(&request, &error), BULLA_E_LIMIT);
-    wire_write_submit(&out, &request);
+    assert_int_equal(wire_check_submit(&request, 1, &error), BULLA_E_LIMIT);
+    wire_write_submit(&out, &request, choices, 1);
     assert_int_equal(out.error.code, BULLA_E_LIMIT);
     assert_int_equal(out.length, 0);
     buffer_free(&out);
@@ -234,7 +242,7 @@ static void write_kind(struct buffer *out, int kind)
     switch (kind) {
     case 0: wire_write_configure(out, &configure); break;
     case 1: wire_write_ready(out, &ready); break;
-    case 2: wire_write_submit(out, &request); break;
+    case 2: wire_write_submit(out, &request, choices, 3); break;
     case 3: wire_write_cancel(out, 5); break;
     case 4: wire_write_token(out, &token); break;
     case 5: wire_write_embedding(out, 6, values, 3); break;
@@ -325,7 +333,7 @@ static void texts_end_where_they_say(void **state)
     struct wire_submit submit;
     bulla_error error = {0};
     struct scheduler_request request = full_request();
-    wire_write_submit(&out, &request);
+    wire_write_submit(&out, &request, choices, 1);
     struct wire_frame frame = frame_of(&out);
     uint8_t *tenant = memmem(out.data, out.length, "someone", 8);
     assert_non_null(tenant);
@@ -348,7 +356,7 @@ static void other_versions_are_refused(void **state)
         bulla_error error = {0};
         out.data[WIRE_HEAD_BYTES]++;
         assert_int_equal(read_any(&frame, &error), BULLA_E_INPUT);
-        assert_non_null(strstr(error.text, "version 2"));
+        assert_non_null(strstr(error.text, "version 3"));
         buffer_free(&out);
     }
 }

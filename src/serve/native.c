@@ -25,6 +25,7 @@ static struct native *native_of(struct backend *backend)
 static void free_native(struct native *native)
 {
     native_run_close(&native->run);
+    native_answers_close(native);
     bulla_chat_template_free(native->chat_template);
     bulla_model_close(native->model);
     if (native->model_file >= 0)
@@ -220,6 +221,8 @@ int native_open(struct event_base *base, const struct native_options *options, s
         code = open_model(native, options, &own);
     if (code == BULLA_OK)
         code = configure(native, base, options, &own);
+    if (code == BULLA_OK)
+        code = native_answers_open(native, base, &own);
     if (code == BULLA_OK)
         code = native_run_open(&native->run, &own);
     if (code != BULLA_OK) {

@@ -3,6 +3,7 @@
  *
  * A sink may cancel any answer, start others and close the backend from inside a call. So an answer that is being
  * told about is held, and what is left of it freed afterwards. */
+#include <event2/event.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,8 +15,11 @@
 enum {
     RETRY_SECONDS = 1,
     RETRY_FAILED_SECONDS = 30,
-    MOST_PROMPT_IDS = 64 << 20 /* of all answers under way together: what their prompts take, here and in the worker */
+    MOST_HELD = 256 << 20,  /* bytes of all answers under way together: here or in the worker */
+    MOST_UNSENT = 64 << 20  /* bytes for the worker; while more wait nothing is added to them */
 };
+
+_Static_assert((int)ANSWER_MOST_CHOICES == (int)WIRE_MOST_CHOICES, "a frame holds all choices of an answer");
 
 void native_problem_set(struct answer_error *problem, int status, const char *type, const char *code, const char *param,
                         unsigned retry_after, const char *message)
@@ -37,6 +41,12 @@ void native_problem_of(struct answer_error *problem, int code, const char *param
         native_problem_set(problem, 503, "overloaded_error", "out_of_memory", NULL, RETRY_SECONDS, message);
     else
         native_problem_set(problem, 500, "server_error", "internal_error", NULL, 0, message);
+}
+
+void native_problem_of_deadline(struct answer_error *problem)
+{
+    native_problem_set(problem, 504, "server_error", "deadline", NULL, 0,
+                       "the request's time was up before its answer began");
 }
 
 /* ---- Lists and slots ---- */
@@ -108,6 +118,62 @@ struct native_slot *native_find_slot(struct native *native, uint64_t request)
     return slot->answer && slot->takes == request >> 32 ? slot : NULL;
 }
 
+/* ---- Tenants ---- */
+
+static int is_named(const struct native_tenant *tenant, const char *name)
+{
+    return tenant->name && name ? strcmp(tenant->name, name) == 0 : !tenant->name && !name;
+}
+
+/* The one of that name with so many choices more; NULL after an error. */
+static struct native_tenant *join_tenant(struct native *native, const char *name, uint32_t choices, bulla_error *error)
+{
+    struct native_tenant *tenant = native->tenants;
+    while (tenant && !is_named(tenant, name))
+        tenant = tenant->next;
+    if (!tenant) {
+        tenant = memory_alloc(1, sizeof *tenant, error);
+        if (tenant && name && !(tenant->name = memory_copy_text(name, strlen(name), error))) {
+            memory_free(tenant);
+            tenant = NULL;
+        }
+        if (!tenant)
+            return NULL;
+        tenant->next = native->tenants;
+        native->tenants = tenant;
+    }
+    tenant->choices += choices;
+    return tenant;
+}
+
+static void leave_tenant(struct native *native, struct native_tenant *tenant, uint32_t choices)
+{
+    struct native_tenant **link = &native->tenants;
+    if ((tenant->choices -= choices) > 0)
+        return;
+    while (*link != tenant)
+        link = &(*link)->next;
+    *link = tenant->next;
+    memory_free(tenant->name);
+    memory_free(tenant);
+}
+
+/* Whether there is a place for so many choices of the tenant. No tenant gets more than half of the places while another
+ * has any; what one took before, when it was alone, is not in the way of others. */
+static int has_places(const struct native *native, const char *name, uint32_t choices, const char **why)
+{
+    uint64_t half = native->most_choices > 1 ? native->most_choices / 2 : 1, own = choices, others = 0;
+    for (const struct native_tenant *tenant = native->tenants; tenant; tenant = tenant->next)
+        if (is_named(tenant, name))
+            own += tenant->choices;
+        else
+            others += tenant->choices < half ? tenant->choices : half;
+    int is_greedy = others > 0 && own > half;
+    *why = is_greedy ? "too many answers of this key are under way beside those of others"
+                     : "too many answers are under way";
+    return !is_greedy && own + others <= native->most_choices;
+}
+
 /* ---- The end of an answer ---- */
 
 static void free_answer(struct answer *answer)
@@ -135,7 +201,8 @@ static void detach(struct answer *answer)
             wire_write_cancel(&native->run.out, choice->request);
         free_slot(native, choice->request);
     }
-    native->prompt_ids -= answer->prompt_ids;
+    native->held_bytes -= answer->held_bytes;
+    leave_tenant(native, answer->tenant, answer->request.choices);
     if (!is_running)
         native->waiting_choices -= answer->request.choices;
     leave_list(answer);
@@ -185,14 +252,13 @@ void native_answer_end(struct answer *answer)
 
 /* ---- To the worker ---- */
 
-static void fill_request(const struct answer *answer, uint32_t choice,
-                         struct scheduler_text stops[SCHEDULER_MOST_STOPS],
+static void fill_request(const struct answer *answer, struct scheduler_text stops[SCHEDULER_MOST_STOPS],
                          struct scheduler_request *out)
 {
     const struct answer_request *request = &answer->request;
     const struct buffer *grammar = &answer->prompt.grammar;
     *out = (struct scheduler_request){
-        .id = answer->choices[choice].request, .prompt = answer->prompt.ids, .prompt_count = answer->prompt.count,
+        .prompt = answer->prompt.ids, .prompt_count = answer->prompt.count,
         .max_tokens = request->max_tokens, .sampling = request->sampling, .tenant = request->tenant,
         .shares_prefix = request->shares_prefix, .priority = request->priority, .deadline = request->deadline,
         .ignores_end = request->ignores_end, .logprobs = request->logprobs, .stops = stops,
@@ -200,24 +266,37 @@ static void fill_request(const struct answer *answer, uint32_t choice,
         .grammar_length = grammar->length ? grammar->length : request->grammar_length,
         .embeds = request->kind == ANSWER_EMBEDDING,
     };
-    if (request->choices > 1)
-        out->sampling.seed = bulla_sampling_choice_seed(request->sampling.seed, choice);
     for (size_t i = 0; i < request->stop_count; i++)
         stops[i] = (struct scheduler_text){request->stops[i], request->stop_lengths[i]};
 }
 
-/* The answer's requests to the worker; its prompt is not needed any more. */
+/* The most that the answer takes, here or in the worker: all choices share a grammar; the rest each has for itself, stop
+ * strings with a table of borders. */
+static uint64_t held_bytes(const struct scheduler_request *request, uint32_t choices)
+{
+    uint64_t bytes = request->prompt_count * sizeof *request->prompt +
+                     request->sampling.bias_count * sizeof *request->sampling.biases;
+    for (size_t i = 0; i < request->stop_count; i++)
+        bytes += request->stops[i].length * (1 + sizeof(size_t));
+    return bytes * choices + (request->grammar ? request->grammar_length : 0);
+}
+
+/* The answer's requests to the worker, in one frame; its prompt is not needed any more. */
 static int submit(struct answer *answer, bulla_error *error)
 {
     struct native *native = answer->native;
     struct scheduler_text stops[SCHEDULER_MOST_STOPS];
     struct scheduler_request request;
+    struct wire_choice choices[ANSWER_MOST_CHOICES];
     struct buffer *out = &native->run.out;
+    uint64_t seed = answer->request.sampling.seed;
     size_t before = out->length;
-    for (uint32_t i = 0; i < answer->request.choices; i++) {
-        fill_request(answer, i, stops, &request);
-        wire_write_submit(out, &request);
-    }
+    fill_request(answer, stops, &request);
+    for (uint32_t i = 0; i < answer->request.choices; i++)
+        choices[i] = (struct wire_choice){
+            .id = answer->choices[i].request,
+            .seed = answer->request.choices > 1 ? bulla_sampling_choice_seed(seed, i) : seed};
+    wire_write_submit(out, &request, choices, answer->request.choices);
     if (out->error.code != BULLA_OK) { /* it never heard of any of them */
         int code = bulla_fail(error, out->error.code, "%s", out->error.text);
         bulla_error_clear(&out->error);
@@ -233,20 +312,31 @@ static int submit(struct answer *answer, bulla_error *error)
     return BULLA_OK;
 }
 
+static int fail_overloaded(struct answer_error *problem, const char *why)
+{
+    native_problem_set(problem, 503, "overloaded_error", "overloaded", NULL, RETRY_SECONDS, why);
+    return 0;
+}
+
+static void say_failed(const struct native *native, struct answer_error *problem)
+{
+    char message[sizeof problem->message];
+    snprintf(message, sizeof message, "the model's worker does not start: %s",
+             native->run.trouble[0] ? native->run.trouble : "the reason is not known");
+    native_problem_set(problem, 503, "server_error", "worker_failed", NULL, RETRY_FAILED_SECONDS, message);
+}
+
 static int check_room(const struct native *native, const struct answer_request *request, struct answer_error *problem)
 {
+    const char *why;
     if (native->run.has_failed) {
-        char message[sizeof problem->message];
-        snprintf(message, sizeof message, "the model's worker does not start: %s",
-                 native->run.trouble[0] ? native->run.trouble : "the reason is not known");
-        native_problem_set(problem, 503, "server_error", "worker_failed", NULL, RETRY_FAILED_SECONDS, message);
+        say_failed(native, problem);
         return 0;
     }
-    if (native->choices + request->choices > native->most_choices) {
-        native_problem_set(problem, 503, "overloaded_error", "overloaded", NULL, RETRY_SECONDS,
-                           "too many answers are under way");
-        return 0;
-    }
+    if (!has_places(native, request->tenant, request->choices, &why))
+        return fail_overloaded(problem, why);
+    if (native_run_unsent(&native->run) > MOST_UNSENT)
+        return fail_overloaded(problem, "too much waits to be sent to the model's worker");
     return 1;
 }
 
@@ -295,9 +385,60 @@ void native_answers_failed(void *context)
     struct native *native = context;
     struct answer_error problem;
     while (native->waiting.first) {
-        check_room(native, &native->waiting.first->request, &problem);
+        say_failed(native, &problem);
         native_answer_fail(native->waiting.first, &problem);
     }
+}
+
+/* ---- Deadlines of answers that wait for a worker; the others' the worker sees ---- */
+
+static void watch_deadline(struct native *native, uint64_t deadline)
+{
+    if (deadline == 0 || deadline >= native->next_deadline)
+        return;
+    uint64_t now = clock_nanoseconds(), microseconds = deadline > now ? (deadline - now) / 1000 + 1 : 0;
+    const struct timeval delay = {.tv_sec = (time_t)(microseconds / 1000000),
+                                  .tv_usec = (suseconds_t)(microseconds % 1000000)};
+    native->next_deadline = deadline;
+    evtimer_add(native->deadline_timer, &delay);
+}
+
+static struct answer *find_expired(const struct native *native, uint64_t now)
+{
+    struct answer *answer = native->waiting.first;
+    while (answer && !(answer->request.deadline && answer->request.deadline <= now))
+        answer = answer->next;
+    return answer;
+}
+
+static void deadline_passed(evutil_socket_t descriptor, short what, void *context)
+{
+    struct native *native = context;
+    struct answer_error problem;
+    uint64_t now = clock_nanoseconds();
+    native_enter(native);
+    native_problem_of_deadline(&problem);
+    for (struct answer *expired; (expired = find_expired(native, now)) != NULL;)
+        native_answer_fail(expired, &problem);
+    native->next_deadline = UINT64_MAX;
+    for (const struct answer *answer = native->waiting.first; answer; answer = answer->next)
+        watch_deadline(native, answer->request.deadline);
+    native_leave(native);
+}
+
+int native_answers_open(struct native *native, struct event_base *base, bulla_error *error)
+{
+    native->next_deadline = UINT64_MAX;
+    native->deadline_timer = evtimer_new(base, deadline_passed, native);
+    return native->deadline_timer ? BULLA_OK : bulla_fail(error, BULLA_E_MEMORY,
+                                                          "out of memory: the event base gives no timer");
+}
+
+void native_answers_close(struct native *native)
+{
+    if (native->deadline_timer)
+        event_free(native->deadline_timer);
+    native->deadline_timer = NULL;
 }
 
 void native_answers_end(struct native *native, const struct answer_error *problem)
@@ -337,8 +478,9 @@ static int prepare(struct answer *answer, const char **param, bulla_error *error
     if (code == BULLA_OK)
         code = native_prompt_check(native, &answer->prompt, error);
     if (code == BULLA_OK) {
-        fill_request(answer, 0, stops, &request);
-        code = wire_check_submit(&request, error);
+        fill_request(answer, stops, &request);
+        answer->held_bytes = held_bytes(&request, answer->request.choices);
+        code = wire_check_submit(&request, answer->request.choices, error);
     }
     if (code == BULLA_OK)
         code = open_parsers(answer, error);
@@ -349,15 +491,19 @@ static int prepare(struct answer *answer, const char **param, bulla_error *error
 static int begin(struct answer *answer, bulla_error *error)
 {
     struct native *native = answer->native;
+    answer->tenant = join_tenant(native, answer->request.tenant, answer->request.choices, error);
+    if (!answer->tenant)
+        return BULLA_E_MEMORY;
     for (uint32_t i = 0; i < answer->request.choices; i++)
         answer->choices[i].request = take_slot(native, answer, i);
-    answer->prompt_ids = answer->prompt.count * answer->request.choices;
-    native->prompt_ids += answer->prompt_ids;
+    native->held_bytes += answer->held_bytes;
     join_list(answer, &native->waiting);
     native->waiting_choices += answer->request.choices;
     int code = native->run.is_ready ? submit(answer, error) : BULLA_OK;
     if (code != BULLA_OK)
         detach(answer);
+    else if (answer->list == &native->waiting)
+        watch_deadline(native, answer->request.deadline);
     flush(native);
     return code;
 }
@@ -388,9 +534,9 @@ struct answer *native_answer_start(struct backend *backend, const struct answer_
     for (uint32_t i = 0; i < request->choices; i++)
         answer->choices[i].answer = answer;
     int code = prepare(answer, &param, &error);
-    if (code == BULLA_OK && native->prompt_ids + answer->prompt.count * request->choices > MOST_PROMPT_IDS) {
-        native_problem_set(problem, 503, "overloaded_error", "overloaded", NULL, RETRY_SECONDS,
-                    "the prompts of the answers under way are too long together");
+    if (code == BULLA_OK && native->held_bytes + answer->held_bytes > MOST_HELD) {
+        fail_overloaded(problem, "the prompts, grammars, stop strings and biases of the answers under way are too large "
+                        "together");
         free_answer(answer);
         return NULL;
     }

@@ -94,8 +94,9 @@ struct native_run {
 /* Starts the first worker. The structure's first part is the caller's to fill; the rest is zero. */
 int native_run_open(struct native_run *run, bulla_error *error);
 void native_run_close(struct native_run *run); /* kills the worker; a zeroed run is fine */
-/* Where frames to the worker are appended; native_run_flush sends them. */
+/* Sends what was appended to run->out. */
 void native_run_flush(struct native_run *run);
+size_t native_run_unsent(const struct native_run *run); /* bytes */
 void native_run_count(const struct native_run *run, struct backend_counters *counters);
 
 /* ---- native_prompt.c ---- */
@@ -144,6 +145,13 @@ struct native_choice {
     int is_reasoning; /* the last piece was */
 };
 
+/* Whose answers are under way. */
+struct native_tenant {
+    struct native_tenant *next;
+    char *name; /* NULL: those without one */
+    uint64_t choices;
+};
+
 struct answer_list {
     struct answer *first, *last;
 };
@@ -157,7 +165,8 @@ struct answer {
     struct answer_list *list; /* NULL: it has ended */
     unsigned holds;
     uint64_t started, first_token; /* clock_nanoseconds() */
-    uint64_t prompt_ids;           /* that it counts among native.prompt_ids */
+    struct native_tenant *tenant;
+    uint64_t held_bytes;           /* that it counts among native.held_bytes */
     uint32_t choices_left;
     int has_delivered;
     struct answer_usage usage;
@@ -179,7 +188,11 @@ struct native {
     uint32_t slot_count, slot_capacity, free_slot;
     struct answer_list waiting, running; /* for the worker to be ready; in it */
     uint64_t waiting_choices;
-    uint64_t choices, prompt_ids; /* under way; held for them by this process and the worker */
+    uint64_t choices;            /* under way */
+    uint64_t held_bytes;         /* that this process or the worker holds for them */
+    struct native_tenant *tenants;
+    struct event *deadline_timer; /* at the first deadline among `waiting`: */
+    uint64_t next_deadline;       /* UINT64_MAX: none */
     unsigned depth; /* of calls that must find the backend alive when they return */
     int is_closed;
 };
@@ -187,6 +200,8 @@ struct native {
 void native_enter(void *native);
 void native_leave(void *native); /* frees a backend that was closed meanwhile */
 
+int native_answers_open(struct native *native, struct event_base *base, bulla_error *error);
+void native_answers_close(struct native *native); /* when there are none; one that was not opened is fine */
 struct answer *native_answer_start(struct backend *backend, const struct answer_request *request,
                                    const struct answer_sink *sink, struct answer_error *problem);
 void native_answer_cancel(struct answer *answer);
@@ -201,6 +216,7 @@ void native_problem_set(struct answer_error *problem, int status, const char *ty
                         unsigned retry_after, const char *message);
 /* An error of this project as one of the API. */
 void native_problem_of(struct answer_error *problem, int code, const char *param, const char *message);
+void native_problem_of_deadline(struct answer_error *problem);
 /* NULL where the worker's number of a request means nothing (any more). */
 struct native_slot *native_find_slot(struct native *native, uint64_t request);
 /* The last call of an answer's sink; nothing where it has ended. */

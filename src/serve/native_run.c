@@ -2,8 +2,8 @@
  * by the next: at once where it had served for a while, else after a pause that doubles with each quick death. After
  * several starts in a row that never came to READY the backend counts as failed, and is tried again now and then.
  *
- * Nothing here blocks: the socket is never waited for, and what the worker does not read stays in `out`, which is as
- * bounded as the answers under way are. */
+ * Nothing here blocks: the socket is never waited for, and what the worker does not read stays in `out`, which
+ * native_answer.c bounds. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <event2/event.h>
@@ -23,6 +23,7 @@
 
 enum {
     READ_BYTES = 1 << 18,
+    KEPT_BYTES = 1 << 20,     /* for frames to the worker, when none waits */
     READS_AT_ONCE = 4,        /* of a socket that goes on being readable, before others have their turn */
     MOST_FAILED_STARTS = 3,
     FIRST_PAUSE = 100,        /* milliseconds, after a quick death */
@@ -306,6 +307,13 @@ void native_run_flush(struct native_run *run)
         buffer_drop_front(&run->out, run->sent);
         run->sent = 0;
     }
+    if (run->out.length == 0 && run->out.capacity > KEPT_BYTES)
+        buffer_free(&run->out);
+}
+
+size_t native_run_unsent(const struct native_run *run)
+{
+    return run->out.length - run->sent;
 }
 
 static void socket_is_writable(evutil_socket_t descriptor, short what, void *context)

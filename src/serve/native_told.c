@@ -173,8 +173,7 @@ static int is_failure(const struct answer *answer, const struct wire_finish *end
         native_problem_set(problem, 422, "invalid_request_error", "range", NULL, 0, message);
         return is_empty || answer->request.kind == ANSWER_EMBEDDING;
     case SCHEDULER_DEADLINE:
-        native_problem_set(problem, 504, "server_error", "deadline", NULL, 0,
-                           "the request's time was up before its answer began");
+        native_problem_of_deadline(problem);
         return is_empty || answer->request.kind == ANSWER_EMBEDDING;
     case SCHEDULER_CANCELLED:
         native_problem_set(problem, 500, "server_error", "cancelled", NULL, 0, "the worker gave the answer up");

@@ -224,27 +224,28 @@ int wire_read_cancel(const struct wire_frame *frame, uint64_t *request, bulla_er
 
 enum { SUBMIT_SHARES_PREFIX = 1, SUBMIT_IGNORES_END = 2, SUBMIT_EMBEDS = 4, SUBMIT_FLAGS = 7 };
 
-/* Followed by biases (16 bytes each), prompt ids, and texts with a NUL each (a stop string may hold NULs): tenant,
- * grammar, stops. */
+/* Followed by choices and biases (16 bytes each), prompt ids, and texts with a NUL each (a stop string may hold NULs):
+ * tenant, grammar, stops. */
 struct submit_body {
-    uint64_t id, max_tokens, deadline;
-    uint64_t temperature, top_p, min_p, repetition, seed;
+    uint64_t max_tokens, deadline;
+    uint64_t temperature, top_p, min_p, repetition;
     int64_t presence, frequency;
     uint32_t top_k;
     int32_t priority, logprobs;
     uint32_t flags;
     uint32_t prompt_count, bias_count;
     uint32_t tenant_length, grammar_length; /* ABSENT: NULL */
-    uint32_t stop_count, reserved;
+    uint32_t stop_count, choice_count;
     uint32_t stop_lengths[SCHEDULER_MOST_STOPS];
 };
 
-_Static_assert(sizeof(bulla_logit_bias) == 16 && sizeof(struct scheduler_logprob) == 16,
+_Static_assert(sizeof(bulla_logit_bias) == 16 && sizeof(struct scheduler_logprob) == 16 &&
+                   sizeof(struct wire_choice) == 16,
                "the wire has these as they are");
 
-static uint64_t submit_bytes(const struct scheduler_request *request)
+static uint64_t submit_bytes(const struct scheduler_request *request, size_t choice_count)
 {
-    uint64_t bytes = sizeof(struct submit_body);
+    uint64_t bytes = sizeof(struct submit_body) + choice_count * sizeof(struct wire_choice);
     bytes += (uint64_t)request->sampling.bias_count * sizeof(bulla_logit_bias);
     bytes += (uint64_t)request->prompt_count * sizeof *request->prompt;
     bytes += request->tenant ? strlen(request->tenant) + 1 : 0;
@@ -254,9 +255,11 @@ static uint64_t submit_bytes(const struct scheduler_request *request)
     return bytes;
 }
 
-int wire_check_submit(const struct scheduler_request *request, bulla_error *error)
+int wire_check_submit(const struct scheduler_request *request, size_t choice_count, bulla_error *error)
 {
     const size_t most = WIRE_MOST_BODY / 2; /* of any one part, so that their sum is small enough to be one */
+    if (choice_count == 0 || choice_count > WIRE_MOST_CHOICES)
+        return bulla_fail(error, BULLA_E_LIMIT, "%zu choices, expected 1 to %d", choice_count, WIRE_MOST_CHOICES);
     if (request->stop_count > SCHEDULER_MOST_STOPS)
         return bulla_fail(error, BULLA_E_LIMIT, "%zu stop strings are more than the %d that a request may have",
                           request->stop_count, SCHEDULER_MOST_STOPS);
@@ -266,25 +269,26 @@ int wire_check_submit(const struct scheduler_request *request, bulla_error *erro
                    request->grammar_length <= most;
     for (size_t i = 0; i < request->stop_count; i++)
         is_small = is_small && request->stops[i].length <= most;
-    if (!is_small || submit_bytes(request) > WIRE_MOST_BODY)
+    if (!is_small || submit_bytes(request, choice_count) > WIRE_MOST_BODY)
         return bulla_fail(error, BULLA_E_LIMIT,
                           "prompt, grammar, stop strings and biases of a request are together larger "
                           "than %d bytes", WIRE_MOST_BODY);
     return BULLA_OK;
 }
 
-void wire_write_submit(struct buffer *out, const struct scheduler_request *request)
+void wire_write_submit(struct buffer *out, const struct scheduler_request *request, const struct wire_choice *choices,
+                       size_t choice_count)
 {
     const bulla_sampling *sampling = &request->sampling;
     if (out->error.code == BULLA_OK)
-        wire_check_submit(request, &out->error);
+        wire_check_submit(request, choice_count, &out->error);
     if (out->error.code != BULLA_OK)
         return;
     struct submit_body body = {
-        .id = request->id, .max_tokens = request->max_tokens, .deadline = request->deadline,
+        .max_tokens = request->max_tokens, .deadline = request->deadline, .choice_count = (uint32_t)choice_count,
         .temperature = sampling->temperature, .top_p = sampling->top_p, .min_p = sampling->min_p,
-        .repetition = sampling->repetition, .seed = sampling->seed, .presence = sampling->presence,
-        .frequency = sampling->frequency, .top_k = sampling->top_k, .priority = request->priority,
+        .repetition = sampling->repetition, .presence = sampling->presence, .frequency = sampling->frequency,
+        .top_k = sampling->top_k, .priority = request->priority,
         .logprobs = request->logprobs, .prompt_count = (uint32_t)request->prompt_count,
         .bias_count = (uint32_t)sampling->bias_count, .stop_count = (uint32_t)request->stop_count,
         .flags = (request->shares_prefix ? SUBMIT_SHARES_PREFIX : 0u) |
@@ -294,10 +298,11 @@ void wire_write_submit(struct buffer *out, const struct scheduler_request *reque
     };
     for (size_t i = 0; i < request->stop_count; i++)
         body.stop_lengths[i] = (uint32_t)request->stops[i].length;
-    uint8_t *at = begin(out, WIRE_SUBMIT, submit_bytes(request));
+    uint8_t *at = begin(out, WIRE_SUBMIT, submit_bytes(request, choice_count));
     if (!at)
         return;
     at = put(at, &body, sizeof body);
+    at = put(at, choices, choice_count * sizeof *choices);
     for (size_t i = 0; i < sampling->bias_count; i++, at += sizeof *sampling->biases) { /* by member: no padding */
         memcpy(at + offsetof(bulla_logit_bias, id), &sampling->biases[i].id, sizeof sampling->biases[i].id);
         memcpy(at + offsetof(bulla_logit_bias, bias), &sampling->biases[i].bias, sizeof sampling->biases[i].bias);
@@ -324,14 +329,20 @@ static void take_request(const struct submit_body *body, struct reader *reader, 
 {
     struct scheduler_request *request = &submit->request;
     *request = (struct scheduler_request){
-        .id = body->id, .max_tokens = body->max_tokens, .deadline = body->deadline, .priority = body->priority,
+        .max_tokens = body->max_tokens, .deadline = body->deadline, .priority = body->priority,
         .logprobs = body->logprobs, .shares_prefix = (body->flags & SUBMIT_SHARES_PREFIX) != 0,
         .ignores_end = (body->flags & SUBMIT_IGNORES_END) != 0, .embeds = (body->flags & SUBMIT_EMBEDS) != 0,
         .prompt_count = body->prompt_count, .stop_count = body->stop_count, .stops = submit->stops,
         .sampling = {.temperature = body->temperature, .top_k = body->top_k, .top_p = body->top_p, .min_p = body->min_p,
                      .repetition = body->repetition, .presence = body->presence, .frequency = body->frequency,
-                     .seed = body->seed, .bias_count = body->bias_count},
+                     .bias_count = body->bias_count},
     };
+    submit->choices = take_array(reader, body->choice_count, sizeof *submit->choices);
+    submit->choice_count = body->choice_count;
+    if (submit->choices) {
+        request->id = submit->choices[0].id;
+        request->sampling.seed = submit->choices[0].seed;
+    }
     request->sampling.biases = take_array(reader, body->bias_count, sizeof(bulla_logit_bias));
     request->prompt = take_array(reader, body->prompt_count, sizeof *request->prompt);
     if (body->tenant_length != ABSENT)
@@ -351,7 +362,8 @@ int wire_read_submit(const struct wire_frame *frame, struct wire_submit *submit,
     int code = take_fixed(frame, &body, sizeof body, &reader, error);
     if (code != BULLA_OK)
         return code;
-    if (body.flags & ~(uint32_t)SUBMIT_FLAGS || body.stop_count > SCHEDULER_MOST_STOPS || body.reserved ||
+    if (body.flags & ~(uint32_t)SUBMIT_FLAGS || body.stop_count > SCHEDULER_MOST_STOPS ||
+        body.choice_count == 0 || body.choice_count > WIRE_MOST_CHOICES ||
         body.logprobs < -1 || body.logprobs > SCHEDULER_MOST_LOGPROBS ||
         (body.tenant_length != ABSENT && body.tenant_length > WIRE_MOST_TENANT))
         return fail_malformed(frame, "a field is out of its range", error);

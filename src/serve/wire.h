@@ -17,11 +17,18 @@
 #include "base/buffer.h"
 #include "exec/scheduler.h"
 
-enum { WIRE_VERSION = 1, WIRE_HEAD_BYTES = 8, WIRE_MOST_BODY = 32 << 20, WIRE_MOST_TENANT = 255, WIRE_MOST_ISA = 31 };
+enum {
+    WIRE_VERSION = 2,
+    WIRE_HEAD_BYTES = 8,
+    WIRE_MOST_BODY = 32 << 20,
+    WIRE_MOST_CHOICES = 128,
+    WIRE_MOST_TENANT = 255,
+    WIRE_MOST_ISA = 31
+};
 
 enum wire_type {
     WIRE_CONFIGURE = 1, /* front: first of all */
-    WIRE_SUBMIT,        /* front: a request */
+    WIRE_SUBMIT,        /* front: an answer's requests, one for each choice */
     WIRE_CANCEL,        /* front */
     WIRE_READY,         /* worker: first of all */
     WIRE_TOKEN,         /* worker */
@@ -60,15 +67,22 @@ struct wire_ready {
 void wire_write_ready(struct buffer *out, const struct wire_ready *ready);
 int wire_read_ready(const struct wire_frame *frame, struct wire_ready *ready, bulla_error *error);
 
-/* A request with all that it points at. What is read points into the frame, and to `stops`. Ids, and fields that
- * the scheduler checks, are as sent. */
+/* What one choice of an answer has for itself. */
+struct wire_choice {
+    uint64_t id, seed;
+};
+/* A request with all that it points at, made once for each choice. What is read points into the frame, and to `stops`;
+ * its own id and seed are the first choice's. Ids, and fields that the scheduler checks, are as sent. */
 struct wire_submit {
     struct scheduler_request request;
     struct scheduler_text stops[SCHEDULER_MOST_STOPS];
+    const struct wire_choice *choices; /* [choice_count], at least one */
+    size_t choice_count;
 };
 /* Whether a frame can hold it: BULLA_E_LIMIT naming what is too long. */
-int wire_check_submit(const struct scheduler_request *request, bulla_error *error);
-void wire_write_submit(struct buffer *out, const struct scheduler_request *request);
+int wire_check_submit(const struct scheduler_request *request, size_t choice_count, bulla_error *error);
+void wire_write_submit(struct buffer *out, const struct scheduler_request *request, const struct wire_choice *choices,
+                       size_t choice_count);
 int wire_read_submit(const struct wire_frame *frame, struct wire_submit *submit, bulla_error *error);
 
 void wire_write_cancel(struct buffer *out, uint64_t request);

@@ -132,14 +132,20 @@ static void tell_finish(void *context, const struct scheduler_finish *finish)
 
 /* ---- Messages ---- */
 
+/* Where one choice is refused those after it are not tried: the front gives up the whole answer. */
 static int take_submit(struct worker *worker, const struct wire_frame *frame, bulla_error *error)
 {
     struct wire_submit submit;
     bulla_error reason = {0};
     int code = wire_read_submit(frame, &submit, error);
-    if (code == BULLA_OK && scheduler_add(worker->scheduler, &submit.request, &reason) != BULLA_OK) {
+    for (size_t i = 0; code == BULLA_OK && i < submit.choice_count; i++) {
+        submit.request.id = submit.choices[i].id;
+        submit.request.sampling.seed = submit.choices[i].seed;
+        if (scheduler_add(worker->scheduler, &submit.request, &reason) == BULLA_OK)
+            continue;
         bulla_fail(&reason, BULLA_E_INTERNAL, "the scheduler refused a request without a reason");
         wire_write_refused(&worker->out, submit.request.id, &reason);
+        break;
     }
     return code;
 }
