@@ -135,8 +135,9 @@ const struct verb verb_verify = {
     .name = "verify",
     .summary = "check evidence against a policy, offline",
     .arguments = "FILE --policy FILE",
-    .details = "Prints every check as pass, fail or not checked, with what was found and expected. The exit status is 0\n"
-               "only where all that the policy requires was checked and passed. docs/evidence.md says more.",
+    .details = "Prints every check as pass, fail or not checked, with what was found and expected. The exit\n"
+               "status is 0 only where all that the policy requires was checked and passed. docs/evidence.md\n"
+               "says more.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .minimum_arguments = 1,
