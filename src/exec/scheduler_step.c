@@ -140,7 +140,7 @@ static int is_crowd(const struct scheduler *scheduler, int priority)
         first = first ? first : job_remaining(job);
         running += job_remaining(job);
     }
-    if (running < scheduler->step_rows) /* others find no pages, say: what decodes would leave nothing to them */
+    if (running < scheduler->step_rows) /* they would not fill the step: the others wait for pages, say */
         return 0;
     rows = running - first;
     for (const struct tenant *tenant = scheduler->tenants; tenant && rows <= most; tenant = tenant->next)
