@@ -70,7 +70,7 @@ static void every_signed_byte_counts(void **state)
         skip();
     uint8_t *report = real_report(&length);
     for (size_t at = 0; at < length; at += test_count(7, 1))
-        for (int bit = (int)(at % 8); bit < (int)test_count(at % 8 + 1, 8); bit++, flips++) {
+        for (int bit = (int)test_count(at % 8, 0); bit < (int)test_count(at % 8 + 1, 8); bit++, flips++) {
             report[at] ^= (uint8_t)(1 << bit);
             write_real(report, length, &document);
             bulla_verdict *verdict = evidence_judge(&document, real_policy, evidence_time("2026-01-01"));
