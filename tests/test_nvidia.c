@@ -635,7 +635,7 @@ static void write_cpu_policy(const uint8_t *nonce, size_t nonce_length, const ch
     OPENSSL_free(der);
     hex_encode(sha256, 32, key);
     hex_encode(nonce, nonce_length, hex);
-    snprintf(policy, 1024, "{\"report_data\":\"%s\",\"tpm_key\":\"%s\"%s}", hex, key, more);
+    snprintf(policy, 1024, "{\"type\":\"tpm\",\"report_data\":\"%s\",\"tpm_key\":\"%s\"%s}", hex, key, more);
 }
 
 struct attached {
@@ -698,8 +698,9 @@ static void a_cpu_is_no_gpu(void **state)
 {
     struct buffer cpu = {0}, document = {0};
     uint8_t nonce[32];
-    char policy[1024];
+    char policy[1024], hex[65];
     memset(nonce, 0xd1, sizeof nonce);
+    hex_encode(nonce, sizeof nonce, hex);
     write_cpu(nonce, sizeof nonce, &cpu);
     buffer_append(&document, cpu.data, cpu.length);
     buffer_append_format(&document, ",\"gpus\":[%s}]}", (const char *)cpu.data);
@@ -713,9 +714,7 @@ static void a_cpu_is_no_gpu(void **state)
     write_gpu(&gpu, &document);
     document.length--;
     buffer_append_format(&document, ",\"gpus\":[%s}]}", (const char *)cpu.data);
-    write_cpu_policy(nonce, sizeof nonce, "", policy);
-    policy[strcspn(policy, ",")] = '}';
-    policy[strcspn(policy, "}") + 1] = 0;
+    snprintf(policy, sizeof policy, "{\"report_data\":\"%s\"}", hex);
     verdict = evidence_judge(&document, policy, evidence_time("2026-01-01"));
     assert_string_equal(evidence_failures(verdict), "evidence.gpus");
     bulla_verdict_free(verdict);
@@ -746,6 +745,25 @@ static void a_gpu_is_bound_to_64_bytes(void **state)
         bulla_verdict_free(verdict);
         buffer_free(&document);
     }
+}
+
+static void without_memory_nothing_passes(void **state)
+{
+    struct buffer document = {0};
+    struct gpu gpu = new_gpu();
+    uint8_t nonce[32];
+    char policy[1024];
+    memset(nonce, 0xd1, sizeof nonce);
+    test_roots_forget();
+    write_cpu(nonce, sizeof nonce, &document);
+    buffer_append_text(&document, ",\"gpus\":[");
+    write_gpu(&gpu, &document);
+    buffer_append_text(&document, "]}");
+    write_cpu_policy(nonce, sizeof nonce, ",\"gpu\":{\"chip\":\"GH100\"}", policy);
+    uint64_t count = evidence_fail_allocations(&document, policy, evidence_time("2026-01-01"));
+    assert_true(count > 10);
+    buffer_free(&document);
+    print_message("%llu failing allocations\n", (unsigned long long)count);
 }
 
 /* ---- Policies ---- */
@@ -780,6 +798,7 @@ int main(void)
         cmocka_unit_test(gpus_are_bound_to_the_cpu),
         cmocka_unit_test(a_cpu_is_no_gpu),
         cmocka_unit_test(a_gpu_is_bound_to_64_bytes),
+        cmocka_unit_test(without_memory_nothing_passes),
         cmocka_unit_test(policies_of_gpus_are_read_strictly),
     };
     return cmocka_run_group_tests(tests, make_keys, free_keys);

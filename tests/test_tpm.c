@@ -349,6 +349,19 @@ static void every_byte_of_our_own_counts(void **state)
     print_message("%zu bits of signed bytes and %zu of the log flipped, none accepted\n", flips, of_log);
 }
 
+static void without_memory_nothing_passes(void **state)
+{
+    struct machine machine = new_machine();
+    struct buffer document = {0};
+    char policy[2048];
+    machine.is_certified = 1;
+    write_machine(&machine, &document, policy);
+    uint64_t count = evidence_fail_allocations(&document, policy, evidence_time("2026-01-01"));
+    assert_true(count > 10);
+    buffer_free(&document);
+    print_message("%llu failing allocations\n", (unsigned long long)count);
+}
+
 /* ---- keylime's quote ---- */
 
 enum { PCR_FILE_VALUES = 132, PCR_FILE_DIGESTS = 8, PCR_FILE_DIGEST = 2 + 64 };
@@ -459,6 +472,7 @@ int main(void)
         cmocka_unit_test(every_byte_of_our_own_counts),
         cmocka_unit_test(pcrs_are_read_strictly),
         cmocka_unit_test(a_quote_is_bound_to_keys),
+        cmocka_unit_test(without_memory_nothing_passes),
     };
     return cmocka_run_group_tests(tests, make_keys, free_keys);
 }
