@@ -111,3 +111,23 @@ const char *evidence_failures(const bulla_verdict *verdict)
     arena_free(&arena);
     return failures;
 }
+
+uint64_t evidence_fail_allocations(const struct buffer *document, const char *policy, int64_t time)
+{
+    const bulla_evidence_options options = {.policy = policy, .policy_length = strlen(policy), .time = time};
+    uint64_t count = memory_allocation_count();
+    bulla_verdict *verdict = evidence_judge(document, policy, time);
+    count = memory_allocation_count() - count;
+    assert_true(bulla_verdict_passed(verdict));
+    bulla_verdict_free(verdict);
+    for (uint64_t failing = 1; failing <= count; failing++) {
+        bulla_error error = {0};
+        memory_inject_failure(failing, 0);
+        int code = bulla_verify_evidence((const char *)document->data, document->length, &options, &verdict, &error);
+        memory_inject_failure(0, 0);
+        if (code == BULLA_OK && bulla_verdict_passed(verdict))
+            fail_msg("allocation %llu fails, and the verdict passes", (unsigned long long)failing);
+        bulla_verdict_free(verdict);
+    }
+    return count;
+}

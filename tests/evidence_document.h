@@ -24,5 +24,8 @@ bulla_verdict *evidence_judge(const struct buffer *document, const char *policy,
 const char *evidence_state(const bulla_verdict *verdict, const char *check);
 /* The names of failed checks, separated by blanks. The text lives until the next call. */
 const char *evidence_failures(const bulla_verdict *verdict);
+/* Verifies a document that passes with each of its allocations failing in turn; fails the test where it passes then. How many
+ * there were. */
+uint64_t evidence_fail_allocations(const struct buffer *document, const char *policy, int64_t time);
 
 #endif

@@ -62,166 +62,166 @@ struct change {
 #define UNREAD " policy.report_data policy.tpm_key policy.firmware_version"
 #define CERTIFIED (m->is_certified = 1)
 
-#define CHANGES(X)                                                                                                      \
-    X(nothing, "", (void)m)                                                                                             \
-    X(with_sizes, "", m->is_sized = 1)                                                                                  \
-    X(no_log, "", m->has_no_log = 1)                                                                                    \
-    X(no_public_area, "", m->has_public = 0)                                                                            \
-    X(rsa_sha384, "", use_key(m, rsa, RSASSA, SHA_384))                                                                  \
-    X(rsa_pss, "", (use_key(m, rsa, RSAPSS, SHA_256), m->salt = RSA_PSS_SALTLEN_DIGEST))                                 \
-    X(rsa_pss_sha384, "", (use_key(m, rsa, RSAPSS, SHA_384), m->salt = RSA_PSS_SALTLEN_DIGEST))                          \
-    X(rsa_pss_with_the_longest_salt, "", (use_key(m, rsa, RSAPSS, SHA_256), m->salt = RSA_PSS_SALTLEN_MAX))              \
-    X(ecdsa_p256, "", use_key(m, p256, ECDSA, SHA_256))                                                                  \
-    X(ecdsa_p384, "", use_key(m, p384, ECDSA, SHA_384))                                                                  \
-    X(banks_the_other_way_round, "", (select_pcrs(m, 0, SHA_384, 1 << 7), select_pcrs(m, 1, SHA_256, 0x43ff)))            \
-    X(an_empty_bank, "", select_pcrs(m, 2, SHA_512, 0))                                                                  \
-    X(quote_missing, "tpm.quote" UNREAD, m->left_out = "quote")                                                                \
-    X(signature_missing, "tpm.signature" UNREAD, m->left_out = "signature")                                                    \
-    X(pcrs_missing, "tpm.pcrs" UNREAD, m->left_out = "pcrs")                                                                   \
-    X(key_missing, "tpm.key" UNREAD, m->left_out = "ak")                                                                       \
-    X(quote_with_more, "tpm.quote.form" UNREAD, m->quote_more = "x")                                                           \
-    X(quote_cut, "tpm.quote.form" UNREAD, m->cut = 1)                                                                          \
-    X(four_bytes_of_selection, "tpm.quote.form" UNREAD, m->selections[1].select_bytes = 4)                                     \
-    X(selections_without_end, "tpm.quote.form" UNREAD, m->selection_count = 0x10000000)                                        \
-    X(signature_with_more, "tpm.signature.form" UNREAD, m->signature_more = "x")                                               \
-    X(made_outside_of_the_tpm, "tpm.quote.magic", m->magic = 0xff544346)                                                \
-    X(another_statement, "tpm.quote.type", m->type = 0x8017)                                                            \
-    X(clock_of_2, "tpm.quote.clock_info", m->safe = 2)                                                                  \
-    X(more_values_than_quoted, "tpm.quote.selection", m->more_given = 1 << 20)                                          \
-    X(fewer_values_than_quoted, "tpm.quote.selection tpm.quote.digest", m->less_given = 1 << 9)                         \
-    X(a_bank_twice, "tpm.quote.selection", select_pcrs(m, 2, SHA_256, 1 << 15))                                          \
-    X(an_unknown_bank, "tpm.quote.selection", select_pcrs(m, 2, 0x12, 1))                                               \
-    X(nothing_selected, "tpm.quote.selection",                                                                          \
-      (m->selection_count = 0, m->has_no_log = 1))                                                                      \
-    X(value_changed, "tpm.quote.digest", m->value_changed = 9)                                                          \
-    X(digest_of_another_hash, "tpm.quote.digest", m->digest_hash = SHA_384)                                              \
-    X(rsa_of_1024_bits, "tpm.key.strength", use_key(m, small_rsa, RSASSA, SHA_256))                                      \
-    X(p224, "tpm.key.strength", (use_key(m, p224, ECDSA, SHA_256), m->has_public = 0))                                   \
-    X(scheme_of_another_kind, "tpm.signature.scheme tpm.quote.signature tpm.ak_public.scheme", m->said_scheme = ECDSA)  \
-    X(scheme_unknown, "tpm.signature.scheme tpm.quote.signature tpm.ak_public.scheme", m->said_scheme = 0x1a)           \
-    X(pss_that_is_not, "tpm.quote.signature", (m->said_scheme = RSAPSS, m->public_scheme = RSAPSS))                     \
-    X(sha1, "tpm.signature.hash", use_key(m, rsa, RSASSA, SHA_1))                                                        \
-    X(sha512, "tpm.signature.hash", use_key(m, rsa, RSASSA, SHA_512))                                                    \
-    X(signed_by_another, "tpm.quote.signature", m->signer = other_rsa)                                                  \
-    X(key_not_named, "policy.tpm_key", m->policy = "")                                                                  \
-    X(another_key_named, "policy.tpm_key", m->policy = "\"tpm_key\":\"00\",")                                           \
-    X(named_by_name, "", m->policy = "tpm_name")                                                                        \
-    X(another_name, "policy.tpm_name", m->policy = "\"tpm_name\":\"000b00\",")                                          \
-    X(certified, "", (CERTIFIED, m->policy = "\"tpm_vendor\":\"a test's root\","))                                      \
-    X(certified_and_named, "", CERTIFIED)                                                                               \
-    X(certified_but_nobody_asked, "policy.tpm_key", (CERTIFIED, m->policy = ""))                                        \
-    X(certified_by_another_vendor, "policy.tpm_vendor", (CERTIFIED, m->policy = "\"tpm_vendor\":\"google\","))          \
-    X(vendor_without_certificate, "policy.tpm_vendor", m->policy = "\"tpm_vendor\":\"google\",")                        \
-    X(leaf_expired, "tpm.chain", (CERTIFIED, m->leaf_until = evidence_time("2025-12-31")))                              \
-    X(chain_swapped, "tpm.chain tpm.root", (CERTIFIED, m->order = ORDER_SWAPPED))                                       \
-    X(chain_truncated, "tpm.chain", (CERTIFIED, m->order = ORDER_TRUNCATED))                                            \
-    X(chain_extended, "tpm.chain", (CERTIFIED, m->order = ORDER_EXTENDED))                                              \
-    X(chain_empty, "tpm.certificates" UNREAD, (CERTIFIED, m->order = ORDER_EMPTY))                                             \
-    X(another_root, "tpm.root", (CERTIFIED, m->is_root_pinned = 0))                                                     \
-    X(middle_revoked, "tpm.chain", (CERTIFIED, m->revoked = 8))                                                         \
-    X(crls_malformed, "tpm.crls" UNREAD, (CERTIFIED, m->more = ",\"crls\":\"*\""))                                       \
-    X(others_revoked, "", (CERTIFIED, m->revoked = 9))                                                                  \
-    X(endorsement_key, "tpm.certificate.use", (CERTIFIED, m->use = "\x03\x02\x05\x20"))                                 \
-    X(certificate_of_another, "tpm.quote.signature tpm.ak_public.key policy.tpm_key",                                   \
-      (CERTIFIED, m->certified = other_rsa))                                                                            \
-    X(public_area_malformed, "tpm.ak_public", (m->has_public = 0, m->more = ",\"ak_public\":\"*\""))                      \
-    X(public_area_of_ec, "", use_key(m, p256, ECDSA, SHA_256))                                                           \
-    X(public_area_of_p384, "", use_key(m, p384, ECDSA, SHA_384))                                                         \
-    X(public_area_of_another, "tpm.ak_public.key", m->public_of = other_rsa)                                            \
-    X(public_area_of_another_kind, "tpm.ak_public.key", m->public_of = p256)                                            \
-    X(exponent_written_out, "", m->exponent = 65537)                                                                    \
-    X(exponent, "tpm.ak_public.key", m->exponent = 3)                                                                   \
-    X(not_fixed_to_the_tpm, "tpm.ak_public.attributes", m->attributes &= ~(1u << 1))                                    \
-    X(not_fixed_to_its_parent, "tpm.ak_public.attributes", m->attributes &= ~(1u << 4))                                 \
-    X(not_made_in_the_tpm, "tpm.ak_public.attributes", m->attributes &= ~(1u << 5))                                     \
-    X(not_restricted, "tpm.ak_public.attributes", m->attributes &= ~(1u << 16))                                         \
-    X(not_for_signatures, "tpm.ak_public.attributes", m->attributes &= ~(1u << 18))                                     \
-    X(decrypts, "tpm.ak_public.attributes", m->attributes |= 1u << 17)                                                  \
-    X(public_scheme, "tpm.ak_public.scheme", m->public_scheme = RSAPSS)                                                 \
-    X(public_hash, "tpm.ak_public.scheme", m->public_hash = SHA_384)                                                     \
-    X(any_scheme, "tpm.ak_public.scheme", m->public_scheme = 0x10)                                                      \
-    X(name_of_sha1, "tpm.ak_public.name_algorithm", m->name_algorithm = SHA_1)                                           \
-    X(symmetric, "tpm.ak_public.form", m->symmetric = 6)                                                                \
-    X(keyed_hash, "tpm.ak_public.form", m->public_type = 8)                                                             \
-    X(log_malformed, "tpm.log", (m->has_no_log = 1, m->more = ",\"event_log\":\"*\""))                                    \
-    X(log_of_the_old_format, "tpm.log.spec_id", m->signature_of_log = "Spec ID Event02")                                \
-    X(log_of_version_1, "tpm.log.spec_id", m->spec_major = 1)                                                           \
-    X(log_of_long_digests, "tpm.log.spec_id", m->spec_size = 33)                                                        \
-    X(log_with_a_bank_twice, "tpm.log.spec_id", m->log_bank_twice = 1)                                                  \
-    X(log_without_a_bank, "tpm.log.banks", (m->log_bank = SHA_512, select_pcrs(m, 1, SHA_384, 1 << 9)))                   \
-    X(log_cut_in_an_event, "tpm.log.form", m->log_cut = 3)                                                              \
-    X(log_without_its_last_event, "tpm.log.replay",                                                                     \
-      m->log_cut = 4 + 4 + 4 + 3 * 2 + 20 + 32 + 48 + 4 + sizeof "kernel" - 1)                                    \
-    X(digest_twice_in_an_event, "tpm.log.form", m->digest_bank_twice = 1)                                               \
-    X(event_in_pcr_24, "tpm.log.form", log_event(m, 3, EVENT(24, IPL, "x")))                                            \
-    X(no_action_anywhere, "", log_event(m, 3, EVENT(0xffffffff, NO_ACTION, "SP800-155 Event")))                         \
-    X(locality_0, "", m->log[0] = EVENT(0, NO_ACTION, "StartupLocality\0\x00"))                                         \
-    X(locality_4, "", m->log[0] = EVENT(0, NO_ACTION, "StartupLocality\0\x04"))                                         \
-    X(locality_2, "tpm.log.startup_locality", m->log[0] = EVENT(0, NO_ACTION, "StartupLocality\0\x02"))                 \
-    X(locality_without_a_number, "tpm.log.startup_locality", m->log[0] = EVENT(0, NO_ACTION, "StartupLocality\0"))      \
-    X(locality_twice, "tpm.log.startup_locality", log_event(m, 1, EVENT(0, NO_ACTION, "StartupLocality\0\x04")))        \
-    X(locality_too_late, "tpm.log.startup_locality", (m->log[0] = boot[1], m->log[1] = boot[0]))                        \
-    X(locality_of_pcr_1, "tpm.log.startup_locality", m->log[0].pcr = 1)                                                 \
-    X(value_that_the_log_does_not_give, "tpm.log.replay", m->value_signed = 8)                                          \
-    X(firmware_register_without_events, "tpm.log.replay", m->value_signed = 3)                                          \
-    X(system_register_without_events, "", m->value_signed = 9)                                                          \
-    X(log_of_nothing_quoted, "tpm.log.replay",                                                                          \
-      (m->selection_count = 1, select_pcrs(m, 0, SHA_256, 1 << 14)))                                                     \
-    X(variable_that_was_not_measured, "tpm.log.event_data", m->log[2].is_of_other_data = 1)                             \
-    X(separator_that_was_not_measured, "tpm.log.event_data", m->log[5].is_of_other_data = 1)                            \
-    X(not_measured_nor_quoted, "",                                                                                      \
-      (m->log[2].is_of_other_data = 1, select_pcrs(m, 0, SHA_256, 0x4f), select_pcrs(m, 1, SHA_384, 1 << 9)))             \
-    X(secure_boot, "", m->policy_more = SECURE_BOOT_WANTED)                                                             \
-    X(secure_boot_is_off, "policy.secure_boot",                                                                         \
-      (m->policy_more = SECURE_BOOT_WANTED, m->log[2] = EVENT(7, variable, SECURE_BOOT_IS_OFF)))                        \
-    X(secure_boot_is_off_and_may_be, "",                                                                                \
-      (m->policy_more = ",\"secure_boot\":false", m->log[2] = EVENT(7, variable, SECURE_BOOT_IS_OFF)))                  \
-    X(secure_boot_is_empty, "policy.secure_boot",                                                                       \
-      (m->policy_more = SECURE_BOOT_WANTED, m->log[2] = EVENT(7, variable, SECURE_BOOT("\0", ""))))                     \
-    X(secure_boot_of_2, "policy.secure_boot",                                                                           \
-      (m->policy_more = SECURE_BOOT_WANTED, m->log[2] = EVENT(7, variable, SECURE_BOOT("\x01", "\x02"))))               \
-    X(secure_boot_with_more, "policy.secure_boot",                                                                      \
-      (m->policy_more = SECURE_BOOT_WANTED, m->log[2] = EVENT(7, variable, SECURE_BOOT("\x01", "\x01\x00"))))           \
-    X(secure_boot_of_another_owner, "policy.secure_boot",                                                               \
-      (m->policy_more = SECURE_BOOT_WANTED,                                                                             \
+#define CHANGES(X)                                                                                                     \
+    X(nothing, "", (void)m)                                                                                            \
+    X(with_sizes, "", m->is_sized = 1)                                                                                 \
+    X(no_log, "", m->has_no_log = 1)                                                                                   \
+    X(no_public_area, "", m->has_public = 0)                                                                           \
+    X(rsa_sha384, "", use_key(m, rsa, RSASSA, SHA_384))                                                                \
+    X(rsa_pss, "", (use_key(m, rsa, RSAPSS, SHA_256), m->salt = RSA_PSS_SALTLEN_DIGEST))                               \
+    X(rsa_pss_sha384, "", (use_key(m, rsa, RSAPSS, SHA_384), m->salt = RSA_PSS_SALTLEN_DIGEST))                        \
+    X(rsa_pss_with_the_longest_salt, "", (use_key(m, rsa, RSAPSS, SHA_256), m->salt = RSA_PSS_SALTLEN_MAX))            \
+    X(ecdsa_p256, "", use_key(m, p256, ECDSA, SHA_256))                                                                \
+    X(ecdsa_p384, "", use_key(m, p384, ECDSA, SHA_384))                                                                \
+    X(banks_the_other_way_round, "", (select_pcrs(m, 0, SHA_384, 1 << 7), select_pcrs(m, 1, SHA_256, 0x43ff)))         \
+    X(an_empty_bank, "", select_pcrs(m, 2, SHA_512, 0))                                                                \
+    X(quote_missing, "tpm.quote" UNREAD, m->left_out = "quote")                                                        \
+    X(signature_missing, "tpm.signature" UNREAD, m->left_out = "signature")                                            \
+    X(pcrs_missing, "tpm.pcrs" UNREAD, m->left_out = "pcrs")                                                           \
+    X(key_missing, "tpm.key" UNREAD, m->left_out = "ak")                                                               \
+    X(quote_with_more, "tpm.quote.form" UNREAD, m->quote_more = "x")                                                   \
+    X(quote_cut, "tpm.quote.form" UNREAD, m->cut = 1)                                                                  \
+    X(four_bytes_of_selection, "tpm.quote.form" UNREAD, m->selections[1].select_bytes = 4)                             \
+    X(selections_without_end, "tpm.quote.form" UNREAD, m->selection_count = 0x10000000)                                \
+    X(signature_with_more, "tpm.signature.form" UNREAD, m->signature_more = "x")                                       \
+    X(made_outside_of_the_tpm, "tpm.quote.magic", m->magic = 0xff544346)                                               \
+    X(another_statement, "tpm.quote.type", m->type = 0x8017)                                                           \
+    X(clock_of_2, "tpm.quote.clock_info", m->safe = 2)                                                                 \
+    X(more_values_than_quoted, "tpm.quote.selection", m->more_given = 1 << 20)                                         \
+    X(fewer_values_than_quoted, "tpm.quote.selection tpm.quote.digest", m->less_given = 1 << 9)                        \
+    X(a_bank_twice, "tpm.quote.selection", select_pcrs(m, 2, SHA_256, 1 << 15))                                        \
+    X(an_unknown_bank, "tpm.quote.selection", select_pcrs(m, 2, 0x12, 1))                                              \
+    X(nothing_selected, "tpm.quote.selection",                                                                         \
+      (m->selection_count = 0, m->has_no_log = 1))                                                                     \
+    X(value_changed, "tpm.quote.digest", m->value_changed = 9)                                                         \
+    X(digest_of_another_hash, "tpm.quote.digest", m->digest_hash = SHA_384)                                            \
+    X(rsa_of_1024_bits, "tpm.key.strength", use_key(m, small_rsa, RSASSA, SHA_256))                                    \
+    X(p224, "tpm.key.strength", (use_key(m, p224, ECDSA, SHA_256), m->has_public = 0))                                 \
+    X(scheme_of_another_kind, "tpm.signature.scheme tpm.quote.signature tpm.ak_public.scheme", m->said_scheme = ECDSA) \
+    X(scheme_unknown, "tpm.signature.scheme tpm.quote.signature tpm.ak_public.scheme", m->said_scheme = 0x1a)          \
+    X(pss_that_is_not, "tpm.quote.signature", (m->said_scheme = RSAPSS, m->public_scheme = RSAPSS))                    \
+    X(sha1, "tpm.signature.hash", use_key(m, rsa, RSASSA, SHA_1))                                                      \
+    X(sha512, "tpm.signature.hash", use_key(m, rsa, RSASSA, SHA_512))                                                  \
+    X(signed_by_another, "tpm.quote.signature", m->signer = other_rsa)                                                 \
+    X(key_not_named, "policy.tpm_key", m->policy = "")                                                                 \
+    X(another_key_named, "policy.tpm_key", m->policy = "\"tpm_key\":\"00\",")                                          \
+    X(named_by_name, "", m->policy = "tpm_name")                                                                       \
+    X(another_name, "policy.tpm_name", m->policy = "\"tpm_name\":\"000b00\",")                                         \
+    X(certified, "", (CERTIFIED, m->policy = "\"tpm_vendor\":\"a test's root\","))                                     \
+    X(certified_and_named, "", CERTIFIED)                                                                              \
+    X(certified_but_nobody_asked, "policy.tpm_key", (CERTIFIED, m->policy = ""))                                       \
+    X(certified_by_another_vendor, "policy.tpm_vendor", (CERTIFIED, m->policy = "\"tpm_vendor\":\"google\","))         \
+    X(vendor_without_certificate, "policy.tpm_vendor", m->policy = "\"tpm_vendor\":\"google\",")                       \
+    X(leaf_expired, "tpm.chain", (CERTIFIED, m->leaf_until = evidence_time("2025-12-31")))                             \
+    X(chain_swapped, "tpm.chain tpm.root", (CERTIFIED, m->order = ORDER_SWAPPED))                                      \
+    X(chain_truncated, "tpm.chain", (CERTIFIED, m->order = ORDER_TRUNCATED))                                           \
+    X(chain_extended, "tpm.chain", (CERTIFIED, m->order = ORDER_EXTENDED))                                             \
+    X(chain_empty, "tpm.certificates" UNREAD, (CERTIFIED, m->order = ORDER_EMPTY))                                     \
+    X(another_root, "tpm.root", (CERTIFIED, m->is_root_pinned = 0))                                                    \
+    X(middle_revoked, "tpm.chain", (CERTIFIED, m->revoked = 8))                                                        \
+    X(crls_malformed, "tpm.crls" UNREAD, (CERTIFIED, m->more = ",\"crls\":\"*\""))                                     \
+    X(others_revoked, "", (CERTIFIED, m->revoked = 9))                                                                 \
+    X(endorsement_key, "tpm.certificate.use", (CERTIFIED, m->use = "\x03\x02\x05\x20"))                                \
+    X(certificate_of_another, "tpm.quote.signature tpm.ak_public.key policy.tpm_key",                                  \
+      (CERTIFIED, m->certified = other_rsa))                                                                           \
+    X(public_area_malformed, "tpm.ak_public", (m->has_public = 0, m->more = ",\"ak_public\":\"*\""))                   \
+    X(public_area_of_ec, "", use_key(m, p256, ECDSA, SHA_256))                                                         \
+    X(public_area_of_p384, "", use_key(m, p384, ECDSA, SHA_384))                                                       \
+    X(public_area_of_another, "tpm.ak_public.key", m->public_of = other_rsa)                                           \
+    X(public_area_of_another_kind, "tpm.ak_public.key", m->public_of = p256)                                           \
+    X(exponent_written_out, "", m->exponent = 65537)                                                                   \
+    X(exponent, "tpm.ak_public.key", m->exponent = 3)                                                                  \
+    X(not_fixed_to_the_tpm, "tpm.ak_public.attributes", m->attributes &= ~(1u << 1))                                   \
+    X(not_fixed_to_its_parent, "tpm.ak_public.attributes", m->attributes &= ~(1u << 4))                                \
+    X(not_made_in_the_tpm, "tpm.ak_public.attributes", m->attributes &= ~(1u << 5))                                    \
+    X(not_restricted, "tpm.ak_public.attributes", m->attributes &= ~(1u << 16))                                        \
+    X(not_for_signatures, "tpm.ak_public.attributes", m->attributes &= ~(1u << 18))                                    \
+    X(decrypts, "tpm.ak_public.attributes", m->attributes |= 1u << 17)                                                 \
+    X(public_scheme, "tpm.ak_public.scheme", m->public_scheme = RSAPSS)                                                \
+    X(public_hash, "tpm.ak_public.scheme", m->public_hash = SHA_384)                                                   \
+    X(any_scheme, "tpm.ak_public.scheme", m->public_scheme = 0x10)                                                     \
+    X(name_of_sha1, "tpm.ak_public.name_algorithm", m->name_algorithm = SHA_1)                                         \
+    X(symmetric, "tpm.ak_public.form", m->symmetric = 6)                                                               \
+    X(keyed_hash, "tpm.ak_public.form", m->public_type = 8)                                                            \
+    X(log_malformed, "tpm.log", (m->has_no_log = 1, m->more = ",\"event_log\":\"*\""))                                 \
+    X(log_of_the_old_format, "tpm.log.spec_id", m->signature_of_log = "Spec ID Event02")                               \
+    X(log_of_version_1, "tpm.log.spec_id", m->spec_major = 1)                                                          \
+    X(log_of_long_digests, "tpm.log.spec_id", m->spec_size = 33)                                                       \
+    X(log_with_a_bank_twice, "tpm.log.spec_id", m->log_bank_twice = 1)                                                 \
+    X(log_without_a_bank, "tpm.log.banks", (m->log_bank = SHA_512, select_pcrs(m, 1, SHA_384, 1 << 9)))                \
+    X(log_cut_in_an_event, "tpm.log.form", m->log_cut = 3)                                                             \
+    X(log_without_its_last_event, "tpm.log.replay",                                                                    \
+      m->log_cut = 4 + 4 + 4 + 3 * 2 + 20 + 32 + 48 + 4 + sizeof "kernel" - 1)                                         \
+    X(digest_twice_in_an_event, "tpm.log.form", m->digest_bank_twice = 1)                                              \
+    X(event_in_pcr_24, "tpm.log.form", log_event(m, 3, EVENT(24, IPL, "x")))                                           \
+    X(no_action_anywhere, "", log_event(m, 3, EVENT(0xffffffff, NO_ACTION, "SP800-155 Event")))                        \
+    X(locality_0, "", m->log[0] = EVENT(0, NO_ACTION, "StartupLocality\0\x00"))                                        \
+    X(locality_4, "", m->log[0] = EVENT(0, NO_ACTION, "StartupLocality\0\x04"))                                        \
+    X(locality_2, "tpm.log.startup_locality", m->log[0] = EVENT(0, NO_ACTION, "StartupLocality\0\x02"))                \
+    X(locality_without_a_number, "tpm.log.startup_locality", m->log[0] = EVENT(0, NO_ACTION, "StartupLocality\0"))     \
+    X(locality_twice, "tpm.log.startup_locality", log_event(m, 1, EVENT(0, NO_ACTION, "StartupLocality\0\x04")))       \
+    X(locality_too_late, "tpm.log.startup_locality", (m->log[0] = boot[1], m->log[1] = boot[0]))                       \
+    X(locality_of_pcr_1, "tpm.log.startup_locality", m->log[0].pcr = 1)                                                \
+    X(value_that_the_log_does_not_give, "tpm.log.replay", m->value_signed = 8)                                         \
+    X(firmware_register_without_events, "tpm.log.replay", m->value_signed = 3)                                         \
+    X(system_register_without_events, "", m->value_signed = 9)                                                         \
+    X(log_of_nothing_quoted, "tpm.log.replay",                                                                         \
+      (m->selection_count = 1, select_pcrs(m, 0, SHA_256, 1 << 14)))                                                   \
+    X(variable_that_was_not_measured, "tpm.log.event_data", m->log[2].is_of_other_data = 1)                            \
+    X(separator_that_was_not_measured, "tpm.log.event_data", m->log[5].is_of_other_data = 1)                           \
+    X(not_measured_nor_quoted, "",                                                                                     \
+      (m->log[2].is_of_other_data = 1, select_pcrs(m, 0, SHA_256, 0x4f), select_pcrs(m, 1, SHA_384, 1 << 9)))          \
+    X(secure_boot, "", m->policy_more = SECURE_BOOT_WANTED)                                                            \
+    X(secure_boot_is_off, "policy.secure_boot",                                                                        \
+      (m->policy_more = SECURE_BOOT_WANTED, m->log[2] = EVENT(7, variable, SECURE_BOOT_IS_OFF)))                       \
+    X(secure_boot_is_off_and_may_be, "",                                                                               \
+      (m->policy_more = ",\"secure_boot\":false", m->log[2] = EVENT(7, variable, SECURE_BOOT_IS_OFF)))                 \
+    X(secure_boot_is_empty, "policy.secure_boot",                                                                      \
+      (m->policy_more = SECURE_BOOT_WANTED, m->log[2] = EVENT(7, variable, SECURE_BOOT("\0", ""))))                    \
+    X(secure_boot_of_2, "policy.secure_boot",                                                                          \
+      (m->policy_more = SECURE_BOOT_WANTED, m->log[2] = EVENT(7, variable, SECURE_BOOT("\x01", "\x02"))))              \
+    X(secure_boot_with_more, "policy.secure_boot",                                                                     \
+      (m->policy_more = SECURE_BOOT_WANTED, m->log[2] = EVENT(7, variable, SECURE_BOOT("\x01", "\x01\x00"))))          \
+    X(secure_boot_of_another_owner, "policy.secure_boot",                                                              \
+      (m->policy_more = SECURE_BOOT_WANTED,                                                                            \
        m->log[2] = EVENT(7, variable, "another's number" "\x0a\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0" SECURE_BOOT_NAME "\x01"))) \
-    X(secure_boot_twice, "policy.secure_boot",                                                                          \
-      (m->policy_more = SECURE_BOOT_WANTED, log_event(m, 2, EVENT(7, variable, SECURE_BOOT_IS_OFF))))                   \
-    X(secure_boot_off_at_last, "policy.secure_boot",                                                                    \
-      (m->policy_more = SECURE_BOOT_WANTED, log_event(m, 3, EVENT(7, variable, SECURE_BOOT_IS_OFF))))                   \
-    X(secure_boot_after_the_firmware, "policy.secure_boot",                                                             \
-      (m->policy_more = SECURE_BOOT_WANTED, m->log[2] = boot[3],                                                        \
-       log_event(m, 9, EVENT(7, variable, SECURE_BOOT_IS_ON))))                                                         \
-    X(secure_boot_elsewhere, "policy.secure_boot",                                                                      \
-      (m->policy_more = SECURE_BOOT_WANTED, m->log[2].pcr = 1))                                                         \
-    X(secure_boot_unsaid, "policy.secure_boot", (m->policy_more = SECURE_BOOT_WANTED, m->log[2] = boot[3]))             \
-    X(secure_boot_not_quoted, "policy.secure_boot",                                                                     \
-      (m->policy_more = SECURE_BOOT_WANTED, select_pcrs(m, 0, SHA_256, 0x4f), select_pcrs(m, 1, SHA_384, 1 << 9)))        \
-    X(debugger, "policy.allow_debug", log_event(m, 2, EVENT(7, action, "UEFI Debug Mode")))                             \
-    X(debugger_allowed, "",                                                                                             \
-      (log_event(m, 2, EVENT(7, action, "UEFI Debug Mode")), m->policy_more = ",\"allow_debug\":true"))                 \
-    X(another_action, "", log_event(m, 2, EVENT(7, action, "Exit Boot Services")))                                      \
-    X(debugger_after_the_firmware, "", log_event(m, 9, EVENT(7, action, "UEFI Debug Mode")))                            \
-    X(action_that_was_not_measured, "tpm.log.event_data",                                                               \
-      log_event(m, 2, ((struct logged){7, action, DATA("UEFI Debug Mode"), 1})))                                        \
-    X(boot_loaders, "", (m->log[4].is_of_other_data = m->log[9].is_of_other_data = 0, m->policy_more = BOOT_LOADERS))   \
-    X(boot_loader, "policy.boot_loader", (m->log[4].is_of_other_data = 0, m->policy_more = BOOT_LOADERS))               \
-    X(one_boot_loader_less, "policy.boot_loader",                                                                       \
-      (m->log[4].is_of_other_data = 0, m->log[9].pcr = 5, m->policy_more = BOOT_LOADERS))                               \
-    X(pcr, "policy.pcr", m->policy_more = ",\"pcr\":{\"14\":\"00\"}")                                                   \
-    X(pcr_not_quoted, "policy.pcr", m->policy_more = ",\"pcr\":{\"20\":\"00\"}")                                        \
-    X(firmware, "policy.firmware_version", m->firmware++)                                                               \
+    X(secure_boot_twice, "policy.secure_boot",                                                                         \
+      (m->policy_more = SECURE_BOOT_WANTED, log_event(m, 2, EVENT(7, variable, SECURE_BOOT_IS_OFF))))                  \
+    X(secure_boot_off_at_last, "policy.secure_boot",                                                                   \
+      (m->policy_more = SECURE_BOOT_WANTED, log_event(m, 3, EVENT(7, variable, SECURE_BOOT_IS_OFF))))                  \
+    X(secure_boot_after_the_firmware, "policy.secure_boot",                                                            \
+      (m->policy_more = SECURE_BOOT_WANTED, m->log[2] = boot[3],                                                       \
+       log_event(m, 9, EVENT(7, variable, SECURE_BOOT_IS_ON))))                                                        \
+    X(secure_boot_elsewhere, "policy.secure_boot",                                                                     \
+      (m->policy_more = SECURE_BOOT_WANTED, m->log[2].pcr = 1))                                                        \
+    X(secure_boot_unsaid, "policy.secure_boot", (m->policy_more = SECURE_BOOT_WANTED, m->log[2] = boot[3]))            \
+    X(secure_boot_not_quoted, "policy.secure_boot",                                                                    \
+      (m->policy_more = SECURE_BOOT_WANTED, select_pcrs(m, 0, SHA_256, 0x4f), select_pcrs(m, 1, SHA_384, 1 << 9)))     \
+    X(debugger, "policy.allow_debug", log_event(m, 2, EVENT(7, action, "UEFI Debug Mode")))                            \
+    X(debugger_allowed, "",                                                                                            \
+      (log_event(m, 2, EVENT(7, action, "UEFI Debug Mode")), m->policy_more = ",\"allow_debug\":true"))                \
+    X(another_action, "", log_event(m, 2, EVENT(7, action, "Exit Boot Services")))                                     \
+    X(debugger_after_the_firmware, "", log_event(m, 9, EVENT(7, action, "UEFI Debug Mode")))                           \
+    X(action_that_was_not_measured, "tpm.log.event_data",                                                              \
+      log_event(m, 2, ((struct logged){7, action, DATA("UEFI Debug Mode"), 1})))                                       \
+    X(boot_loaders, "", (m->log[4].is_of_other_data = m->log[9].is_of_other_data = 0, m->policy_more = BOOT_LOADERS))  \
+    X(boot_loader, "policy.boot_loader", (m->log[4].is_of_other_data = 0, m->policy_more = BOOT_LOADERS))              \
+    X(one_boot_loader_less, "policy.boot_loader",                                                                      \
+      (m->log[4].is_of_other_data = 0, m->log[9].pcr = 5, m->policy_more = BOOT_LOADERS))                              \
+    X(pcr, "policy.pcr", m->policy_more = ",\"pcr\":{\"14\":\"00\"}")                                                  \
+    X(pcr_not_quoted, "policy.pcr", m->policy_more = ",\"pcr\":{\"20\":\"00\"}")                                       \
+    X(firmware, "policy.firmware_version", m->firmware++)                                                              \
     X(another_nonce, "policy.report_data", m->asks_another_nonce = 1)
 
 /* SHA-256 of "shim" and "kernel". */
-#define BOOT_LOADERS                                                                                      \
-    ",\"boot_loader\":[\"04e666aa09809daf691a99cc7bf2d57ba09bac171966a71812ffd049d7c96bb1\","   \
+#define BOOT_LOADERS                                                                                                   \
+    ",\"boot_loader\":[\"04e666aa09809daf691a99cc7bf2d57ba09bac171966a71812ffd049d7c96bb1\","                          \
     "\"6923dd1bc0460082c5d55a831908c24a282860b7f1cd6c2b79cf1bc8857c639c\"]"
 
-#define DEFINE(name, failing, change)                \
-    static void change_##name(struct machine *m)     \
-    {                                                \
-        change;                                      \
+#define DEFINE(name, failing, change)                                                                                  \
+    static void change_##name(struct machine *m)                                                                       \
+    {                                                                                                                  \
+        change;                                                                                                        \
     }
 CHANGES(DEFINE)
 #define LIST(name, failing, change) {#name, failing, change_##name},
@@ -349,6 +349,19 @@ static void every_byte_of_our_own_counts(void **state)
     print_message("%zu bits of signed bytes and %zu of the log flipped, none accepted\n", flips, of_log);
 }
 
+static void without_memory_nothing_passes(void **state)
+{
+    struct machine machine = new_machine();
+    struct buffer document = {0};
+    char policy[2048];
+    machine.is_certified = 1;
+    write_machine(&machine, &document, policy);
+    uint64_t count = evidence_fail_allocations(&document, policy, evidence_time("2026-01-01"));
+    assert_true(count > 10);
+    buffer_free(&document);
+    print_message("%llu failing allocations\n", (unsigned long long)count);
+}
+
 /* ---- keylime's quote ---- */
 
 enum { PCR_FILE_VALUES = 132, PCR_FILE_DIGESTS = 8, PCR_FILE_DIGEST = 2 + 64 };
@@ -459,6 +472,7 @@ int main(void)
         cmocka_unit_test(every_byte_of_our_own_counts),
         cmocka_unit_test(pcrs_are_read_strictly),
         cmocka_unit_test(a_quote_is_bound_to_keys),
+        cmocka_unit_test(without_memory_nothing_passes),
     };
     return cmocka_run_group_tests(tests, make_keys, free_keys);
 }

@@ -73,8 +73,8 @@ int free_keys(void **state)
 
 struct machine new_machine(void)
 {
-    struct machine machine = {.magic = 0xff544347, .type = 0x8018, .firmware = 0x2019102300163636, .safe = 1, .selection_count = 2, .value_changed = -1,
-                              .value_signed = -1, .key = rsa, .scheme = RSASSA, .hash = SHA_256, .is_root_pinned = 1,
+    struct machine machine = {.magic = 0xff544347, .type = 0x8018, .firmware = 0x2019102300163636, .safe = 1,
+                              .selection_count = 2, .value_changed = -1, .value_signed = -1, .key = rsa, .scheme = RSASSA, .hash = SHA_256, .is_root_pinned = 1,
                               .use = "\x03\x02\x07\x80", .attributes = 0x50072, .name_algorithm = SHA_256,
                               .public_scheme = RSASSA, .public_hash = SHA_256, .symmetric = 0x10, .has_public = 1,
                               .spec_major = 2, .spec_size = 32, .log_bank = SHA_384, .signature_of_log = "Spec ID Event03",

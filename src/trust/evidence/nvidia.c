@@ -203,7 +203,7 @@ static void check_opaque(struct nvidia *gpu)
 
 /* ---- The chain ---- */
 
-/* A GPU's leaf is "GH100 A01 GSP FMC LF": by the GPU's System Processor. Switches and other devices chain to the same root. */
+/* A GPU's leaf is "GH100 A01 GSP FMC LF": of the GPU's System Processor. Other devices chain to the same root. */
 static void check_kind(struct nvidia *gpu)
 {
     static const char ending[] = " GSP FMC LF";

@@ -181,11 +181,12 @@ static int check_rim(const struct kind *kind, struct evidence *evidence, const s
     struct evidence part = {.document = member, .verdict = verdict};
     struct certificates chain = {0};
     size_t length, signature_length;
-    const uint8_t *bytes = evidence_bytes(&part, kind->read, "content", MOST_CONTENT_BYTES, &length);
-    const uint8_t *signature = bytes ? evidence_bytes(&part, kind->read, "signature", 2 * NUMBER_BYTES, &signature_length) : NULL;
-    int holds = signature && (signature_length == 2 * NUMBER_BYTES ||
-                              verdict_fails(verdict, kind->read, "its signature is not of %d bytes", 2 * NUMBER_BYTES)) &&
-                evidence_certificates(&part, kind->read, "certificates", &chain);
+    const uint8_t *bytes = evidence_bytes(&part, kind->read, "content", MOST_CONTENT_BYTES, &length), *signature = NULL;
+    if (bytes)
+        signature = evidence_bytes(&part, kind->read, "signature", 2 * NUMBER_BYTES, &signature_length);
+    int holds = signature && evidence_certificates(&part, kind->read, "certificates", &chain);
+    if (holds && signature_length != 2 * NUMBER_BYTES)
+        holds = verdict_fails(verdict, kind->read, "its signature is not of %d bytes", 2 * NUMBER_BYTES);
     if (holds) {
         struct span content = {(const char *)bytes, length};
         holds = certificates_verify(&chain, NULL, REVOCATION_NONE, "nvidia_rim", evidence->time, &kind->chain, verdict);

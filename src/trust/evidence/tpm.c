@@ -202,8 +202,8 @@ static int read_pcrs(struct tpm *tpm)
     }
     if (is_read && banks == pcrs->length)
         return 1;
-    return verdict_fails(tpm->verdict, "tpm.pcrs", "\"pcrs\" is not an object such as {\"sha256\": {\"0\": \"<hex>\"}} of the "
-                         "banks sha1, sha256, sha384, sha512 and PCRs 0 to 23");
+    return verdict_fails(tpm->verdict, "tpm.pcrs", "\"pcrs\" is not an object such as {\"sha256\": {\"0\": \"<hex>\"}} "
+                         "of the banks sha1, sha256, sha384, sha512 and PCRs 0 to 23");
 }
 
 /* ---- The key ---- */
@@ -263,7 +263,9 @@ static int read_key(struct tpm *tpm)
         verdict_not_made(tpm->verdict, "tpm.chain", "no certificate vouches for the key: only a policy that names it can");
         tpm->key = read_pem(pem);
     }
-    return tpm->key ? 1 : verdict_fails(tpm->verdict, "tpm.key", "there is no public key, as \"ak\" in PEM or in \"certificates\"");
+    if (tpm->key)
+        return 1;
+    return verdict_fails(tpm->verdict, "tpm.key", "there is no public key, as \"ak\" in PEM or in \"certificates\"");
 }
 
 static void check_key(struct tpm *tpm)
@@ -346,7 +348,8 @@ static void check_digest(struct tpm *tpm)
         bulla_fail(&tpm->verdict->error, values.error.code, "%s", values.error.text);
     int is_made = hash >= 0 && EVP_Q_digest(NULL, tpm_algorithms[hash].digest, NULL, values.data, values.length, digest,
                                             &length) == 1;
-    verdict_same_bytes(tpm->verdict, "tpm.quote.digest", attest->digest, attest->digest_length, is_made ? digest : NULL, length);
+    verdict_same_bytes(tpm->verdict, "tpm.quote.digest", attest->digest, attest->digest_length, is_made ? digest : NULL,
+                       length);
     buffer_free(&values);
 }
 

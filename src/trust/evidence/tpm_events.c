@@ -1,5 +1,5 @@
-/* The firmware's log of what it measured: "TCG PC Client Platform Firmware Profile Specification" 1.05, 10 (event logging), the
- * crypto-agile format, little-endian. Its digests, extended one after another, must give the quoted values; then its
+/* The firmware's log of what it measured: "TCG PC Client Platform Firmware Profile Specification" 1.05, 10 (event
+ * logging), the crypto-agile format, little-endian. Its digests, extended one after another, must give the quoted values; then its
  * events are as good as the quote. What the events' data say is believed only where their digest covers the data.
  *
  * Document: "event_log" (base64), as in /sys/kernel/security/tpm0/binary_bios_measurements. */
