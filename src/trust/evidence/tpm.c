@@ -59,14 +59,12 @@ struct attest {
         uint32_t pcrs;
     } selections[MOST_SELECTIONS];
     size_t selection_count;
-    int is_whole;
 };
 
 struct signature {
     uint16_t scheme, hash;
     const uint8_t *numbers[2]; /* RSA: one; ECDSA: r and s */
     size_t lengths[2];
-    int is_whole;
 };
 
 struct tpm {
@@ -111,6 +109,12 @@ struct reader tpm_reader_over(const uint8_t *bytes, size_t length)
     return length >= 2 && inner == length - 2 ? reader_over(bytes + 2, inner) : reader_over(bytes, length);
 }
 
+static int check_form(struct tpm *tpm, const char *check, const struct reader *reader, const char *expected)
+{
+    int is_whole = !reader->failed && reader_left(reader) == 0;
+    return verdict_holds(tpm->verdict, check, is_whole, expected, "%s", is_whole ? "one" : "other bytes");
+}
+
 static void read_selections(struct attest *attest, struct reader *reader)
 {
     attest->selection_count = tpm_read_u32(reader);
@@ -148,9 +152,7 @@ static int read_attest(struct tpm *tpm)
     attest->firmware = reader_bytes(&reader, 8);
     read_selections(attest, &reader);
     attest->digest = tpm_read_sized(&reader, &attest->digest_length);
-    attest->is_whole = !reader.failed && reader_left(&reader) == 0;
-    return verdict_holds(tpm->verdict, "tpm.quote.form", attest->is_whole, "a TPMS_ATTEST of a quote, and nothing behind it",
-                         "%s", attest->is_whole ? "one" : "other bytes");
+    return check_form(tpm, "tpm.quote.form", &reader, "a TPMS_ATTEST of a quote, and nothing behind it");
 }
 
 static int read_signature(struct tpm *tpm)
@@ -165,9 +167,7 @@ static int read_signature(struct tpm *tpm)
     signature->hash = tpm_read_u16(&reader);
     for (int i = 0; i < (signature->scheme == ECDSA ? 2 : 1); i++)
         signature->numbers[i] = tpm_read_sized(&reader, &signature->lengths[i]);
-    signature->is_whole = !reader.failed && reader_left(&reader) == 0;
-    return verdict_holds(tpm->verdict, "tpm.signature.form", signature->is_whole, "a TPMT_SIGNATURE, and nothing behind it",
-                         "%s", signature->is_whole ? "one" : "other bytes");
+    return check_form(tpm, "tpm.signature.form", &reader, "a TPMT_SIGNATURE, and nothing behind it");
 }
 
 /* The members of one bank; how many of them are PCRs. */
@@ -208,10 +208,16 @@ static int read_pcrs(struct tpm *tpm)
 
 /* ---- The key ---- */
 
+/* libcrypto would ask on the terminal for the password of a PEM text that says it is encrypted. */
+static int no_password(char *password, int size, int is_for_writing, void *nothing)
+{
+    return -1;
+}
+
 static EVP_PKEY *read_pem(const struct json *pem)
 {
     BIO *in = json_is(pem, JSON_STRING) ? BIO_new_mem_buf(pem->text, (int)pem->length) : NULL;
-    EVP_PKEY *key = in ? PEM_read_bio_PUBKEY(in, NULL, NULL, NULL) : NULL;
+    EVP_PKEY *key = in ? PEM_read_bio_PUBKEY(in, NULL, no_password, NULL) : NULL;
     BIO_free(in);
     ERR_clear_error();
     return key;
@@ -271,11 +277,10 @@ static int read_key(struct tpm *tpm)
 static void check_key(struct tpm *tpm)
 {
     EVP_PKEY *key = tpm->key;
-    int bits = EVP_PKEY_get_bits(key);
-    int is_strong = EVP_PKEY_is_a(key, "RSA") ? bits >= LEAST_RSA_BITS
-                                              : signature_key_is_on(key, "P-256") || signature_key_is_on(key, "P-384");
+    int bits = EVP_PKEY_get_bits(key), is_rsa = EVP_PKEY_is_a(key, "RSA");
+    int is_strong = is_rsa ? bits >= LEAST_RSA_BITS : signature_key_is_on(key, "P-256") || signature_key_is_on(key, "P-384");
     verdict_holds(tpm->verdict, "tpm.key.strength", is_strong, "RSA from 2048 bits, P-256 or P-384", "%s of %d bits",
-                  EVP_PKEY_get0_type_name(key), bits);
+                  is_rsa ? "RSA" : EVP_PKEY_is_a(key, "EC") ? "EC" : "another kind", bits);
     unsigned char *der = NULL;
     int length = i2d_PUBKEY(key, &der);
     uint8_t *sha256 = arena_alloc(&tpm->verdict->arena, HASH_SHA256_BYTES, 1, &tpm->verdict->error);
