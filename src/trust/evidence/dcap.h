@@ -2,8 +2,8 @@
  * report), and the signature data. The quoting enclave (QE) signed header and body with its attestation key; its own
  * report binds that key; the machine's PCK signed that report; a certificate chain to Intel's root vouches for the PCK.
  *
- * "Intel SGX: ECDSA Quote Library API", appendix A.4 (quotes of version 3); "Intel TDX: DCAP Quoting Library API",
- * appendix A.3 (versions 4 and 5); "Intel SGX PCK Certificate and Certificate Revocation List Profile" (the PCK's
+ * "Intel SGX: ECDSA Quote Library API", appendix A (quotes of version 3); "Intel TDX: DCAP Quoting Library API",
+ * appendix A (versions 4 and 5); "Intel SGX PCK Certificate and Certificate Revocation List Profile" (the PCK's
  * extension).
  *
  * Documents: "quote" (with the PCK's chain in it) and "collateral" (trust/evidence/pcs.h). */
@@ -15,20 +15,9 @@
 
 /* An enclave's report (REPORT of the "Intel 64 and IA-32 Architectures Software Developer's Manual", volume 3D, without
  * its key id and MAC): where its fields are. */
-enum {
-    ENCLAVE_REPORT_BYTES = 384,
-    ENCLAVE_MISCSELECT = 16,
-    ENCLAVE_EXT_PROD_ID = 32,
-    ENCLAVE_ATTRIBUTES = 48,
-    ENCLAVE_MRENCLAVE = 64,
-    ENCLAVE_MRSIGNER = 128,
-    ENCLAVE_CONFIG_ID = 192,
-    ENCLAVE_PROD_ID = 256,
-    ENCLAVE_SVN = 258,
-    ENCLAVE_CONFIG_SVN = 260,
-    ENCLAVE_FAMILY_ID = 304,
-    ENCLAVE_REPORT_DATA = 320
-};
+enum { ENCLAVE_REPORT_BYTES = 384, ENCLAVE_MISCSELECT = 16, ENCLAVE_EXT_PROD_ID = 32, ENCLAVE_ATTRIBUTES = 48,
+       ENCLAVE_MRENCLAVE = 64, ENCLAVE_MRSIGNER = 128, ENCLAVE_CONFIG_ID = 192, ENCLAVE_PROD_ID = 256,
+       ENCLAVE_SVN = 258, ENCLAVE_CONFIG_SVN = 260, ENCLAVE_FAMILY_ID = 304, ENCLAVE_REPORT_DATA = 320 };
 
 /* What quotes of one kind of TEE must say. */
 struct dcap_kind {

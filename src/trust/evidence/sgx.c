@@ -1,5 +1,5 @@
 /* Intel SGX quotes of version 3 (trust/evidence/dcap.h): reports of enclaves. Bits of ATTRIBUTES and MISCSELECT: "Intel
- * 64 and IA-32 Architectures Software Developer's Manual", volume 3D, sections 35.7.1 and 35.7.2. */
+ * 64 and IA-32 Architectures Software Developer's Manual", volume 3D, "SGX Enclave Control Structure (SECS)". */
 #include <string.h>
 
 #include "trust/evidence/dcap.h"

@@ -5,32 +5,13 @@
 #include "trust/evidence/dcap.h"
 #include "trust/formats.h"
 
-enum {
-    TDX = 0x81,
-    REPORT_1_0 = 2,
-    REPORT_1_5 = 3,
-    REPORT_1_0_BYTES = 584,
-    REPORT_1_5_BYTES = 648,
-    MEASUREMENT_BYTES = 48
-};
+enum { TDX = 0x81, REPORT_1_0 = 2, REPORT_1_5 = 3, REPORT_1_0_BYTES = 584, REPORT_1_5_BYTES = 648,
+       MEASUREMENT_BYTES = 48 };
 
 /* Offsets in the report; the last two in those of TDX 1.5. */
-enum {
-    AT_TEE_TCB_SVN = 0,
-    AT_MRSEAM = 16,
-    AT_MRSIGNERSEAM = 64,
-    AT_SEAMATTRIBUTES = 112,
-    AT_ATTRIBUTES = 120,
-    AT_XFAM = 128,
-    AT_MRTD = 136,
-    AT_MRCONFIGID = 184,
-    AT_MROWNER = 232,
-    AT_MROWNERCONFIG = 280,
-    AT_RTMR = 328,
-    AT_REPORT_DATA = 520,
-    AT_TEE_TCB_SVN_2 = 584,
-    AT_MRSERVICETD = 600
-};
+enum { AT_TEE_TCB_SVN = 0, AT_MRSEAM = 16, AT_MRSIGNERSEAM = 64, AT_SEAMATTRIBUTES = 112, AT_ATTRIBUTES = 120,
+       AT_XFAM = 128, AT_MRTD = 136, AT_MRCONFIGID = 184, AT_MROWNER = 232, AT_MROWNERCONFIG = 280, AT_RTMR = 328,
+       AT_REPORT_DATA = 520, AT_TEE_TCB_SVN_2 = 584, AT_MRSERVICETD = 600 };
 
 /* Bits of ATTRIBUTES. Any of the first eight makes a domain that nobody should trust; those that are not here are
  * reserved. */
@@ -49,8 +30,8 @@ static const struct dcap_kind tdx_kind = {.tee_type = TDX, .first_version = 4, .
 
 static void check_attributes(struct verdict *verdict, uint64_t attributes)
 {
-    static const int known[] = {DEBUG,           HGS_PLUS_PROF, PERF_PROF, PMT_PROF, ICSSD, LASS,
-                                SEPT_VE_DISABLE, MIGRATABLE,    PKS,       KL,       TPA,   PERFMON};
+    static const int known[] = {DEBUG, HGS_PLUS_PROF, PERF_PROF, PMT_PROF, ICSSD, LASS, SEPT_VE_DISABLE, MIGRATABLE,
+                                PKS, KL, TPA, PERFMON};
     uint64_t reserved = ~0ull;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         reserved &= ~(1ull << known[i]);
