@@ -15,6 +15,7 @@ enum { MOST_ASKED = 40, MOST_PROMPT = 200, MOST_STOPS = 3, STEMS = 3, EXP24 = 1,
 
 static uint64_t random_state = 7;
 
+/* One call a full expression: compilers order the calls within one as they like, and would test different things. */
 static uint32_t random_below(uint32_t n)
 {
     random_state = random_state * 6364136223846793005u + 1442695040888963407u;
@@ -192,7 +193,8 @@ static void choose_sampling(bulla_sampling *sampling)
     sampling->temperature = 100000 + random_below(1500000);
     sampling->top_p = 500000 + random_below(500001);
     sampling->top_k = random_below(50);
-    sampling->seed = bulla_sampling_choice_seed(random_below(1000), random_below(4));
+    uint32_t seed = random_below(1000), choice = random_below(4);
+    sampling->seed = bulla_sampling_choice_seed(seed, choice);
     sampling->presence = random_below(3) * 500000;
     sampling->repetition = 1000000 + random_below(300000);
 }
@@ -233,10 +235,11 @@ static void choose_request(struct world *world, uint32_t number)
 {
     static const char *const tenants[] = {NULL, "ada", "bob", "adah"};
     struct asked *asked = &world->asked[number];
-    asked->request = (struct scheduler_request){.id = number, .max_tokens = 1 + random_below(60),
-        .tenant = tenants[random_below(4)], .shares_prefix = random_below(4) > 0, .logprobs = (int)random_below(5) - 1,
-        .priority = random_below(3) ? 0 : (int)random_below(4) - 1,
-        .deadline = random_below(30) ? random_below(2) * UINT64_MAX / 2 : 1};
+    uint32_t most = 1 + random_below(60), tenant = random_below(4), shares = random_below(4), logprobs = random_below(5);
+    int priority = random_below(3) ? 0 : (int)random_below(4) - 1;
+    uint64_t deadline = random_below(30) ? random_below(2) * UINT64_MAX / 2 : 1;
+    asked->request = (struct scheduler_request){.id = number, .max_tokens = most, .tenant = tenants[tenant],
+        .shares_prefix = shares > 0, .logprobs = (int)logprobs - 1, .priority = priority, .deadline = deadline};
     choose_prompt(world, asked);
     choose_sampling(&asked->request.sampling);
     choose_ends(asked);
@@ -454,13 +457,13 @@ static void open_world(struct world *world, uint64_t seed, int family, int strai
     random_state = seed * 0x9E3779B97F4A7C15;
     assert_ok(answer_model_open(seed, family, strain, random_below(3) ? 31 : 0, "", &world->model, &error), error);
     world->program = bulla_model_program(world->model);
-    bulla_engine_options options = {.threads = 1 + random_below(8) / 7, .batch_rows = batches[random_below(3)],
-                                    .pages = random_below(3) ? 2 + random_below(8) : 60,
+    uint32_t threads = 1 + random_below(8) / 7, batch = random_below(3), pages = random_below(3) ? 2 + random_below(8) : 60;
+    bulla_engine_options options = {.threads = threads, .batch_rows = batches[batch], .pages = pages,
                                     .prefix_salt = random_below(5) ? salt : NULL};
     assert_ok(bulla_engine_open(world->model, &(bulla_engine_options){.threads = 1}, &world->alone, &error), error);
     assert_ok(bulla_engine_open(world->model, &options, &world->engine, &error), error);
-    struct scheduler_options own = {.most_running = running[random_below(4)], .step_rows = rows[random_below(6)],
-                                    .speculate = random_below(2) ? random_below(16) : 0};
+    uint32_t most = random_below(4), step = random_below(6), speculate = random_below(2) ? random_below(16) : 0;
+    struct scheduler_options own = {.most_running = running[most], .step_rows = rows[step], .speculate = speculate};
     struct scheduler_events events = {.context = world, .token = hear_token, .finish = hear_finish};
     assert_ok(scheduler_open(world->engine, world->model, &own, &events, &world->scheduler, &error), error);
     world->scheduler->always_speculates = random_below(3) > 0;
@@ -522,8 +525,7 @@ static void answers_are_as_alone(void **unused)
         assert_true(totals.reasons[i] > 5);
     assert_int_equal(totals.reasons[SCHEDULER_FAILED] + by_times.reasons[SCHEDULER_FAILED], 0);
     assert_true(by_times.answers > 20);
-    /* That each happened at all; how often depends on deadlines, and so on how fast this machine is. */
-    assert_true(totals.stops > 20 && totals.grammars > 20 && totals.preemptions > 20 && totals.accepted > 10 &&
+    assert_true(totals.stops > 20 && totals.grammars > 20 && totals.preemptions > 20 && totals.accepted > 20 &&
                 totals.cached > 500);
     assert_true(totals.resumed > 10);
 }
