@@ -1,5 +1,5 @@
 # Thin: each target says what to do; scripts/ knows how. `make help` lists them.
-.PHONY: all help demo test test-full bench bench-accuracy bench-serve fuzz lint clean
+.PHONY: all help demo test test-full bench bench-accuracy bench-serve fuzz verify-page lint clean
 .DEFAULT_GOAL := all
 
 all:            ## build the program: build/bulla
@@ -28,6 +28,9 @@ bench-serve:    ## throughput and latency of the server beside llama-server
 
 fuzz:           ## each parser for FUZZ_SECONDS (60) with libFuzzer
 	@scripts/fuzz
+
+verify-page:    ## build/verify.html: receipts and evidence verified in a browser, offline
+	@scripts/verify-page
 
 lint:           ## layers, forbidden calls and words, scripts
 	@scripts/lint
