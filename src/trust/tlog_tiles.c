@@ -123,7 +123,7 @@ static int fetch(const struct tlog_source *source, const struct tlog_tile *tile,
     struct tlog_tile whole = {tile->level, tile->index, TLOG_TILE_WIDTH};
     int code = source->get(source->context, tile, most, bytes, error);
     *is_whole = tile->width == TLOG_TILE_WIDTH;
-    if (code == BULLA_OK && bytes->length == 0 && !*is_whole) {
+    if (code == BULLA_OK && bytes->error.code == BULLA_OK && bytes->length == 0 && !*is_whole) {
         *is_whole = 1;
         code = source->get(source->context, &whole, most, bytes, error);
     }
