@@ -67,7 +67,8 @@ static int read_signature_data(struct verdict *verdict, struct dcap_quote *quote
     quote->attestation_key = reader_bytes(&reader, POINT_BYTES);
     if (quote->version >= 4) {
         verdict_same_number(verdict, "dcap.certification.type", reader_u16(&reader), QE_REPORT);
-        if (reader_u32(&reader) != reader_left(&reader))
+        uint32_t length = reader_u32(&reader);
+        if (length != reader_left(&reader))
             return 0;
     }
     quote->qe_report = reader_bytes(&reader, ENCLAVE_REPORT_BYTES);

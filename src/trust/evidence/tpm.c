@@ -286,6 +286,8 @@ static void check_key(struct tpm *tpm)
     uint8_t *sha256 = arena_alloc(&tpm->verdict->arena, HASH_SHA256_BYTES, 1, &tpm->verdict->error);
     if (length > 0 && sha256 && hash_sha256(der, (size_t)length, sha256, &tpm->verdict->error) == BULLA_OK)
         evidence_claim_bytes(tpm->evidence, "tpm_key", sha256, HASH_SHA256_BYTES);
+    else
+        verdict_fails(tpm->verdict, "tpm.key", "the key cannot be written");
     OPENSSL_free(der);
 }
 
