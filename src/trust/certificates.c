@@ -97,6 +97,7 @@ static int add_pem(const struct kind *kind, void *list, const uint8_t *bytes, si
     char *name = NULL, *header = NULL;
     unsigned char *der = NULL;
     long der_length;
+    ERR_clear_error();
     while (in && code == BULLA_OK && PEM_read_bio(in, &name, &header, &der, &der_length)) {
         if (strcmp(name, kind->pem_name) != 0)
             code = bulla_fail(error, BULLA_E_INPUT, "a PEM block is a %.40s, expected a %s", name, kind->pem_name);
@@ -106,8 +107,11 @@ static int add_pem(const struct kind *kind, void *list, const uint8_t *bytes, si
         OPENSSL_free(header);
         OPENSSL_free(der);
     }
+    int is_read = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE; /* nothing else was begun */
     BIO_free(in);
     ERR_clear_error();
+    if (code == BULLA_OK && in && !is_read)
+        return bulla_fail(error, BULLA_E_INPUT, "%s %zu is malformed", kind->name, kind->count(list) + 1);
     if (!in)
         return bulla_fail(error, BULLA_E_MEMORY, "out of memory");
     if (code == BULLA_OK && kind->count(list) == before)

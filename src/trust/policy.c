@@ -1,10 +1,12 @@
 #include "trust/policy.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/hash.h"
 #include "base/memory.h"
+#include "trust/binding.h"
 #include "trust/roots.h"
 
 enum { MOST_REQUIREMENTS = 128, LONGEST_VALUE = 64 /* bytes */, MOST_VALUES = 4096, HASH_HEX = 64,
@@ -126,6 +128,7 @@ struct policy {
 struct reading {
     struct policy *policy;
     const char *name;
+    unsigned said; /* which of `specials` */
     bulla_error *error;
 };
 
@@ -214,18 +217,20 @@ static int read_slots(struct reading *reading, const struct field *field, const 
     unsigned last = is_of_gpu(field) ? LAST_GPU_MEASUREMENT : LAST_SLOT;
     if ((!is_list && !json_is(value, JSON_OBJECT)) || value->length == 0)
         return fail_field(reading, field->name, "an object such as {\"0\": \"<hex>\"}, or a list");
+    size_t before = reading->policy->count;
     for (size_t i = 0; i < value->length && code == BULLA_OK; i++) {
         char slot[24];
-        unsigned number = (unsigned)i;
-        char end;
-        snprintf(slot, sizeof slot, "%zu", i);
-        if (!is_list && (sscanf(value->keys[i], "%2u%c", &number, &end) != 1 || number > last))
-            return fail_field(reading, field->name, last == LAST_SLOT ? "by numbers from 0 to 23" : "by numbers from 0 to 63");
+        size_t number = i, digits = is_list ? 0 : strspn(value->keys[i], "0123456789");
         if (!is_list)
-            snprintf(slot, sizeof slot, "%u", number);
+            number = digits && digits == value->key_lengths[i] && digits <= 2 ? strtoul(value->keys[i], NULL, 10) : SIZE_MAX;
+        if (number > last)
+            return fail_field(reading, field->name, last == LAST_SLOT ? "by numbers from 0 to 23" : "by numbers from 0 to 63");
+        snprintf(slot, sizeof slot, "%zu", number);
         if (!is_list || !json_is(value->items[i], JSON_NULL))
             code = require(reading, field, slot, value->items[i], read_bytes);
     }
+    if (code == BULLA_OK && reading->policy->count == before)
+        return fail_field(reading, field->name, "a list of something: one of nothing but null accepts anything");
     return code;
 }
 
@@ -313,7 +318,8 @@ static int read_measure(struct reading *reading, const char *field, const struct
     }
     unsigned number;
     int used = 0;
-    if (json_is(value, JSON_STRING) && sscanf(value->text, "%9u%n", &number, &used) == 1 && number > 0)
+    if (json_is(value, JSON_STRING) && value->text[0] >= '0' && value->text[0] <= '9' &&
+        sscanf(value->text, "%9u%n", &number, &used) == 1 && number > 0)
         for (size_t i = 0; units[i]; i++)
             if (strcmp(value->text + used, units[i]) == 0) {
                 *out = number * worths[i];
@@ -383,8 +389,12 @@ static int read_member(struct reading *reading, const char *section, const char 
 {
     int is_resources = section && strcmp(section, "resources") == 0;
     for (size_t i = 0; i < sizeof specials / sizeof *specials; i++)
-        if (strcmp(specials[i].name, name) == 0 && (!section || specials[i].is_resource == is_resources))
+        if (strcmp(specials[i].name, name) == 0 && (!section || specials[i].is_resource == is_resources)) {
+            if (reading->said >> i & 1) /* in a section and outside: the later one would count alone */
+                return fail_field(reading, name, "there once");
+            reading->said |= 1u << i;
             return specials[i].read(reading, value);
+        }
     for (size_t i = 0; i < FIELDS && !is_resources; i++)
         if (strcmp(fields[i].name, name) == 0 && !is_of_gpu(&fields[i]))
             return read_field(reading, &fields[i], value);
@@ -424,7 +434,7 @@ int policy_parse(const char *text, size_t length, const char *name, struct polic
     *result = NULL;
     struct policy *policy = memory_alloc(1, sizeof *policy, &own);
     struct json *root = policy ? json_parse(text, length, name, &policy->arena, &own) : NULL;
-    struct reading reading = {policy, name, &own};
+    struct reading reading = {.policy = policy, .name = name, .error = &own};
     int code = root ? read_section(&reading, NULL, root) : own.code;
     if (code == BULLA_OK)
         code = hash_policy(policy, root, &own);
@@ -697,17 +707,39 @@ void policy_check_gpu_count(const struct policy *policy, size_t count, struct ve
         verdict_holds(verdict, "policy.gpu", count > 0, "evidence of a GPU", "%zu of them", count);
 }
 
+static int accepts_model(const struct policy *policy, const uint8_t root[HASH_SHA256_BYTES])
+{
+    for (size_t i = 0; i < policy->model_count; i++)
+        if (memcmp(policy->models[i].bytes, root, HASH_SHA256_BYTES) == 0)
+            return 1;
+    return 0;
+}
+
 int policy_check_model(const struct policy *policy, const uint8_t root[32], struct verdict *verdict)
 {
     char hex[2 * HASH_SHA256_BYTES + 1];
-    int is_accepted = 0;
     hex_encode(root, HASH_SHA256_BYTES, hex);
-    for (size_t i = 0; policy && i < policy->model_count; i++)
-        is_accepted |= memcmp(policy->models[i].bytes, root, HASH_SHA256_BYTES) == 0;
     if (policy && policy->model_count > 0)
-        return verdict_holds(verdict, "policy.models", is_accepted, "a model root that the policy names", "%s", hex);
+        return verdict_holds(verdict, "policy.models", accepts_model(policy, root), "a model root that the policy names",
+                             "%s", hex);
     verdict_not_made(verdict, "policy.models", "the policy names no model: any is accepted");
     return 1;
+}
+
+void policy_check_bound_models(const struct policy *policy, const struct evidence *evidence)
+{
+    struct binding binding;
+    size_t accepted = 0;
+    if (!policy || policy->model_count == 0)
+        return;
+    if (binding_read(json_get(evidence->document, "binding"), &binding, NULL) != BULLA_OK) {
+        verdict_fails(evidence->verdict, "policy.models", "the evidence is bound to no model");
+        return;
+    }
+    for (size_t i = 0; i < binding.model_count; i++)
+        accepted += accepts_model(policy, binding.models[i]) != 0;
+    verdict_holds(evidence->verdict, "policy.models", accepted == binding.model_count, "models that the policy names",
+                  "%zu of %zu such", accepted, binding.model_count);
 }
 
 /* ---- In sentences ---- */

@@ -14,10 +14,12 @@ struct bulla_verdict {
     struct verdict verdict;
 };
 
-/* The policy may name the report data or the program's key itself: for evidence that was not made for a Bulla server. */
-static int wants_binding(const struct policy *policy)
+/* The policy may name the report data or the program's key itself: for evidence that was not made for a Bulla server. Whoever
+ * expects keys, a nonce or a model of a server is not answered by that. */
+static int wants_binding(const struct policy *policy, const struct binding_expected *expected)
 {
-    return !policy || (!policy_names(policy, "report_data") && !policy_names(policy, "public_key"));
+    return !policy || expected->tls_key || expected->receipt_key || expected->nonce || expected->model ||
+           (!policy_names(policy, "report_data") && !policy_names(policy, "public_key"));
 }
 
 /* What a GPU's evidence must hold as its nonce: the CPU's report data, or where those are 64 bytes, their SHA-256. So the
@@ -80,13 +82,15 @@ static void verify(const struct json *document, const struct policy *policy, con
     if (!format->has_met_real)
         verdict_not_made(verdict, "evidence.tried", "no evidence of real hardware of this type was ever tried");
     verify_gpus(&evidence, format, policy);
-    if (wants_binding(policy))
+    if (wants_binding(policy, &expected))
         binding_check(format, &evidence, &expected);
     else
         verdict_not_made(verdict, "binding", "the policy names the report data or the key instead");
     policy_check_evidence(policy, format, &evidence);
     if (options->model)
         policy_check_model(policy, options->model, verdict);
+    else
+        policy_check_bound_models(policy, &evidence);
 }
 
 int bulla_verify_evidence(const char *document, size_t length, const bulla_evidence_options *options,
