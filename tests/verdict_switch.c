@@ -3,6 +3,8 @@
  * the functions of trust/verdict.h), and without effect where $BULLA_CHECK_SWITCHED_OFF names no check.
  *
  * A check that is switched off counts as passed; what the code does after it stays as it was. */
+#include "test.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +18,7 @@ enum { LONGEST_TEXT = 2000 };
 #define DECLARE(prefix)                                                                                                     \
     int prefix##_verdict_holds(struct verdict *verdict, const char *name, int holds, const char *expected,                  \
                                const char *found, ...);                                                                     \
+    int prefix##_verdict_is(struct verdict *verdict, const char *name, int holds, const char *expected);                    \
     int prefix##_verdict_same_bytes(struct verdict *verdict, const char *name, const void *found, size_t found_length,      \
                                     const void *expected, size_t expected_length);                                          \
     int prefix##_verdict_same_number(struct verdict *verdict, const char *name, uint64_t found, uint64_t expected);         \
@@ -23,6 +26,13 @@ enum { LONGEST_TEXT = 2000 };
     int prefix##_verdict_fails(struct verdict *verdict, const char *name, const char *found, ...);
 DECLARE(__real)
 DECLARE(__wrap)
+
+/* Of a test program that is run for one check after another, the tests of that pattern alone. */
+__attribute__((constructor)) static void choose_tests(void)
+{
+    if (getenv("BULLA_TESTS"))
+        cmocka_set_test_filter(getenv("BULLA_TESTS"));
+}
 
 static int switched(struct verdict *verdict, const char *name, int holds)
 {
@@ -40,6 +50,11 @@ int __wrap_verdict_holds(struct verdict *verdict, const char *name, int holds, c
     vsnprintf(text, sizeof text, found, arguments);
     va_end(arguments);
     return switched(verdict, name, __real_verdict_holds(verdict, name, holds, expected, "%s", text));
+}
+
+int __wrap_verdict_is(struct verdict *verdict, const char *name, int holds, const char *expected)
+{
+    return switched(verdict, name, __real_verdict_is(verdict, name, holds, expected));
 }
 
 int __wrap_verdict_same_bytes(struct verdict *verdict, const char *name, const void *found, size_t found_length,

@@ -5,11 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/json.h"
-
 enum { FIRST_CAPACITY = 64, LONGEST_TEXT = 2000 };
-
-static const char *const state_names[] = {[CHECK_PASSED] = "pass", [CHECK_FAILED] = "fail", [CHECK_NOT_MADE] = "not checked"};
 
 void verdict_free(struct verdict *verdict)
 {
@@ -57,6 +53,11 @@ int verdict_holds(struct verdict *verdict, const char *name, int holds, const ch
     va_end(arguments);
     const char *wanted = arena_copy_text(&verdict->arena, expected, strlen(expected), &verdict->error);
     return state(verdict, name, holds != 0, text, wanted);
+}
+
+int verdict_is(struct verdict *verdict, const char *name, int holds, const char *expected)
+{
+    return verdict_holds(verdict, name, holds, expected, "%s", holds ? "that" : "something else");
 }
 
 static const char *hex_text(struct verdict *verdict, const void *bytes, size_t length)
@@ -142,62 +143,4 @@ const struct check *verdict_find(const struct verdict *verdict, const char *name
         if (strcmp(verdict->checks[i].name, name) == 0)
             return &verdict->checks[i];
     return NULL;
-}
-
-/* What comes from outside may hold anything: on a terminal it stays one line. */
-static void append_clean(struct buffer *out, const char *text)
-{
-    for (const char *at = text ? text : ""; *at; at++)
-        buffer_append_byte(out, (unsigned char)*at < ' ' || *at == 0x7f ? '?' : (uint8_t)*at);
-}
-
-void verdict_write_text(const struct verdict *verdict, struct buffer *out)
-{
-    for (size_t i = 0; i < verdict->count; i++) {
-        const struct check *check = &verdict->checks[i];
-        buffer_append_format(out, "%-11s %s", state_names[check->state], check->name);
-        if (check->found) {
-            buffer_append_text(out, check->state == CHECK_NOT_MADE ? ": " : ": found ");
-            append_clean(out, check->found);
-        }
-        if (check->expected && check->state == CHECK_FAILED) {
-            buffer_append_text(out, ", expected ");
-            append_clean(out, check->expected);
-        }
-        buffer_append_byte(out, '\n');
-        if (check->advice) {
-            buffer_append_text(out, "            ");
-            append_clean(out, check->advice);
-            buffer_append_byte(out, '\n');
-        }
-    }
-}
-
-static void append_member(struct buffer *out, const char *name, const char *text)
-{
-    buffer_append_format(out, "\"%s\":", name);
-    if (text)
-        json_write_string(out, text, strlen(text));
-    else
-        buffer_append_text(out, "null");
-}
-
-void verdict_write_json(const struct verdict *verdict, struct buffer *out)
-{
-    buffer_append_text(out, "{\"checks\":[");
-    for (size_t i = 0; i < verdict->count; i++) {
-        const struct check *check = &verdict->checks[i];
-        buffer_append_text(out, i ? ",{" : "{");
-        append_member(out, "advice", check->advice);
-        buffer_append_byte(out, ',');
-        append_member(out, "expected", check->expected);
-        buffer_append_byte(out, ',');
-        append_member(out, "found", check->found);
-        buffer_append_byte(out, ',');
-        append_member(out, "name", check->name);
-        buffer_append_byte(out, ',');
-        append_member(out, "state", state_names[check->state]);
-        buffer_append_byte(out, '}');
-    }
-    buffer_append_format(out, "],\"passed\":%s}", verdict_passed(verdict) ? "true" : "false");
 }

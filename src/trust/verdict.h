@@ -23,7 +23,7 @@ struct check {
     const char *advice;   /* what to do about it, or NULL */
 };
 
-/* Zero-initialise; verdict_free ends it. */
+/* Zero-initialise; verdict_free ends it. The library's callers have one as a bulla_verdict. */
 struct verdict {
     struct arena arena;   /* of the checks' texts, and for whoever verifies: it lives as long as the verdict */
     struct check *checks; /* in the order in which they were stated */
@@ -37,6 +37,8 @@ void verdict_free(struct verdict *verdict);
 /* Each states one check and gives whether it passed. */
 int verdict_holds(struct verdict *verdict, const char *name, int holds, const char *expected, const char *found, ...)
     __attribute__((format(printf, 5, 6)));
+/* The same where there is no more to say of what was found than whether it is that. */
+int verdict_is(struct verdict *verdict, const char *name, int holds, const char *expected);
 int verdict_same_bytes(struct verdict *verdict, const char *name, const void *found, size_t found_length,
                        const void *expected, size_t expected_length); /* compared in constant time, shown in hex */
 int verdict_same_number(struct verdict *verdict, const char *name, uint64_t found, uint64_t expected);
@@ -55,7 +57,7 @@ const struct check *verdict_first_failure(const struct verdict *verdict);
 /* The check of this name that was stated last, or NULL. */
 const struct check *verdict_find(const struct verdict *verdict, const char *name);
 
-/* A line a check. */
+/* A line a check (verdict_text.c). */
 void verdict_write_text(const struct verdict *verdict, struct buffer *out);
 /* {"passed": bool, "checks": [{"name", "state", "found", "expected", "advice"}]}, canonical. */
 void verdict_write_json(const struct verdict *verdict, struct buffer *out);

@@ -287,9 +287,7 @@ void tpm_check_event_log(struct evidence *evidence, const struct tpm_pcrs *pcrs)
     if (!bytes)
         return;
     log.reader = reader_over(bytes, length);
-    int is_known = read_spec_id(&log);
-    if (!verdict_holds(verdict, "tpm.log.spec_id", is_known, "\"Spec ID Event03\" of version 2 as the first event", "%s",
-                       is_known ? "that" : "another"))
+    if (!verdict_is(verdict, "tpm.log.spec_id", read_spec_id(&log), "\"Spec ID Event03\" of version 2 as the first event"))
         return;
     check_banks(&log);
     if (!read_events(&log))
@@ -299,8 +297,7 @@ void tpm_check_event_log(struct evidence *evidence, const struct tpm_pcrs *pcrs)
                       "%zu such events%s", log.localities, log.locality_is_right ? "" : ", not so");
     else
         verdict_not_made(verdict, "tpm.log.startup_locality", "the log does not say it: PCR 0 begins with zeros");
-    verdict_holds(verdict, "tpm.log.event_data", log.data_is_right, "digests of the data, where the data are believed", "%s",
-                  log.data_is_right ? "that" : "an event whose digest is not that of its data");
+    verdict_is(verdict, "tpm.log.event_data", log.data_is_right, "digests of the data, where the data are believed");
     if (check_replay(&log) && log.data_is_right)
         claim(&log);
 }
