@@ -1,7 +1,5 @@
 #include "trust/checkpoint.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 /* The next line without its newline; 0 at the end. */
@@ -46,13 +44,6 @@ int checkpoint_read(const char *text, size_t length, struct checkpoint *checkpoi
     memcpy(checkpoint->origin, origin, origin_length);
     memcpy(checkpoint->root, bytes, CHECKPOINT_ROOT);
     return BULLA_OK;
-}
-
-void checkpoint_write(const struct checkpoint *checkpoint, struct buffer *out)
-{
-    buffer_append_format(out, "%s\n%" PRIu64 "\n", checkpoint->origin, checkpoint->size);
-    base64_append(out, checkpoint->root, CHECKPOINT_ROOT);
-    buffer_append_byte(out, '\n');
 }
 
 /* Whether the key is the log's own or signed above already, under another name: such a witness is none more. */

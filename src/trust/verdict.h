@@ -23,7 +23,7 @@ struct check {
     const char *advice;   /* what to do about it, or NULL */
 };
 
-/* Zero-initialise; verdict_free ends it. The library's callers have one as a bulla_verdict. */
+/* Zero-initialise; verdict_free ends it. */
 struct verdict {
     struct arena arena;   /* of the checks' texts, and for whoever verifies: it lives as long as the verdict */
     struct check *checks; /* in the order in which they were stated */
@@ -33,6 +33,11 @@ struct verdict {
 };
 
 void verdict_free(struct verdict *verdict);
+
+/* What callers of bulla/verify.h have. */
+struct bulla_verdict {
+    struct verdict verdict;
+};
 
 /* Each states one check and gives whether it passed. */
 int verdict_holds(struct verdict *verdict, const char *name, int holds, const char *expected, const char *found, ...)
