@@ -63,6 +63,7 @@ static void real_reports_verify(void **state)
         write_document(&vectors[i], report, length, &document);
         bulla_verdict *verdict = evidence_judge(&document, policy, evidence_time(vectors[i].date));
         assert_string_equal(evidence_failures(verdict), "");
+        assert_string_equal(evidence_state(verdict, "snp.crls"), "not checked");
         assert_true(bulla_verdict_passed(verdict));
         bulla_verdict_free(verdict);
         buffer_free(&document);

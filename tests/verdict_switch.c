@@ -38,7 +38,7 @@ static int switched(struct verdict *verdict, const char *name, int holds)
 {
     const char *off = getenv("BULLA_CHECK_SWITCHED_OFF");
     if (off && verdict->count && strcmp(off, name) == 0)
-        verdict->checks[verdict->count - 1].state = CHECK_PASSED;
+        verdict->checks[verdict->count - 1].state = BULLA_CHECK_PASSED;
     return holds;
 }
 

@@ -136,12 +136,14 @@ static int pass_uncovered(int is_good, X509_STORE_CTX *context)
     if (is_good || X509_STORE_CTX_get_error(context) != X509_V_ERR_UNABLE_TO_GET_CRL)
         return is_good;
     X509_STORE_CTX_set_error(context, X509_V_OK);
+    ++*(size_t *)X509_STORE_CTX_get_app_data(context);
     return 1;
 }
 
-/* libcrypto's path validation with the last certificate as the only trusted one; NULL where it holds, else why not. */
+/* libcrypto's path validation with the last certificate as the only trusted one; NULL where it holds, else why not.
+ * *uncovered: how many certificates no list judged. */
 static const char *path_problem(const struct certificates *chain, const struct certificates *lists,
-                                enum revocation revocation, int64_t time)
+                                enum revocation revocation, int64_t time, size_t *uncovered)
 {
     const char *problem = "out of memory";
     X509_STORE *store = X509_STORE_new();
@@ -166,8 +168,10 @@ static const char *path_problem(const struct certificates *chain, const struct c
     X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_CHECK_SS_SIGNATURE);
     if (revocation != REVOCATION_NONE)
         X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
-    if (revocation == REVOCATION_GIVEN)
+    if (revocation == REVOCATION_GIVEN) {
+        X509_STORE_CTX_set_app_data(context, uncovered);
         X509_STORE_CTX_set_verify_cb(context, pass_uncovered);
+    }
     if (X509_verify_cert(context) != 1) {
         problem = X509_verify_cert_error_string(X509_STORE_CTX_get_error(context));
         goto Exit;
@@ -196,9 +200,12 @@ int certificates_verify(const struct certificates *chain, const struct certifica
     if (chain->count < 2)
         return verdict_fails(verdict, rules->chain, "%zu certificates, where leaf and root at least are needed", chain->count);
     X509 *last = chain->list[chain->count - 1];
-    const char *problem = path_problem(chain, lists, rules->revocation, time);
+    size_t uncovered = 0;
+    const char *problem = path_problem(chain, lists, rules->revocation, time, &uncovered);
     int holds = verdict_holds(verdict, rules->chain, !problem, "a valid chain to the vendor's root at that time", "%s",
                               problem ? problem : certificate_subject(chain->list[0], verdict));
+    if (uncovered)
+        verdict_not_made(verdict, rules->crls, "%zu certificates are covered by no revocation list that is there", uncovered);
     if (!X509_digest(last, EVP_sha256(), sha256, NULL))
         return verdict_fails(verdict, rules->root, "the root cannot be hashed");
     const struct root *root = root_find(rules->vendor, sha256);

@@ -43,9 +43,10 @@ struct chain_rules {
     const char *root;       /* the last is a pinned root of the vendor */
     const char *vendor;
     enum revocation revocation;
+    const char *crls;       /* REVOCATION_GIVEN: not made where certificates are not judged */
 };
 
-/* States both checks, judged at `time` (Unix seconds) with the revocation lists of `lists`; whether both passed. The
+/* States these checks, judged at `time` (Unix seconds) with the revocation lists of `lists`; whether both passed. The
  * certificates are exactly the chain: one that is missing, doubled, out of order or not part of it is a failure. */
 int certificates_verify(const struct certificates *chain, const struct certificates *lists, const struct chain_rules *rules,
                         int64_t time, struct verdict *verdict);

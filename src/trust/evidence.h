@@ -19,7 +19,7 @@
 
 /* What evidence claims, by name: the names are those of the policy's fields. */
 struct claim {
-    const char *name; /* as struct check's */
+    const char *name; /* as bulla_check's */
     enum { CLAIM_BYTES, CLAIM_NUMBER, CLAIM_FLAG, CLAIM_TEXT } kind;
     const uint8_t *bytes; /* of the verdict's arena, or of the document */
     size_t length;
@@ -69,8 +69,7 @@ const uint8_t *evidence_bytes(struct evidence *evidence, const char *check, cons
 /* Certificates or revocation lists of a document's member; 0 with a failed check of that name. */
 int evidence_certificates(struct evidence *evidence, const char *check, enum certificate_kind kind,
                           const struct json *document, const char *member, struct certificates *certificates);
-/* The document's "certificates", and its "crls" where it has some; 0 with a failed check of one of the names. Where it has
- * none, the second is stated as not made. */
+/* The document's "certificates", and its "crls" where it has some; 0 with a failed check of one of the names. */
 int evidence_chain(struct evidence *evidence, const char *check, const char *crls_check, struct certificates *chain);
 /* A little-endian number of at most 8 bytes. */
 uint64_t evidence_number(const uint8_t *at, size_t bytes);

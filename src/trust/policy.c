@@ -552,13 +552,13 @@ static void check_type(const struct policy *policy, const struct evidence_format
 static void check_age(const struct policy *policy, const struct evidence *evidence)
 {
     struct verdict *verdict = evidence->verdict;
-    const struct check *nonce = verdict_find(verdict, "binding.nonce");
+    const bulla_check *nonce = verdict_find(verdict, "binding.nonce");
     char most[64];
     if (policy->most_age == 0)
         return;
     snprintf(most, sizeof most, "at most %llu s", (unsigned long long)policy->most_age);
     if (evidence->made_at == 0) {
-        int is_fresh = nonce && nonce->state == CHECK_PASSED;
+        int is_fresh = nonce && nonce->state == BULLA_CHECK_PASSED;
         verdict_holds(verdict, "policy.max_age", is_fresh, most, "%s",
                       is_fresh ? "made for this nonce" : "unknown: evidence of this type has no time, and no nonce was given");
         return;

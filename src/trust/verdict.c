@@ -23,11 +23,11 @@ static const char *format_text(struct verdict *verdict, const char *format, va_l
                            &verdict->error);
 }
 
-static struct check *new_check(struct verdict *verdict)
+static bulla_check *new_check(struct verdict *verdict)
 {
     if (verdict->count == verdict->capacity) {
         size_t capacity = verdict->capacity ? 2 * verdict->capacity : FIRST_CAPACITY;
-        struct check *checks = arena_alloc(&verdict->arena, capacity, sizeof *checks, &verdict->error);
+        bulla_check *checks = arena_alloc(&verdict->arena, capacity, sizeof *checks, &verdict->error);
         if (!checks)
             return &verdict->lost;
         if (verdict->count)
@@ -40,7 +40,7 @@ static struct check *new_check(struct verdict *verdict)
 
 static int state(struct verdict *verdict, const char *name, int holds, const char *found, const char *expected)
 {
-    *new_check(verdict) = (struct check){.state = holds ? CHECK_PASSED : CHECK_FAILED, .name = name, .found = found,
+    *new_check(verdict) = (bulla_check){.state = holds ? BULLA_CHECK_PASSED : BULLA_CHECK_FAILED, .name = name, .found = found,
                                          .expected = expected};
     return holds;
 }
@@ -108,7 +108,7 @@ void verdict_not_made(struct verdict *verdict, const char *name, const char *why
     va_start(arguments, why);
     const char *text = format_text(verdict, why, arguments);
     va_end(arguments);
-    *new_check(verdict) = (struct check){.state = CHECK_NOT_MADE, .name = name, .found = text};
+    *new_check(verdict) = (bulla_check){.state = BULLA_CHECK_NOT_MADE, .name = name, .found = text};
 }
 
 void verdict_advise(struct verdict *verdict, const char *advice, ...)
@@ -121,10 +121,10 @@ void verdict_advise(struct verdict *verdict, const char *advice, ...)
         verdict->checks[verdict->count - 1].advice = text;
 }
 
-const struct check *verdict_first_failure(const struct verdict *verdict)
+const bulla_check *verdict_first_failure(const struct verdict *verdict)
 {
     for (size_t i = 0; i < verdict->count; i++)
-        if (verdict->checks[i].state == CHECK_FAILED)
+        if (verdict->checks[i].state == BULLA_CHECK_FAILED)
             return &verdict->checks[i];
     return NULL;
 }
@@ -133,11 +133,11 @@ int verdict_passed(const struct verdict *verdict)
 {
     size_t made = 0;
     for (size_t i = 0; i < verdict->count; i++)
-        made += verdict->checks[i].state != CHECK_NOT_MADE;
+        made += verdict->checks[i].state != BULLA_CHECK_NOT_MADE;
     return made > 0 && verdict->error.code == BULLA_OK && !verdict_first_failure(verdict);
 }
 
-const struct check *verdict_find(const struct verdict *verdict, const char *name)
+const bulla_check *verdict_find(const struct verdict *verdict, const char *name)
 {
     for (size_t i = verdict->count; i-- > 0;)
         if (strcmp(verdict->checks[i].name, name) == 0)

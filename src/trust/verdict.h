@@ -12,23 +12,14 @@
 
 #include "base/arena.h"
 #include "base/buffer.h"
-#include "bulla/error.h"
-
-enum check_state { CHECK_PASSED, CHECK_FAILED, CHECK_NOT_MADE };
-
-struct check {
-    enum check_state state;
-    const char *name;     /* not copied: static text, or of the verdict's arena */
-    const char *found, *expected; /* NULL: nothing to say. CHECK_NOT_MADE: `found` says why */
-    const char *advice;   /* what to do about it, or NULL */
-};
+#include "bulla/verify.h"
 
 /* Zero-initialise; verdict_free ends it. */
 struct verdict {
     struct arena arena;   /* of the checks' texts, and for whoever verifies: it lives as long as the verdict */
-    struct check *checks; /* in the order in which they were stated */
+    bulla_check *checks; /* in the order in which they were stated */
     size_t count, capacity;
-    struct check lost;    /* what is stated where memory is short */
+    bulla_check lost;    /* what is stated where memory is short */
     bulla_error error;    /* then; such a verdict never passes */
 };
 
@@ -58,9 +49,9 @@ void verdict_advise(struct verdict *verdict, const char *advice, ...) __attribut
 /* At least one check was made and none failed. */
 int verdict_passed(const struct verdict *verdict);
 /* The first failed check, or NULL. */
-const struct check *verdict_first_failure(const struct verdict *verdict);
+const bulla_check *verdict_first_failure(const struct verdict *verdict);
 /* The check of this name that was stated last, or NULL. */
-const struct check *verdict_find(const struct verdict *verdict, const char *name);
+const bulla_check *verdict_find(const struct verdict *verdict, const char *name);
 
 /* A line a check (verdict_text.c). */
 void verdict_write_text(const struct verdict *verdict, struct buffer *out);

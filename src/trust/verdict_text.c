@@ -5,7 +5,7 @@
 
 #include "base/json.h"
 
-static const char *const state_names[] = {[CHECK_PASSED] = "pass", [CHECK_FAILED] = "fail", [CHECK_NOT_MADE] = "not checked"};
+static const char *const state_names[] = {[BULLA_CHECK_PASSED] = "pass", [BULLA_CHECK_FAILED] = "fail", [BULLA_CHECK_NOT_MADE] = "not checked"};
 
 /* What comes from outside may hold anything: on a terminal it stays one line. */
 static void append_clean(struct buffer *out, const char *text)
@@ -17,13 +17,13 @@ static void append_clean(struct buffer *out, const char *text)
 void verdict_write_text(const struct verdict *verdict, struct buffer *out)
 {
     for (size_t i = 0; i < verdict->count; i++) {
-        const struct check *check = &verdict->checks[i];
+        const bulla_check *check = &verdict->checks[i];
         buffer_append_format(out, "%-11s %s", state_names[check->state], check->name);
         if (check->found) {
-            buffer_append_text(out, check->state == CHECK_NOT_MADE ? ": " : ": found ");
+            buffer_append_text(out, check->state == BULLA_CHECK_NOT_MADE ? ": " : ": found ");
             append_clean(out, check->found);
         }
-        if (check->expected && check->state == CHECK_FAILED) {
+        if (check->expected && check->state == BULLA_CHECK_FAILED) {
             buffer_append_text(out, ", expected ");
             append_clean(out, check->expected);
         }
@@ -49,7 +49,7 @@ void verdict_write_json(const struct verdict *verdict, struct buffer *out)
 {
     buffer_append_text(out, "{\"checks\":[");
     for (size_t i = 0; i < verdict->count; i++) {
-        const struct check *check = &verdict->checks[i];
+        const bulla_check *check = &verdict->checks[i];
         buffer_append_text(out, i ? ",{" : "{");
         append_member(out, "advice", check->advice);
         buffer_append_byte(out, ',');

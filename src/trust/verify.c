@@ -123,6 +123,16 @@ int bulla_verdict_passed(const bulla_verdict *verdict)
     return verdict_passed(&verdict->verdict);
 }
 
+size_t bulla_verdict_count(const bulla_verdict *verdict)
+{
+    return verdict->verdict.count;
+}
+
+bulla_check bulla_verdict_check(const bulla_verdict *verdict, size_t index)
+{
+    return verdict->verdict.checks[index];
+}
+
 void bulla_verdict_free(bulla_verdict *verdict)
 {
     if (!verdict)

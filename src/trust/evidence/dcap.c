@@ -214,7 +214,7 @@ static int read_pck(struct verdict *verdict, X509 *leaf, struct pck *pck)
 
 static void check_chain(struct evidence *evidence, const struct certificates *chain, const struct certificates *lists)
 {
-    static const struct chain_rules rules = {"dcap.pck.chain", "dcap.pck.root", "intel", REVOCATION_ALL};
+    static const struct chain_rules rules = {"dcap.pck.chain", "dcap.pck.root", "intel", REVOCATION_ALL, NULL};
     struct verdict *verdict = evidence->verdict;
     certificates_verify(chain, lists, &rules, evidence->time, verdict);
     verdict_same_number(verdict, "dcap.pck.chain_length", chain->count, 3);

@@ -198,7 +198,7 @@ static int read_chain(struct nitro *nitro)
 
 static void check_chain(struct nitro *nitro)
 {
-    static const struct chain_rules rules = {"nitro.chain", "nitro.root", "aws", REVOCATION_NONE};
+    static const struct chain_rules rules = {"nitro.chain", "nitro.root", "aws", REVOCATION_NONE, NULL};
     struct verdict *verdict = nitro->verdict;
     X509 *leaf = nitro->chain.list[0];
     certificates_verify(&nitro->chain, &nitro->chain, &rules, nitro->evidence->made_at, verdict);

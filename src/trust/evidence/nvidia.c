@@ -61,8 +61,7 @@ static int read_report(struct nvidia *gpu)
     gpu->opaque.bytes = reader_bytes(&reader, gpu->opaque.length);
     reader_bytes(&reader, 2 * NUMBER_BYTES);
     int is_whole = !reader.failed && reader_left(&reader) == 0;
-    return verdict_holds(gpu->verdict, "nvidia.report.form", is_whole, "a request, a response and its signature of 96 bytes",
-                         "%s of %zu bytes", is_whole ? "one" : "other lengths", gpu->length);
+    return verdict_is(gpu->verdict, "nvidia.report.form", is_whole, "a request, a response and its signature of 96 bytes");
 }
 
 static void check_head(struct nvidia *gpu)
@@ -221,7 +220,7 @@ static void check_kind(struct nvidia *gpu)
 
 static void check_chain(struct nvidia *gpu)
 {
-    static const struct chain_rules rules = {"nvidia.chain", "nvidia.root", "nvidia", REVOCATION_GIVEN};
+    static const struct chain_rules rules = {"nvidia.chain", "nvidia.root", "nvidia", REVOCATION_GIVEN, "nvidia.crls"};
     certificates_verify(&gpu->chain, &gpu->chain, &rules, gpu->evidence->time, gpu->verdict);
     verdict_same_number(gpu->verdict, "nvidia.chain.length", gpu->chain.count, CHAIN_LENGTH);
     check_kind(gpu);

@@ -40,9 +40,9 @@ struct kind {
 
 static const struct kind kinds[] = {
     {"driver", "nvidia.driver_rim", "nvidia.driver_rim.signature", "nvidia.driver_rim.version",
-     "nvidia.driver_rim.measurements", {"nvidia.driver_rim.chain", "nvidia.driver_rim.root", "nvidia_rim", REVOCATION_NONE}},
+     "nvidia.driver_rim.measurements", {"nvidia.driver_rim.chain", "nvidia.driver_rim.root", "nvidia_rim", REVOCATION_NONE, NULL}},
     {"vbios", "nvidia.vbios_rim", "nvidia.vbios_rim.signature", "nvidia.vbios_rim.version",
-     "nvidia.vbios_rim.measurements", {"nvidia.vbios_rim.chain", "nvidia.vbios_rim.root", "nvidia_rim", REVOCATION_NONE}},
+     "nvidia.vbios_rim.measurements", {"nvidia.vbios_rim.chain", "nvidia.vbios_rim.root", "nvidia_rim", REVOCATION_NONE, NULL}},
 };
 
 /* Bytes of the content. */

@@ -159,11 +159,11 @@ struct statement_kind {
 
 static const struct statement_kind tcb_info_kind = {
     "tcb_info", "tcb_info_signature", "tcb_info_issuer_chain",
-    {"pcs.tcb_info.chain", "pcs.tcb_info.root", "intel", REVOCATION_ALL},
+    {"pcs.tcb_info.chain", "pcs.tcb_info.root", "intel", REVOCATION_ALL, NULL},
     "pcs.tcb_info.signer", "pcs.tcb_info.signature", "pcs.tcb_info.kind", "pcs.tcb_info.times", 3};
 static const struct statement_kind qe_identity_kind = {
     "qe_identity", "qe_identity_signature", "qe_identity_issuer_chain",
-    {"pcs.qe_identity.chain", "pcs.qe_identity.root", "intel", REVOCATION_ALL},
+    {"pcs.qe_identity.chain", "pcs.qe_identity.root", "intel", REVOCATION_ALL, NULL},
     "pcs.qe_identity.signer", "pcs.qe_identity.signature", "pcs.qe_identity.kind", "pcs.qe_identity.times", 2};
 
 /* The exact bytes of the text are signed by Intel's key for that, which stands right below the root. */

@@ -105,7 +105,7 @@ static void check_form(struct snp *snp)
 
 static void check_chain(struct snp *snp)
 {
-    static const struct chain_rules rules = {"snp.chain", "snp.root", "amd", REVOCATION_GIVEN};
+    static const struct chain_rules rules = {"snp.chain", "snp.root", "amd", REVOCATION_GIVEN, "snp.crls"};
     size_t length;
     certificates_verify(&snp->chain, &snp->chain, &rules, snp->evidence->time, snp->verdict);
     verdict_same_number(snp->verdict, "snp.chain.length", snp->chain.count, 3);

@@ -224,7 +224,7 @@ static EVP_PKEY *read_pem(const struct json *pem)
 
 static void check_chain(struct tpm *tpm, const struct certificates *chain)
 {
-    static const struct chain_rules rules = {"tpm.chain", "tpm.root", "tpm", REVOCATION_GIVEN};
+    static const struct chain_rules rules = {"tpm.chain", "tpm.root", "tpm", REVOCATION_GIVEN, "tpm.crls"};
     X509 *leaf = chain->list[0];
     uint8_t sha256[32];
     if (certificates_verify(chain, chain, &rules, tpm->evidence->time, tpm->verdict) &&
