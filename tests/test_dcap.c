@@ -136,8 +136,8 @@ static int holds_same_certificates(const uint8_t *a, const uint8_t *b, size_t le
 {
     struct certificates first = {0}, second = {0};
     bulla_error error = {0};
-    int same = certificates_add(&first, a, length, &error) == BULLA_OK &&
-               certificates_add(&second, b, length, &error) == BULLA_OK && first.count == second.count;
+    int same = certificates_add(&first, CERTIFICATE, a, length, &error) == BULLA_OK &&
+               certificates_add(&second, CERTIFICATE, b, length, &error) == BULLA_OK && first.count == second.count;
     for (size_t i = 0; same && i < first.count; i++)
         same = X509_cmp(first.list[i], second.list[i]) == 0;
     certificates_free(&first);
@@ -205,7 +205,7 @@ static void read_part(const struct json *value, struct part *part, size_t length
     *part = (struct part){0};
     *count = 1;
     if (strncmp(value->text, "-----BEGIN", 10) == 0) {
-        assert_ok(certificates_add_json(&chain, value, &error), error);
+        assert_ok(certificates_add_json(&chain, CERTIFICATE, value, &error), error);
         *count = chain.count;
         for (size_t i = 0; i < chain.count; i++) {
             size_t before = part->bytes.length;

@@ -178,6 +178,41 @@ static void what_the_policy_asks_must_be_there(void **state)
            &model, "");
     expect(&document, "{\"allow_simulated\":true,\"models\":\"6655555555555555555555555555555555555555555555555555555555555555\"}",
            &model, "policy.models");
+    /* Where nobody says which model, each that is bound must be accepted. */
+    expect(&document, "{\"allow_simulated\":true,\"models\":\"5555555555555555555555555555555555555555555555555555555555555555\"}",
+           NULL, "policy.models");
+    expect(&document, "{\"allow_simulated\":true,\"models\":["
+           "\"6666666666666666666666666666666666666666666666666666666666666666\","
+           "\"5555555555555555555555555555555555555555555555555555555555555555\"]}", NULL, "");
+    buffer_free(&document);
+}
+
+/* A policy may name the report data in place of a binding, but not in place of what the caller expects of a server. */
+static void what_is_expected_is_not_passed_over(void **state)
+{
+    struct binding binding = some_binding();
+    uint8_t report_data[64], wrong[32] = {1};
+    char policy[512], hex[129];
+    bulla_error error = {0};
+    struct buffer document = {0};
+    write_document(&binding, "", &document);
+    assert_ok(binding_report_data(&binding, report_data, &error), error);
+    hex_encode(report_data, 64, hex);
+    snprintf(policy, sizeof policy, "{\"allow_simulated\":true,\"report_data\":\"%s\"}", hex);
+    expect(&document, policy, NULL, "");
+    const bulla_evidence_options tls = {.tls_key = wrong}, receipt = {.receipt_key = wrong}, nonce = {.nonce = wrong},
+                                 model = {.model = wrong}, right = {.nonce = binding.nonce};
+    expect(&document, policy, &tls, "binding.tls_key");
+    expect(&document, policy, &receipt, "binding.receipt_key");
+    expect(&document, policy, &nonce, "binding.nonce");
+    expect(&document, policy, &model, "binding.model");
+    expect(&document, policy, &right, "");
+    snprintf(policy, sizeof policy, "{\"allow_simulated\":true,\"report_data\":\"%s\",\"models\":\"%064d\"}", hex, 0);
+    char *member = strstr((char *)document.data, ",\"binding\"");
+    *member = '}';
+    document.length = (size_t)(member - (char *)document.data) + 1;
+    expect(&document, policy, NULL, "policy.models");
+    expect(&document, policy, &tls, "binding policy.models");
     buffer_free(&document);
 }
 
@@ -247,6 +282,7 @@ int main(void)
         cmocka_unit_test(a_nonce_among_many),
         cmocka_unit_test(simulated_evidence_is_never_taken_for_hardware),
         cmocka_unit_test(what_the_policy_asks_must_be_there),
+        cmocka_unit_test(what_is_expected_is_not_passed_over),
         cmocka_unit_test(malformed_documents_fail),
         cmocka_unit_test(without_memory_nothing_passes),
     };

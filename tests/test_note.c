@@ -2,7 +2,7 @@
 #include "test.h"
 
 #include "authority.h"
-#include "trust/note.h"
+#include "trust/checkpoint.h"
 
 /* The example of golang.org/x/mod/sumdb/note's documentation. */
 static const char published_key[] = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
@@ -86,6 +86,33 @@ static void our_notes_open(void **state)
     buffer_free(&out);
 }
 
+/* Witnesses are counted by their keys: neither a second name of one nor the log itself is another. */
+static void a_witness_counts_once(void **state)
+{
+    static const char text[] = "example.com/log\n7\nqINS1GRFhWHwdkUeqLEoP4yEMkTBBzxBkGwGQlVlVcs=\n";
+    EVP_PKEY *private_keys[2];
+    struct note_key keys[4];
+    struct buffer out = {0};
+    struct checkpoint checkpoint;
+    bulla_error error = {0};
+    make_key("example.com/log", NOTE_ED25519, &private_keys[0], &keys[0]);
+    make_key("witness.example", NOTE_COSIGNATURE, &private_keys[1], &keys[1]);
+    keys[2] = keys[1];
+    snprintf(keys[2].name, sizeof keys[2].name, "other.example");
+    keys[3] = keys[0];
+    keys[3].algorithm = NOTE_COSIGNATURE;
+    buffer_append_format(&out, "%s\n", text);
+    for (int i = 0; i < 4; i++)
+        assert_ok(note_sign(text, strlen(text), &keys[i], private_keys[i == 1 || i == 2], 1, &out, &error), error);
+    assert_ok(checkpoint_open((const char *)out.data, out.length, keys, 4, 1, &checkpoint, &error), error);
+    assert_int_equal(checkpoint.size, 7);
+    assert_int_equal(checkpoint_open((const char *)out.data, out.length, keys, 4, 2, &checkpoint, &error), BULLA_E_INPUT);
+    assert_non_null(strstr(error.text, "1 known witnesses"));
+    EVP_PKEY_free(private_keys[0]);
+    EVP_PKEY_free(private_keys[1]);
+    buffer_free(&out);
+}
+
 static void malformed_notes_are_refused(void **state)
 {
     struct note_key key = read_key(published_key);
@@ -131,6 +158,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_published_note_opens),
         cmocka_unit_test(our_notes_open),
+        cmocka_unit_test(a_witness_counts_once),
         cmocka_unit_test(malformed_notes_are_refused),
         cmocka_unit_test(malformed_keys_are_refused),
     };

@@ -51,6 +51,14 @@ static void malformed_policies_are_refused(void **state)
         {"{\"memory\":\"16 GB\"}", "\"memory\""},
         {"{\"gpu_memory\":\"GB\"}", "\"gpu_memory\""},
         {"{\"vmpl\":0,\"vmpl\":1}", "vmpl"},
+        {"{\"pcr\":{\"+1\":\"aa\"}}", "\"pcr\" is not by numbers"},
+        {"{\"pcr\":{\" 1\":\"aa\"}}", "\"pcr\" is not by numbers"},
+        {"{\"pcr\":{\"1\\u0000\":\"aa\"}}", "\"pcr\" is not by numbers"},
+        {"{\"pcr\":[null,null]}", "one of nothing but null accepts anything"},
+        {"{\"max_age\":\"-5s\"}", "\"max_age\""},
+        {"{\"max_age\":\" 5s\"}", "\"max_age\""},
+        {"{\"allow_simulated\":false,\"attestation\":{\"allow_simulated\":true}}", "\"allow_simulated\" is not there once"},
+        {"{\"attestation\":{\"type\":\"snp\"},\"type\":\"sgx\"}", "\"type\" is not there once"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         expect_refusal(cases[i][0], cases[i][1]);

@@ -63,6 +63,7 @@ static void real_reports_verify(void **state)
         write_document(&vectors[i], report, length, &document);
         bulla_verdict *verdict = evidence_judge(&document, policy, evidence_time(vectors[i].date));
         assert_string_equal(evidence_failures(verdict), "");
+        assert_string_equal(evidence_state(verdict, "snp.crls"), "not checked");
         assert_true(bulla_verdict_passed(verdict));
         bulla_verdict_free(verdict);
         buffer_free(&document);
@@ -88,9 +89,12 @@ struct machine {
     int extension_left_out;           /* index of the extension, or -1 */
     uint8_t tcb[9];                   /* what the leaf certifies: .1 to .9 */
     const char *policy_more;          /* members of the policy */
+    size_t report_length;             /* in the document; 0: all of it */
+    const char *more;                 /* members of the document */
 };
 
-enum { ORDER_RIGHT, ORDER_SWAPPED, ORDER_TRUNCATED, ORDER_LEAF_ALONE, ORDER_EXTENDED, ORDER_DOUBLED };
+enum { ORDER_RIGHT, ORDER_SWAPPED, ORDER_TRUNCATED, ORDER_LEAF_ALONE, ORDER_EXTENDED, ORDER_DOUBLED, ORDER_EMPTY,
+       ORDER_BROKEN /* an unfinished block of PEM behind the others */ };
 
 static EVP_PKEY *root_key, *middle_key, *leaf_key, *other_key, *small_key;
 
@@ -178,12 +182,15 @@ static void write_chain(const struct machine *machine, X509 *leaf, X509 *middle,
     for (int i = 0; i < 3; i++)
         authority_write_pem(&pem[i], certificates[i]);
     const char *l = (const char *)pem[0].data, *m = (const char *)pem[1].data, *r = (const char *)pem[2].data;
+    char broken[8192];
+    snprintf(broken, sizeof broken, "%s-----BEGIN CERTIFICATE-----\nMIIB\n", r);
     const struct {
         const char *texts[4];
         size_t count;
     } orders[] = {[ORDER_RIGHT] = {{l, m, r}, 3},        [ORDER_SWAPPED] = {{l, r, m}, 3}, [ORDER_TRUNCATED] = {{l, m}, 2},
                   [ORDER_LEAF_ALONE] = {{l}, 1},         [ORDER_EXTENDED] = {{l, l, m, r}, 4},
-                  [ORDER_DOUBLED] = {{l, m, m, r}, 4}};
+                  [ORDER_DOUBLED] = {{l, m, m, r}, 4},   [ORDER_EMPTY] = {{l}, 0},
+                  [ORDER_BROKEN] = {{l, m, broken}, 3}};
     evidence_add_texts(document, "certificates", orders[machine->order].texts, orders[machine->order].count);
     for (int i = 0; i < 3; i++)
         buffer_free(&pem[i]);
@@ -211,7 +218,9 @@ static const char *judge_machine(const struct machine *machine)
     if (machine->is_root_pinned)
         authority_trust("amd", root);
     evidence_begin(&document, "snp");
-    evidence_add_bytes(&document, "report", report, sizeof report);
+    if (!machine->more || !strstr(machine->more, "\"report\""))
+        evidence_add_bytes(&document, "report", report, machine->report_length ? machine->report_length : sizeof report);
+    buffer_append_text(&document, machine->more ? machine->more : "");
     write_chain(machine, leaf, middle, root, &document);
     if (machine->revoked) {
         X509_CRL *crl = authority_revoke(root, root_key, 0, 0, &machine->revoked, 1);
@@ -272,6 +281,9 @@ struct change {
     void (*make)(struct machine *machine);
 };
 
+/* Without claims nothing of the policy holds. */
+#define UNREAD " policy.report_data policy.launch_measurement"
+
 #define CHANGES(X)                                                                                                      \
     X(nothing, "", (void)m)                                                                                             \
     X(turin_of_version_5, "", turin(m))                                                                                 \
@@ -300,6 +312,12 @@ struct change {
     X(chain_truncated, "snp.chain snp.root snp.chain.length snp.root.product", m->order = ORDER_TRUNCATED)              \
     X(chain_extended, "snp.chain snp.chain.length", m->order = ORDER_EXTENDED)                                          \
     X(chain_doubled, "snp.chain snp.chain.length", m->order = ORDER_DOUBLED)                                            \
+    X(chain_empty, "snp.certificates" UNREAD, m->order = ORDER_EMPTY)                                                   \
+    X(chain_with_a_broken_block, "snp.certificates" UNREAD, m->order = ORDER_BROKEN)                                    \
+    X(leaf_alone, "snp.chain snp.chain.length snp.root.product", m->order = ORDER_LEAF_ALONE)                           \
+    X(report_short, "snp.report.length" UNREAD, m->report_length = REPORT - 1)                                          \
+    X(report_missing, "snp.report" UNREAD, m->more = ",\"report\":7")                                                   \
+    X(crls_malformed, "snp.crls" UNREAD, m->more = ",\"crls\":\"*\"")                                                   \
     X(another_root, "snp.root", m->is_root_pinned = 0)                                                                  \
     X(root_of_another_product, "snp.root.product", m->root_name = "ARK-Genoa")                                          \
     X(middle_revoked, "snp.chain", m->revoked = 8)                                                                      \
@@ -320,6 +338,8 @@ struct change {
     X(turin_tcb_fmc, "snp.tcb.fmc", (turin(m), m->tcb[8] = 2))                                                          \
     X(turin_tcb_bootloader, "snp.tcb.bootloader", (turin(m), m->tcb[0] = 4))                                            \
     X(committed_bootloader, "snp.committed_tcb.bootloader", byte(m, 0x1e0, 3))                                          \
+    X(committed_tee, "snp.committed_tcb.tee", (byte(m, 0x181, 1), m->tcb[1] = 1))                                       \
+    X(turin_committed_fmc, "snp.committed_tcb.fmc", (turin(m), byte(m, 0x1e0, 0)))                                      \
     X(committed_snp, "snp.committed_tcb.snp", byte(m, 0x1e6, 23))                                                       \
     X(committed_microcode, "snp.committed_tcb.microcode", byte(m, 0x1e7, 218))                                          \
     X(debugging, "policy.allow_debug", byte(m, 10, 0x0b))                                                               \

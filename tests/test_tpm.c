@@ -9,7 +9,7 @@
 #include "tpm_machine.h"
 #include "trust/binding.h"
 
-static const uint32_t variable = 0x80000001, action = 0x80000007; /* types of events */
+static const uint32_t variable = 0x80000001, application = 0x80000003, action = 0x80000007; /* types of events */
 
 static const char *judge_machine(const struct machine *machine)
 {
@@ -197,6 +197,14 @@ struct change {
     X(secure_boot_unsaid, "policy.secure_boot", (m->policy_more = SECURE_BOOT_WANTED, m->log[2] = boot[3]))            \
     X(secure_boot_not_quoted, "policy.secure_boot",                                                                    \
       (m->policy_more = SECURE_BOOT_WANTED, select_pcrs(m, 0, SHA_256, 0x4f), select_pcrs(m, 1, SHA_384, 1 << 9)))     \
+    X(secure_boot_off_by_another_type, "policy.secure_boot",                                                           \
+      (m->policy_more = SECURE_BOOT_WANTED, m->log[2] = EVENT(7, IPL, SECURE_BOOT_IS_OFF), m->log[7].type = variable,  \
+       log_event(m, 10, EVENT(7, variable, SECURE_BOOT_IS_ON))))                                                       \
+    X(secure_boot_without_a_separator, "policy.secure_boot",                                                           \
+      (m->policy_more = SECURE_BOOT_WANTED, m->log[7].pcr = 6))                                                        \
+    X(event_of_the_firmware_not_measured, "tpm.log.event_data",                                                        \
+      log_event(m, 2, ((struct logged){7, IPL, DATA("x"), 1})))                                                        \
+    X(debugger_by_another_type, "policy.allow_debug", log_event(m, 2, EVENT(7, IPL, "UEFI Debug Mode")))               \
     X(debugger, "policy.allow_debug", log_event(m, 2, EVENT(7, action, "UEFI Debug Mode")))                            \
     X(debugger_allowed, "",                                                                                            \
       (log_event(m, 2, EVENT(7, action, "UEFI Debug Mode")), m->policy_more = ",\"allow_debug\":true"))                \
@@ -208,6 +216,14 @@ struct change {
     X(boot_loader, "policy.boot_loader", (m->log[4].is_of_other_data = 0, m->policy_more = BOOT_LOADERS))              \
     X(one_boot_loader_less, "policy.boot_loader",                                                                      \
       (m->log[4].is_of_other_data = 0, m->log[9].pcr = 5, m->policy_more = BOOT_LOADERS))                              \
+    X(boot_loader_by_another_type, "policy.boot_loader policy.boot_loader",                                            \
+      (m->log[4] = (struct logged){4, IPL, DATA("another"), 1}, m->log[9] = EVENT(4, application, "shim"),             \
+       log_event(m, 10, EVENT(4, application, "kernel")), m->policy_more = BOOT_LOADERS))                              \
+    X(boot_action, "", (m->log[4].is_of_other_data = m->log[9].is_of_other_data = 0, m->policy_more = BOOT_LOADERS,    \
+                        log_event(m, 4, EVENT(4, action, "Calling EFI Application from Boot Option"))))                \
+    X(boot_action_not_measured, "policy.boot_loader policy.boot_loader",                                               \
+      (m->log[4].is_of_other_data = m->log[9].is_of_other_data = 0, m->policy_more = BOOT_LOADERS,                     \
+       log_event(m, 4, ((struct logged){4, action, DATA("BOOT ATTEMPTS OMITTED"), 1}))))                               \
     X(pcr, "policy.pcr", m->policy_more = ",\"pcr\":{\"14\":\"00\"}")                                                  \
     X(pcr_not_quoted, "policy.pcr", m->policy_more = ",\"pcr\":{\"20\":\"00\"}")                                       \
     X(firmware, "policy.firmware_version", m->firmware++)                                                              \

@@ -40,6 +40,17 @@ int bulla_verify_evidence(const char *document, size_t length, const bulla_evide
 
 /* All that the policy requires was checked and passed. */
 int bulla_verdict_passed(const bulla_verdict *verdict);
+/* The checks one by one, in the order in which they were made; their texts live as long as the verdict. */
+typedef enum bulla_check_state { BULLA_CHECK_PASSED, BULLA_CHECK_FAILED, BULLA_CHECK_NOT_MADE } bulla_check_state;
+typedef struct bulla_check {
+    bulla_check_state state;
+    const char *name;
+    const char *found, *expected; /* or NULL; BULLA_CHECK_NOT_MADE: `found` says why */
+    const char *advice;           /* what to do about it, or NULL */
+} bulla_check;
+size_t bulla_verdict_count(const bulla_verdict *verdict);
+bulla_check bulla_verdict_check(const bulla_verdict *verdict, size_t index); /* below the count */
+
 /* A line a check, or JSON: {"checks": [{"name", "state", "found", "expected", "advice"}, ...], "passed": bool}. The text
  * is the caller's (bulla_verdict_text_free), NUL-terminated. */
 int bulla_verdict_text(const bulla_verdict *verdict, int as_json, char **text, size_t *length, bulla_error *error);

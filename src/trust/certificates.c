@@ -12,162 +12,120 @@
 
 #include "base/memory.h"
 #include "trust/roots.h"
+#include "trust/signature.h"
 
 enum { LONGEST_BYTES = 1 << 20, AUTH_LEVEL = 2 /* 112 bits: RSA from 2048, no SHA-1 */ };
 
 static const char pem_begin[] = "-----BEGIN ";
 
+static const char *const kind_names[] = {[CERTIFICATE] = "certificate", [REVOCATION_LIST] = "revocation list"},
+                  *const pem_names[] = {[CERTIFICATE] = PEM_STRING_X509, [REVOCATION_LIST] = PEM_STRING_X509_CRL};
+
 void certificates_free(struct certificates *certificates)
 {
     for (size_t i = 0; i < certificates->count; i++)
         X509_free(certificates->list[i]);
+    for (size_t i = 0; i < certificates->crl_count; i++)
+        X509_CRL_free(certificates->crls[i]);
     *certificates = (struct certificates){0};
 }
 
-void revocation_lists_free(struct revocation_lists *lists)
+static size_t count_of(const struct certificates *certificates, enum certificate_kind kind)
 {
-    for (size_t i = 0; i < lists->count; i++)
-        X509_CRL_free(lists->list[i]);
-    *lists = (struct revocation_lists){0};
+    return kind == CERTIFICATE ? certificates->count : certificates->crl_count;
 }
 
-/* A reader of one kind of thing: certificates or revocation lists. */
-struct kind {
-    const char *name, *pem_name;
-    size_t most;
-    int (*add)(void *list, const uint8_t *bytes, size_t length); /* DER, all of it; 0: malformed */
-    size_t (*count)(const void *list);
-};
-
-static int add_certificate(void *list, const uint8_t *bytes, size_t length)
+static int malformed(const struct certificates *certificates, enum certificate_kind kind, bulla_error *error)
 {
-    struct certificates *certificates = list;
+    return bulla_fail(error, BULLA_E_INPUT, "%s %zu is malformed", kind_names[kind], count_of(certificates, kind) + 1);
+}
+
+static int add_der(struct certificates *certificates, enum certificate_kind kind, const uint8_t *bytes, size_t length,
+                   bulla_error *error)
+{
     const uint8_t *at = bytes;
-    X509 *certificate = d2i_X509(NULL, &at, (long)length);
-    if (!certificate || at != bytes + length) {
-        X509_free(certificate);
-        return 0;
-    }
-    certificates->list[certificates->count++] = certificate;
-    return 1;
-}
-
-static size_t count_certificates(const void *list)
-{
-    return ((const struct certificates *)list)->count;
-}
-
-static int add_revocation_list(void *list, const uint8_t *bytes, size_t length)
-{
-    struct revocation_lists *lists = list;
-    const uint8_t *at = bytes;
-    X509_CRL *crl = d2i_X509_CRL(NULL, &at, (long)length);
-    if (!crl || at != bytes + length) {
-        X509_CRL_free(crl);
-        return 0;
-    }
-    lists->list[lists->count++] = crl;
-    return 1;
-}
-
-static size_t count_revocation_lists(const void *list)
-{
-    return ((const struct revocation_lists *)list)->count;
-}
-
-static const struct kind certificate_kind = {"certificate", PEM_STRING_X509, MOST_CERTIFICATES, add_certificate,
-                                             count_certificates};
-static const struct kind revocation_kind = {"revocation list", PEM_STRING_X509_CRL, MOST_REVOCATION_LISTS,
-                                            add_revocation_list, count_revocation_lists};
-
-static int add_der(const struct kind *kind, void *list, const uint8_t *bytes, size_t length, bulla_error *error)
-{
-    if (kind->count(list) == kind->most)
-        return bulla_fail(error, BULLA_E_LIMIT, "more than %zu %ss", kind->most, kind->name);
-    int is_read = kind->add(list, bytes, length);
+    X509 *certificate = NULL;
+    X509_CRL *crl = NULL;
+    if (count_of(certificates, kind) == MOST_CERTIFICATES)
+        return bulla_fail(error, BULLA_E_LIMIT, "more than %d %ss", MOST_CERTIFICATES, kind_names[kind]);
+    if (kind == CERTIFICATE)
+        certificate = d2i_X509(NULL, &at, (long)length);
+    else
+        crl = d2i_X509_CRL(NULL, &at, (long)length);
     ERR_clear_error();
-    return is_read ? BULLA_OK : bulla_fail(error, BULLA_E_INPUT, "%s %zu is malformed", kind->name, kind->count(list) + 1);
+    if ((!certificate && !crl) || at != bytes + length) {
+        X509_free(certificate);
+        X509_CRL_free(crl);
+        return malformed(certificates, kind, error);
+    }
+    if (certificate)
+        certificates->list[certificates->count++] = certificate;
+    else
+        certificates->crls[certificates->crl_count++] = crl;
+    return BULLA_OK;
 }
 
-static int add_pem(const struct kind *kind, void *list, const uint8_t *bytes, size_t length, bulla_error *error)
+static int add_pem(struct certificates *certificates, enum certificate_kind kind, const uint8_t *bytes, size_t length,
+                   bulla_error *error)
 {
     int code = BULLA_OK;
-    size_t before = kind->count(list);
     BIO *in = BIO_new_mem_buf(bytes, (int)length);
     char *name = NULL, *header = NULL;
     unsigned char *der = NULL;
     long der_length;
+    ERR_clear_error();
     while (in && code == BULLA_OK && PEM_read_bio(in, &name, &header, &der, &der_length)) {
-        if (strcmp(name, kind->pem_name) != 0)
-            code = bulla_fail(error, BULLA_E_INPUT, "a PEM block is a %.40s, expected a %s", name, kind->pem_name);
+        if (strcmp(name, pem_names[kind]) != 0)
+            code = bulla_fail(error, BULLA_E_INPUT, "a PEM block is a %.40s, expected a %s", name, kind_names[kind]);
         else
-            code = add_der(kind, list, der, (size_t)der_length, error);
+            code = add_der(certificates, kind, der, (size_t)der_length, error);
         OPENSSL_free(name);
         OPENSSL_free(header);
         OPENSSL_free(der);
     }
+    int is_read = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE; /* nothing else was begun */
     BIO_free(in);
     ERR_clear_error();
     if (!in)
         return bulla_fail(error, BULLA_E_MEMORY, "out of memory");
-    if (code == BULLA_OK && kind->count(list) == before)
-        return bulla_fail(error, BULLA_E_INPUT, "no %s could be read", kind->name);
-    return code;
+    return code == BULLA_OK && !is_read ? malformed(certificates, kind, error) : code;
 }
 
-static int add_bytes(const struct kind *kind, void *list, const uint8_t *bytes, size_t length, bulla_error *error)
+int certificates_add(struct certificates *certificates, enum certificate_kind kind, const uint8_t *bytes, size_t length,
+                     bulla_error *error)
 {
     if (length > LONGEST_BYTES)
-        return bulla_fail(error, BULLA_E_LIMIT, "%zu bytes of %ss, at most %d are taken", length, kind->name, LONGEST_BYTES);
-    if (length >= sizeof pem_begin - 1 && memcmp(bytes, pem_begin, sizeof pem_begin - 1) == 0)
-        return add_pem(kind, list, bytes, length, error);
-    return add_der(kind, list, bytes, length, error);
+        return bulla_fail(error, BULLA_E_LIMIT, "%zu bytes of %ss, at most %d are taken", length, kind_names[kind],
+                          LONGEST_BYTES);
+    int is_pem = length >= sizeof pem_begin - 1 && memcmp(bytes, pem_begin, sizeof pem_begin - 1) == 0;
+    return (is_pem ? add_pem : add_der)(certificates, kind, bytes, length, error);
 }
 
-static int add_json(const struct kind *kind, void *list, const struct json *value, bulla_error *error)
+int certificates_add_json(struct certificates *certificates, enum certificate_kind kind, const struct json *value,
+                          bulla_error *error)
 {
-    if (json_is(value, JSON_ARRAY)) {
-        int code = BULLA_OK;
-        for (size_t i = 0; i < value->length && code == BULLA_OK; i++)
-            code = json_is(value->items[i], JSON_STRING)
-                       ? add_json(kind, list, value->items[i], error)
-                       : bulla_fail(error, BULLA_E_INPUT, "item %zu of the %ss is not a string", i, kind->name);
+    int code = BULLA_OK;
+    for (size_t i = 0; json_is(value, JSON_ARRAY) && i < value->length && code == BULLA_OK; i++)
+        code = json_is(value->items[i], JSON_STRING)
+                   ? certificates_add_json(certificates, kind, value->items[i], error)
+                   : bulla_fail(error, BULLA_E_INPUT, "item %zu of the %ss is not a string", i, kind_names[kind]);
+    if (json_is(value, JSON_ARRAY))
         return code;
-    }
     if (!json_is(value, JSON_STRING))
         return bulla_fail(error, BULLA_E_INPUT, "the %ss are not there; expected a string (PEM, or DER in base64) or a list "
-                          "of such", kind->name);
+                          "of such", kind_names[kind]);
     if (strncmp(value->text, pem_begin, sizeof pem_begin - 1) == 0)
-        return add_bytes(kind, list, (const uint8_t *)value->text, value->length, error);
+        return certificates_add(certificates, kind, (const uint8_t *)value->text, value->length, error);
     uint8_t *der = memory_alloc(base64_most(value->length) + 1, 1, error);
     size_t length;
     if (!der)
         return BULLA_E_MEMORY;
-    int code = base64_decode(value->text, value->length, der, &length)
-                   ? add_bytes(kind, list, der, length, error)
-                   : bulla_fail(error, BULLA_E_INPUT, "%s %zu is neither PEM nor base64", kind->name, kind->count(list) + 1);
+    code = base64_decode(value->text, value->length, der, &length)
+               ? certificates_add(certificates, kind, der, length, error)
+               : bulla_fail(error, BULLA_E_INPUT, "%s %zu is neither PEM nor base64", kind_names[kind],
+                            count_of(certificates, kind) + 1);
     memory_free(der);
     return code;
-}
-
-int certificates_add(struct certificates *certificates, const uint8_t *bytes, size_t length, bulla_error *error)
-{
-    return add_bytes(&certificate_kind, certificates, bytes, length, error);
-}
-
-int certificates_add_json(struct certificates *certificates, const struct json *value, bulla_error *error)
-{
-    return add_json(&certificate_kind, certificates, value, error);
-}
-
-int revocation_lists_add(struct revocation_lists *lists, const uint8_t *bytes, size_t length, bulla_error *error)
-{
-    return add_bytes(&revocation_kind, lists, bytes, length, error);
-}
-
-int revocation_lists_add_json(struct revocation_lists *lists, const struct json *value, bulla_error *error)
-{
-    return add_json(&revocation_kind, lists, value, error);
 }
 
 /* ---- Verification ---- */
@@ -178,12 +136,14 @@ static int pass_uncovered(int is_good, X509_STORE_CTX *context)
     if (is_good || X509_STORE_CTX_get_error(context) != X509_V_ERR_UNABLE_TO_GET_CRL)
         return is_good;
     X509_STORE_CTX_set_error(context, X509_V_OK);
+    ++*(size_t *)X509_STORE_CTX_get_app_data(context);
     return 1;
 }
 
-/* libcrypto's path validation with the last certificate as the only trusted one; NULL where it holds, else why not. */
-static const char *path_problem(const struct certificates *chain, const struct revocation_lists *lists,
-                                enum revocation revocation, int64_t time)
+/* libcrypto's path validation with the last certificate as the only trusted one; NULL where it holds, else why not.
+ * *uncovered: how many certificates no list judged. */
+static const char *path_problem(const struct certificates *chain, const struct certificates *lists,
+                                enum revocation revocation, int64_t time, size_t *uncovered)
 {
     const char *problem = "out of memory";
     X509_STORE *store = X509_STORE_new();
@@ -197,8 +157,8 @@ static const char *path_problem(const struct certificates *chain, const struct r
     for (size_t i = 1; i + 1 < chain->count; i++)
         if (!sk_X509_push(between, chain->list[i]))
             goto Exit;
-    for (size_t i = 0; i < lists->count; i++)
-        if (!sk_X509_CRL_push(crls, lists->list[i]))
+    for (size_t i = 0; i < lists->crl_count; i++)
+        if (!sk_X509_CRL_push(crls, lists->crls[i]))
             goto Exit;
     X509_STORE_CTX_set0_trusted_stack(context, trusted);
     X509_STORE_CTX_set0_crls(context, crls);
@@ -208,8 +168,10 @@ static const char *path_problem(const struct certificates *chain, const struct r
     X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_CHECK_SS_SIGNATURE);
     if (revocation != REVOCATION_NONE)
         X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
-    if (revocation == REVOCATION_GIVEN)
+    if (revocation == REVOCATION_GIVEN) {
+        X509_STORE_CTX_set_app_data(context, uncovered);
         X509_STORE_CTX_set_verify_cb(context, pass_uncovered);
+    }
     if (X509_verify_cert(context) != 1) {
         problem = X509_verify_cert_error_string(X509_STORE_CTX_get_error(context));
         goto Exit;
@@ -230,24 +192,38 @@ Exit:
     return problem;
 }
 
-int certificates_verify(const struct certificates *chain, const struct revocation_lists *lists, enum revocation revocation,
-                        const char *vendor, int64_t time, const struct chain_names *names, struct verdict *verdict)
+int certificates_verify(const struct certificates *chain, const struct certificates *lists, const struct chain_rules *rules,
+                        int64_t time, struct verdict *verdict)
 {
-    static const struct revocation_lists no_lists;
     uint8_t sha256[32];
-    if (chain->count < 2)
-        return verdict_fails(verdict, names->chain, "%zu certificates, where leaf and root at least are needed", chain->count);
-    X509 *last = chain->list[chain->count - 1];
-    const char *problem = path_problem(chain, lists ? lists : &no_lists, revocation, time);
-    int holds = verdict_holds(verdict, names->chain, !problem, "a valid chain to the vendor's root at that time", "%s",
-                              problem ? problem : certificate_subject(chain->list[0], verdict));
-    if (!X509_digest(last, EVP_sha256(), sha256, NULL))
-        return verdict_fails(verdict, names->root, "the root cannot be hashed");
-    const struct root *root = root_find(vendor, sha256);
     char hex[65];
+    if (chain->count < 2)
+        return verdict_fails(verdict, rules->chain, "%zu certificates, where leaf and root at least are needed", chain->count);
+    X509 *last = chain->list[chain->count - 1];
+    size_t uncovered = 0;
+    const char *problem = path_problem(chain, lists, rules->revocation, time, &uncovered);
+    int holds = verdict_holds(verdict, rules->chain, !problem, "a valid chain to the vendor's root at that time", "%s",
+                              problem ? problem : certificate_subject(chain->list[0], verdict));
+    if (uncovered)
+        verdict_not_made(verdict, rules->crls, "%zu certificates are covered by no revocation list that is there", uncovered);
+    if (!X509_digest(last, EVP_sha256(), sha256, NULL))
+        return verdict_fails(verdict, rules->root, "the root cannot be hashed");
+    const struct root *root = root_find(rules->vendor, sha256);
     hex_encode(sha256, sizeof sha256, hex);
-    return verdict_holds(verdict, names->root, root != NULL, "a pinned root of the vendor", "%s, SHA-256 %s",
+    return verdict_holds(verdict, rules->root, root != NULL, "a pinned root of the vendor", "%s, SHA-256 %s",
                          root ? root->name : certificate_subject(last, verdict), hex) && holds;
+}
+
+int certificate_check_p384(X509 *certificate, const char *key_check, const char *signature_check, const void *data,
+                           size_t length, const uint8_t *numbers, struct verdict *verdict)
+{
+    EVP_PKEY *key = X509_get0_pubkey(certificate);
+    int is_on_curve = key && signature_key_is_on(key, "P-384");
+    if (key_check)
+        verdict_is(verdict, key_check, is_on_curve, "an EC key on P-384");
+    return verdict_is(verdict, signature_check,
+                      is_on_curve && signature_ecdsa_verify(key, "SHA384", data, length, numbers, 48),
+                      "ECDSA P-384 with SHA-384 by the leaf's key");
 }
 
 const uint8_t *certificate_extension(X509 *certificate, const char *oid, size_t *length)

@@ -11,28 +11,25 @@
 #include "base/json.h"
 #include "trust/verdict.h"
 
-enum { MOST_CERTIFICATES = 8, MOST_REVOCATION_LISTS = 8 };
+enum { MOST_CERTIFICATES = 8 };
 
-/* Zero-initialise; certificates_free ends it. The leaf comes first, the root last. */
+/* Certificates, the leaf first and the root last, and revocation lists in any order. Zero-initialise; certificates_free ends
+ * it. */
 struct certificates {
     X509 *list[MOST_CERTIFICATES];
-    size_t count;
+    X509_CRL *crls[MOST_CERTIFICATES];
+    size_t count, crl_count;
 };
 
-struct revocation_lists {
-    X509_CRL *list[MOST_REVOCATION_LISTS];
-    size_t count;
-};
+enum certificate_kind { CERTIFICATE, REVOCATION_LIST };
 
 void certificates_free(struct certificates *certificates);
-void revocation_lists_free(struct revocation_lists *lists);
-
-/* Appends what `bytes` hold: PEM certificates one after another, or one in DER. */
-int certificates_add(struct certificates *certificates, const uint8_t *bytes, size_t length, bulla_error *error);
+/* Appends what `bytes` hold: things of that kind in PEM one after another, or one in DER. */
+int certificates_add(struct certificates *certificates, enum certificate_kind kind, const uint8_t *bytes, size_t length,
+                     bulla_error *error);
 /* The same for a string of JSON (PEM, or DER in base64), or a list of such. */
-int certificates_add_json(struct certificates *certificates, const struct json *value, bulla_error *error);
-int revocation_lists_add(struct revocation_lists *lists, const uint8_t *bytes, size_t length, bulla_error *error);
-int revocation_lists_add_json(struct revocation_lists *lists, const struct json *value, bulla_error *error);
+int certificates_add_json(struct certificates *certificates, enum certificate_kind kind, const struct json *value,
+                          bulla_error *error);
 
 enum revocation {
     REVOCATION_NONE,  /* the vendor publishes none that could be asked for */
@@ -40,16 +37,23 @@ enum revocation {
     REVOCATION_ALL    /* each certificate needs a list of its issuer that is valid at the time */
 };
 
-/* What checks of a chain are called. */
-struct chain_names {
+/* What is demanded of a chain, and what the checks are called. */
+struct chain_rules {
     const char *chain;      /* from the leaf to the root: order, signatures, times, authority, revocation */
     const char *root;       /* the last is a pinned root of the vendor */
+    const char *vendor;
+    enum revocation revocation;
+    const char *crls;       /* REVOCATION_GIVEN: not made where certificates are not judged */
 };
 
-/* States both checks, judged at `time` (Unix seconds); whether both passed. The certificates are exactly the chain: one
- * that is missing, doubled, out of order or not part of it is a failure. */
-int certificates_verify(const struct certificates *chain, const struct revocation_lists *lists, enum revocation revocation,
-                        const char *vendor, int64_t time, const struct chain_names *names, struct verdict *verdict);
+/* States these checks, judged at `time` (Unix seconds) with the revocation lists of `lists`; whether both passed. The
+ * certificates are exactly the chain: one that is missing, doubled, out of order or not part of it is a failure. */
+int certificates_verify(const struct certificates *chain, const struct certificates *lists, const struct chain_rules *rules,
+                        int64_t time, struct verdict *verdict);
+/* States whether the certificate's key is on P-384 (where `key_check` is given), and whether `numbers` (r and s of 48 bytes
+ * each) are its signature of the bytes, by SHA-384. */
+int certificate_check_p384(X509 *certificate, const char *key_check, const char *signature_check, const void *data,
+                           size_t length, const uint8_t *numbers, struct verdict *verdict);
 
 /* The content of an extension by its dotted OID (the octets inside the OCTET STRING), or NULL. The certificate's own. */
 const uint8_t *certificate_extension(X509 *certificate, const char *oid, size_t *length);

@@ -70,62 +70,71 @@ const uint8_t *evidence_bytes(struct evidence *evidence, const char *check, cons
     return NULL;
 }
 
-int evidence_certificates(struct evidence *evidence, const char *check, const char *member,
-                          struct certificates *certificates)
+int evidence_certificates(struct evidence *evidence, const char *check, enum certificate_kind kind,
+                          const struct json *document, const char *member, struct certificates *certificates)
 {
     bulla_error error = {0};
-    if (certificates_add_json(certificates, json_get(evidence->document, member), &error) == BULLA_OK && certificates->count)
+    int code = certificates_add_json(certificates, kind, json_get(document, member), &error);
+    if (code == BULLA_OK && (kind == REVOCATION_LIST || certificates->count))
         return 1;
-    return verdict_fails(evidence->verdict, check, "\"%s\": %s", member, error.code ? error.text : "an empty list");
+    return verdict_fails(evidence->verdict, check, "\"%s\": %s", member, code != BULLA_OK ? error.text : "an empty list");
 }
 
-int evidence_revocation_lists(struct evidence *evidence, const char *check, const struct json *value,
-                              struct revocation_lists *lists)
+int evidence_chain(struct evidence *evidence, const char *check, const char *crls_check, struct certificates *chain)
 {
-    bulla_error error = {0};
-    if (revocation_lists_add_json(lists, value, &error) == BULLA_OK)
-        return 1;
-    return verdict_fails(evidence->verdict, check, "revocation lists: %s", error.text);
+    const struct json *document = evidence->document;
+    if (!evidence_certificates(evidence, check, CERTIFICATE, document, "certificates", chain))
+        return 0;
+    return !json_get(document, "crls") ||
+           evidence_certificates(evidence, crls_check, REVOCATION_LIST, document, "crls", chain);
 }
 
-static struct claim *new_claim(struct evidence *evidence, const char *name)
+uint64_t evidence_number(const uint8_t *at, size_t bytes)
 {
-    if (evidence->claim_count == MOST_CLAIMS) {
+    uint64_t number = 0;
+    while (bytes-- > 0)
+        number = number << 8 | at[bytes];
+    return number;
+}
+
+static void add_claim(struct evidence *evidence, struct claim claim)
+{
+    if (evidence->claim_count == MOST_CLAIMS) /* the verdict does not pass any more */
         bulla_fail(&evidence->verdict->error, BULLA_E_INTERNAL, "more than %d claims", MOST_CLAIMS);
-        evidence->claim_count--; /* the verdict does not pass any more */
-    }
-    struct claim *claim = &evidence->claims[evidence->claim_count++];
-    *claim = (struct claim){.name = name};
-    return claim;
+    else
+        evidence->claims[evidence->claim_count++] = claim;
 }
 
 void evidence_claim_bytes(struct evidence *evidence, const char *name, const uint8_t *bytes, size_t length)
 {
-    struct claim *claim = new_claim(evidence, name);
-    claim->kind = CLAIM_BYTES;
-    claim->bytes = bytes;
-    claim->length = length;
+    add_claim(evidence, (struct claim){.name = name, .kind = CLAIM_BYTES, .bytes = bytes, .length = length});
 }
 
 void evidence_claim_number(struct evidence *evidence, const char *name, uint64_t number)
 {
-    struct claim *claim = new_claim(evidence, name);
-    claim->kind = CLAIM_NUMBER;
-    claim->number = number;
+    add_claim(evidence, (struct claim){.name = name, .kind = CLAIM_NUMBER, .number = number});
 }
 
 void evidence_claim_flag(struct evidence *evidence, const char *name, int is_set)
 {
-    struct claim *claim = new_claim(evidence, name);
-    claim->kind = CLAIM_FLAG;
-    claim->number = is_set != 0;
+    add_claim(evidence, (struct claim){.name = name, .kind = CLAIM_FLAG, .number = is_set != 0});
 }
 
 void evidence_claim_text(struct evidence *evidence, const char *name, const char *text)
 {
-    struct claim *claim = new_claim(evidence, name);
-    claim->kind = CLAIM_TEXT;
-    claim->text = text;
+    add_claim(evidence, (struct claim){.name = name, .kind = CLAIM_TEXT, .text = text});
+}
+
+void evidence_claim_fields(struct evidence *evidence, const uint8_t *bytes, size_t length, const struct claim_field *fields,
+                           size_t count)
+{
+    for (const struct claim_field *field = fields; field < fields + count; field++)
+        if (field->at + field->length > length)
+            continue;
+        else if (field->is_number)
+            evidence_claim_number(evidence, field->name, evidence_number(bytes + field->at, field->length));
+        else
+            evidence_claim_bytes(evidence, field->name, bytes + field->at, field->length);
 }
 
 void evidence_claim_slot(struct evidence *evidence, const char *name, unsigned number, const uint8_t *bytes,

@@ -19,7 +19,7 @@
 
 /* What evidence claims, by name: the names are those of the policy's fields. */
 struct claim {
-    const char *name; /* as struct check's */
+    const char *name; /* as bulla_check's */
     enum { CLAIM_BYTES, CLAIM_NUMBER, CLAIM_FLAG, CLAIM_TEXT } kind;
     const uint8_t *bytes; /* of the verdict's arena, or of the document */
     size_t length;
@@ -66,12 +66,23 @@ const struct evidence_format *evidence_verify(struct evidence *evidence);
 /* The decoded bytes of a member in base64, of the verdict's arena. NULL, with a failed check of that name, where the
  * member is missing, no base64, or longer than `most`. */
 const uint8_t *evidence_bytes(struct evidence *evidence, const char *check, const char *member, size_t most, size_t *length);
-/* Certificates and revocation lists of a member; 0 with a failed check of that name. */
-int evidence_certificates(struct evidence *evidence, const char *check, const char *member,
-                          struct certificates *certificates);
-int evidence_revocation_lists(struct evidence *evidence, const char *check, const struct json *value,
-                              struct revocation_lists *lists);
+/* Certificates or revocation lists of a document's member; 0 with a failed check of that name. */
+int evidence_certificates(struct evidence *evidence, const char *check, enum certificate_kind kind,
+                          const struct json *document, const char *member, struct certificates *certificates);
+/* The document's "certificates", and its "crls" where it has some; 0 with a failed check of one of the names. */
+int evidence_chain(struct evidence *evidence, const char *check, const char *crls_check, struct certificates *chain);
+/* A little-endian number of at most 8 bytes. */
+uint64_t evidence_number(const uint8_t *at, size_t bytes);
 
+/* Claims that are bytes of a structure, or numbers there (little-endian). */
+struct claim_field {
+    const char *name;
+    unsigned at, length;
+    int is_number;
+};
+/* Those within the first `length` bytes: older structures may lack the last ones. */
+void evidence_claim_fields(struct evidence *evidence, const uint8_t *bytes, size_t length, const struct claim_field *fields,
+                           size_t count);
 /* The bytes and texts must live as long as the verdict. */
 void evidence_claim_bytes(struct evidence *evidence, const char *name, const uint8_t *bytes, size_t length);
 void evidence_claim_number(struct evidence *evidence, const char *name, uint64_t number);

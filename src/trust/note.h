@@ -17,7 +17,9 @@ enum note_algorithm {
     NOTE_COSIGNATURE = 4  /* Ed25519 over "cosignature/v1\ntime SECONDS\n" and the text; the time stands before it */
 };
 
-enum { NOTE_NAME = 128, NOTE_KEY_BYTES = 32, NOTE_SIGNATURE_BYTES = 64, MOST_NOTE_BYTES = 1 << 20, MOST_NOTE_SIGNATURES = 100 };
+enum { NOTE_NAME = 128, NOTE_KEY_BYTES = 32, NOTE_SIGNATURE_BYTES = 64, MOST_NOTE_BYTES = 1 << 20, MOST_NOTE_SIGNATURES = 100,
+       NOTE_ID_BYTES = 4, NOTE_TIME_BYTES = 8 };
+#define NOTE_DASH "\xe2\x80\x94 " /* U+2014 and a blank: how a signature line begins */
 
 struct note_key {
     char name[NOTE_NAME];
@@ -49,6 +51,8 @@ struct note {
 int note_open(const char *bytes, size_t length, const struct note_key *keys, size_t key_count, struct note *note,
               bulla_error *error);
 
+/* The bytes that a key signs, into an empty buffer. */
+void note_write_message(enum note_algorithm algorithm, uint64_t time, const char *text, size_t length, struct buffer *out);
 /* Appends a signature line; `out` holds the text and its empty line, or such a note with signatures already. `time`
  * counts for NOTE_COSIGNATURE. */
 int note_sign(const char *text, size_t length, const struct note_key *key, EVP_PKEY *private_key, uint64_t time,

@@ -1,131 +1,54 @@
-#include "trust/policy.h"
+#include "trust/policy_parts.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/hash.h"
 #include "base/memory.h"
+#include "trust/binding.h"
 #include "trust/roots.h"
 
-enum { MOST_REQUIREMENTS = 128, LONGEST_VALUE = 64 /* bytes */, MOST_VALUES = 4096, HASH_HEX = 64,
-       LAST_SLOT = 23, LAST_GPU_MEASUREMENT = 63 };
+enum { MOST_VALUES = 4096, LAST_SLOT = 23, LAST_GPU_MEASUREMENT = 63 };
 
-enum kind {
-    KIND_BYTES,  /* hex, or a list of it: the claim is one of these */
-    KIND_SLOTS,  /* by number: {"0": hex or list, ...} or [hex, list or null, ...]; a claim each */
-    KIND_NUMBER, /* a number, or a list: the claim is one of these */
-    KIND_LEAST,  /* the claim is at least this */
-    KIND_LEASTS, /* {"part": number, ...}: a claim each, "tcb.part" */
-    KIND_TEXT,   /* a string, or a list: the claim is one of these */
-    KIND_ALLOW,  /* true: the claim may be set */
-    KIND_MUST    /* true: the claim must be set */
-};
-
-/* A field of the policy, the claim that it is about, the check that comes of it. */
-struct field {
-    const char *name;
-    enum kind kind;
-    const char *claim, *check;
-    const char *says; /* in policy_explain, before the values */
-};
-
-static const struct field fields[] = {
-    {"launch_measurement", KIND_BYTES, "launch_measurement", "policy.launch_measurement", "launch measurement"},
-    {"mrenclave", KIND_BYTES, "mrenclave", "policy.mrenclave", "enclave measurement (MRENCLAVE)"},
-    {"mrsigner", KIND_BYTES, "mrsigner", "policy.mrsigner", "enclave signer (MRSIGNER)"},
-    {"mrtd", KIND_BYTES, "mrtd", "policy.mrtd", "trust domain measurement (MRTD)"},
-    {"mrseam", KIND_BYTES, "mrseam", "policy.mrseam", "TDX module measurement (MRSEAM)"},
-    {"mrconfigid", KIND_BYTES, "mrconfigid", "policy.mrconfigid", "trust domain's configuration (MRCONFIGID)"},
-    {"mrowner", KIND_BYTES, "mrowner", "policy.mrowner", "trust domain's owner (MROWNER)"},
-    {"mrownerconfig", KIND_BYTES, "mrownerconfig", "policy.mrownerconfig", "owner's configuration (MROWNERCONFIG)"},
-    {"mrservicetd", KIND_BYTES, "mrservicetd", "policy.mrservicetd", "bound service domains (MRSERVICETD)"},
-    {"td_attributes", KIND_BYTES, "td_attributes", "policy.td_attributes", "trust domain's ATTRIBUTES"},
-    {"xfam", KIND_BYTES, "xfam", "policy.xfam", "trust domain's XFAM"},
-    {"sgx_attributes", KIND_BYTES, "sgx_attributes", "policy.sgx_attributes", "enclave's ATTRIBUTES"},
-    {"rtmr", KIND_SLOTS, "rtmr", "policy.rtmr", "runtime measurement register (RTMR)"},
-    {"pcr", KIND_SLOTS, "pcr", "policy.pcr", "platform configuration register (PCR)"},
-    {"measurement", KIND_BYTES, "measurement", "policy.measurement", "measurement"},
-    {"signer_info", KIND_BYTES, "signer_info", "policy.signer_info", "signer of the program"},
-    {"rem", KIND_SLOTS, "rem", "policy.rem", "realm extensible measurement (REM)"},
-    {"personalization_value", KIND_BYTES, "personalization_value", "policy.personalization_value",
-     "realm personalization value"},
-    {"platform_key", KIND_BYTES, "platform_key", "policy.platform_key", "SHA-256 of the platform's attestation key"},
-    {"implementation_id", KIND_BYTES, "implementation_id", "policy.implementation_id", "kind of the platform"},
-    {"instance_id", KIND_BYTES, "instance_id", "policy.instance_id", "instance of the platform"},
-    {"platform_config", KIND_BYTES, "platform_config", "policy.platform_config", "configuration of the platform"},
-    {"sw_components", KIND_NUMBER, "sw_components", "policy.sw_components", "number of the platform's components"},
-    {"sw_component", KIND_SLOTS, "sw_component", "policy.sw_component", "measurement of the platform's component"},
-    {"sw_signer", KIND_SLOTS, "sw_signer", "policy.sw_signer", "signer of the platform's component"},
-    {"module_id", KIND_TEXT, "module_id", "policy.module_id", "enclave's name (module id)"},
-    {"public_key", KIND_BYTES, "public_key", "policy.public_key",
-     "SHA-256 of the enclave's public key, in place of a binding to keys"},
-    {"host_data", KIND_BYTES, "host_data", "policy.host_data", "host data"},
-    {"config_id", KIND_BYTES, "config_id", "policy.config_id", "configuration id"},
-    {"isv_ext_prod_id", KIND_BYTES, "isv_ext_prod_id", "policy.isv_ext_prod_id", "extended product number of the enclave"},
-    {"isv_family_id", KIND_BYTES, "isv_family_id", "policy.isv_family_id", "family of the enclave"},
-    {"report_data", KIND_BYTES, "report_data", "policy.report_data", "report data, in place of a binding to keys"},
-    {"vmpl", KIND_NUMBER, "vmpl", "policy.vmpl", "privilege level (VMPL)"},
-    {"isv_prod_id", KIND_NUMBER, "isv_prod_id", "policy.isv_prod_id", "product number of the enclave"},
-    {"minimum_isv_svn", KIND_LEAST, "isv_svn", "policy.minimum_isv_svn", "version of the enclave"},
-    {"minimum_config_svn", KIND_LEAST, "config_svn", "policy.minimum_config_svn", "version of the enclave's configuration"},
-    {"minimum_guest_svn", KIND_LEAST, "guest_svn", "policy.minimum_guest_svn", "version of the guest"},
-    {"minimum_tcb", KIND_LEASTS, "tcb.", "policy.minimum_tcb", "part of the TCB"},
-    {"minimum_tcb_date", KIND_LEAST, "tcb_date", "policy.minimum_tcb_date", "date of the TCB (yyyymmdd)"},
-    {"tcb_status", KIND_TEXT, "tcb_status", "policy.tcb_status", "status of the TCB"},
-    {"allow_debug", KIND_ALLOW, "debug", "policy.allow_debug", "debugging"},
-    {"allow_migration_agent", KIND_ALLOW, "migration_agent", "policy.allow_migration_agent", "migration agents"},
-    {"allow_smt", KIND_ALLOW, "smt", "policy.allow_smt", "simultaneous multithreading"},
-    {"tpm_key", KIND_BYTES, "tpm_key", "policy.tpm_key", "SHA-256 of the TPM's attestation key"},
-    {"tpm_name", KIND_BYTES, "tpm_name", "policy.tpm_name", "TPM's name of its attestation key"},
-    {"tpm_vendor", KIND_TEXT, "tpm_vendor", "policy.tpm_vendor", "root that certifies the TPM's attestation key"},
-    {"firmware_version", KIND_BYTES, "firmware_version", "policy.firmware_version", "version of the TPM's firmware"},
-    {"boot_loader", KIND_SLOTS, "boot_loader", "policy.boot_loader", "digest of the program that the firmware starts"},
-    {"secure_boot", KIND_MUST, "secure_boot", "policy.secure_boot", "secure boot"},
+/* A row a field: what a policy says about which claim. */
+#define FIELD(name, kind) FIELD_OF(name, kind, name)
+#define FIELD_OF(name, kind, claim) {name, kind, claim, "policy." name}
+static const struct policy_field fields[] = {
+    FIELD("launch_measurement", KIND_BYTES), FIELD("mrenclave", KIND_BYTES), FIELD("mrsigner", KIND_BYTES),
+    FIELD("mrtd", KIND_BYTES), FIELD("mrseam", KIND_BYTES), FIELD("mrconfigid", KIND_BYTES),
+    FIELD("mrowner", KIND_BYTES), FIELD("mrownerconfig", KIND_BYTES), FIELD("mrservicetd", KIND_BYTES),
+    FIELD("td_attributes", KIND_BYTES), FIELD("xfam", KIND_BYTES), FIELD("sgx_attributes", KIND_BYTES),
+    FIELD("rtmr", KIND_SLOTS), FIELD("pcr", KIND_SLOTS), FIELD("measurement", KIND_BYTES),
+    FIELD("signer_info", KIND_BYTES), FIELD("rem", KIND_SLOTS), FIELD("personalization_value", KIND_BYTES),
+    FIELD("platform_key", KIND_BYTES), FIELD("implementation_id", KIND_BYTES), FIELD("instance_id", KIND_BYTES),
+    FIELD("platform_config", KIND_BYTES), FIELD("sw_components", KIND_NUMBER), FIELD("sw_component", KIND_SLOTS),
+    FIELD("sw_signer", KIND_SLOTS), FIELD("module_id", KIND_TEXT), FIELD("public_key", KIND_BYTES),
+    FIELD("host_data", KIND_BYTES), FIELD("config_id", KIND_BYTES), FIELD("isv_ext_prod_id", KIND_BYTES),
+    FIELD("isv_family_id", KIND_BYTES), FIELD("report_data", KIND_BYTES), FIELD("vmpl", KIND_NUMBER),
+    FIELD("isv_prod_id", KIND_NUMBER), FIELD_OF("minimum_isv_svn", KIND_LEAST, "isv_svn"),
+    FIELD_OF("minimum_config_svn", KIND_LEAST, "config_svn"), FIELD_OF("minimum_guest_svn", KIND_LEAST, "guest_svn"),
+    FIELD_OF("minimum_tcb", KIND_LEASTS, "tcb."), FIELD_OF("minimum_tcb_date", KIND_LEAST, "tcb_date"),
+    FIELD("tcb_status", KIND_TEXT), FIELD_OF("allow_debug", KIND_ALLOW, "debug"),
+    FIELD_OF("allow_migration_agent", KIND_ALLOW, "migration_agent"), FIELD_OF("allow_smt", KIND_ALLOW, "smt"),
+    FIELD("tpm_key", KIND_BYTES), FIELD("tpm_name", KIND_BYTES), FIELD("tpm_vendor", KIND_TEXT),
+    FIELD("firmware_version", KIND_BYTES), FIELD("boot_loader", KIND_SLOTS), FIELD("secure_boot", KIND_MUST),
     /* Of GPUs: in the policy's object "gpu". */
-    {"gpu.driver_version", KIND_TEXT, "gpu.driver_version", "policy.gpu.driver_version", "version of the GPU's driver"},
-    {"gpu.vbios_version", KIND_TEXT, "gpu.vbios_version", "policy.gpu.vbios_version", "version of the GPU's VBIOS"},
-    {"gpu.chip", KIND_TEXT, "gpu.chip", "policy.gpu.chip", "GPU's chip"},
-    {"gpu.sku", KIND_TEXT, "gpu.sku", "policy.gpu.sku", "GPU's product number"},
-    {"gpu.measurement", KIND_SLOTS, "gpu.measurement", "policy.gpu.measurement", "GPU's measurement"},
-    {"gpu.allow_unmeasured", KIND_ALLOW, "gpu.unmeasured", "policy.gpu.allow_unmeasured",
-     "a GPU whose measurements nothing was compared with"},
+    FIELD("gpu.driver_version", KIND_TEXT), FIELD("gpu.vbios_version", KIND_TEXT), FIELD("gpu.chip", KIND_TEXT),
+    FIELD("gpu.sku", KIND_TEXT), FIELD("gpu.measurement", KIND_SLOTS),
+    FIELD_OF("gpu.allow_unmeasured", KIND_ALLOW, "gpu.unmeasured"),
 };
 enum { FIELDS = sizeof fields / sizeof *fields };
 
-static int is_of_gpu(const struct field *field)
+static int is_of_gpu(const struct policy_field *field)
 {
     return strncmp(field->name, "gpu.", 4) == 0;
 }
 
-struct value {
-    uint8_t bytes[LONGEST_VALUE];
-    size_t length;
-    uint64_t number;
-    const char *text;
-};
-
-struct requirement {
-    const struct field *field;
-    const char *claim;    /* the field's, or with the slot's or part's name behind it */
-    struct value *values; /* KIND_ALLOW: one, number 0 or 1 */
-    size_t count;
-};
-
-struct policy {
-    struct arena arena;
-    struct requirement requirements[MOST_REQUIREMENTS];
-    size_t count;
-    struct value *types, *models;
-    size_t type_count, model_count;
-    int allows_simulated, requires_gpu;
-    uint64_t most_age; /* seconds; 0: not said */
-    uint64_t memory, gpu_memory;
-    uint8_t hash[HASH_SHA256_BYTES];
-};
-
 struct reading {
     struct policy *policy;
     const char *name;
+    unsigned said; /* which of `specials` */
     bulla_error *error;
 };
 
@@ -136,7 +59,7 @@ static int fail_field(struct reading *reading, const char *field, const char *ex
     return bulla_fail(reading->error, BULLA_E_INPUT, "%s: \"%s\" is not %s", reading->name, field, expected);
 }
 
-static int read_bytes(struct reading *reading, const char *field, const struct json *value, struct value *out)
+static int read_bytes(struct reading *reading, const char *field, const struct json *value, struct policy_value *out)
 {
     if (!json_is(value, JSON_STRING) || value->length == 0 || value->length % 2 || value->length / 2 > LONGEST_VALUE ||
         !hex_decode(value->text, value->length, out->bytes, value->length / 2))
@@ -145,7 +68,7 @@ static int read_bytes(struct reading *reading, const char *field, const struct j
     return BULLA_OK;
 }
 
-static int read_number(struct reading *reading, const char *field, const struct json *value, struct value *out)
+static int read_number(struct reading *reading, const char *field, const struct json *value, struct policy_value *out)
 {
     if (!json_is(value, JSON_NUMBER) || !value->is_integer || value->integer < 0)
         return fail_field(reading, field, "a number from 0 on, or a list of such");
@@ -153,7 +76,7 @@ static int read_number(struct reading *reading, const char *field, const struct 
     return BULLA_OK;
 }
 
-static int read_text(struct reading *reading, const char *field, const struct json *value, struct value *out)
+static int read_text(struct reading *reading, const char *field, const struct json *value, struct policy_value *out)
 {
     if (!json_is(value, JSON_STRING) || value->length == 0 || strlen(value->text) != value->length)
         return fail_field(reading, field, "a text, or a list of such");
@@ -161,11 +84,17 @@ static int read_text(struct reading *reading, const char *field, const struct js
     return BULLA_OK;
 }
 
-typedef int read_value(struct reading *reading, const char *field, const struct json *value, struct value *out);
+static int read_flag(struct reading *reading, const char *field, const struct json *value, struct policy_value *out)
+{
+    out->number = json_is(value, JSON_TRUE);
+    return BULLA_OK;
+}
+
+typedef int read_value(struct reading *reading, const char *field, const struct json *value, struct policy_value *out);
 
 /* One value, or a list of at least one. */
 static int read_values(struct reading *reading, const char *field, const struct json *value, read_value *read,
-                       struct value **values, size_t *count)
+                       struct policy_value **values, size_t *count)
 {
     int is_list = json_is(value, JSON_ARRAY), code = BULLA_OK;
     *count = is_list ? value->length : 1;
@@ -181,7 +110,7 @@ static int read_values(struct reading *reading, const char *field, const struct 
 
 /* ---- Requirements ---- */
 
-static struct requirement *new_requirement(struct reading *reading, const struct field *field, const char *slot)
+static struct policy_requirement *new_requirement(struct reading *reading, const struct policy_field *field, const char *slot)
 {
     struct policy *policy = reading->policy;
     char claim[64];
@@ -190,8 +119,8 @@ static struct requirement *new_requirement(struct reading *reading, const struct
         bulla_fail(reading->error, BULLA_E_LIMIT, "%s: \"%s\" asks for more than a policy can hold", reading->name, field->name);
         return NULL;
     }
-    struct requirement *requirement = &policy->requirements[policy->count];
-    *requirement = (struct requirement){
+    struct policy_requirement *requirement = &policy->requirements[policy->count];
+    *requirement = (struct policy_requirement){
         .field = field, .claim = arena_copy_text(&policy->arena, claim, (size_t)length, reading->error)};
     if (!requirement->claim)
         return NULL;
@@ -199,37 +128,39 @@ static struct requirement *new_requirement(struct reading *reading, const struct
     return requirement;
 }
 
-static int require(struct reading *reading, const struct field *field, const char *slot, const struct json *value,
+static int require(struct reading *reading, const struct policy_field *field, const char *slot, const struct json *value,
                    read_value *read)
 {
-    struct requirement *requirement = new_requirement(reading, field, slot);
+    struct policy_requirement *requirement = new_requirement(reading, field, slot);
     if (!requirement)
         return reading->error ? reading->error->code : BULLA_E_LIMIT;
     return read_values(reading, field->name, value, read, &requirement->values, &requirement->count);
 }
 
-static int read_slots(struct reading *reading, const struct field *field, const struct json *value)
+static int read_slots(struct reading *reading, const struct policy_field *field, const struct json *value)
 {
     int code = BULLA_OK, is_list = json_is(value, JSON_ARRAY);
     unsigned last = is_of_gpu(field) ? LAST_GPU_MEASUREMENT : LAST_SLOT;
     if ((!is_list && !json_is(value, JSON_OBJECT)) || value->length == 0)
         return fail_field(reading, field->name, "an object such as {\"0\": \"<hex>\"}, or a list");
+    size_t before = reading->policy->count;
     for (size_t i = 0; i < value->length && code == BULLA_OK; i++) {
         char slot[24];
-        unsigned number = (unsigned)i;
-        char end;
-        snprintf(slot, sizeof slot, "%zu", i);
-        if (!is_list && (sscanf(value->keys[i], "%2u%c", &number, &end) != 1 || number > last))
-            return fail_field(reading, field->name, last == LAST_SLOT ? "by numbers from 0 to 23" : "by numbers from 0 to 63");
+        size_t number = i, digits = is_list ? 0 : strspn(value->keys[i], "0123456789");
         if (!is_list)
-            snprintf(slot, sizeof slot, "%u", number);
+            number = digits && digits == value->key_lengths[i] && digits <= 2 ? strtoul(value->keys[i], NULL, 10) : SIZE_MAX;
+        if (number > last)
+            return fail_field(reading, field->name, last == LAST_SLOT ? "by numbers from 0 to 23" : "by numbers from 0 to 63");
+        snprintf(slot, sizeof slot, "%zu", number);
         if (!is_list || !json_is(value->items[i], JSON_NULL))
             code = require(reading, field, slot, value->items[i], read_bytes);
     }
+    if (code == BULLA_OK && reading->policy->count == before)
+        return fail_field(reading, field->name, "a list of something: one of nothing but null accepts anything");
     return code;
 }
 
-static int read_leasts(struct reading *reading, const struct field *field, const struct json *value)
+static int read_leasts(struct reading *reading, const struct policy_field *field, const struct json *value)
 {
     int code = BULLA_OK;
     if (!json_is(value, JSON_OBJECT) || value->length == 0)
@@ -241,9 +172,8 @@ static int read_leasts(struct reading *reading, const struct field *field, const
     return code;
 }
 
-static int read_field(struct reading *reading, const struct field *field, const struct json *value)
+static int read_field(struct reading *reading, const struct policy_field *field, const struct json *value)
 {
-    struct requirement *requirement;
     switch (field->kind) {
     case KIND_BYTES:
         return require(reading, field, "", value, read_bytes);
@@ -260,18 +190,10 @@ static int read_field(struct reading *reading, const struct field *field, const 
         return require(reading, field, "", value, read_text);
     case KIND_ALLOW:
     case KIND_MUST:
-        break;
+        return json_is_bool(value) ? require(reading, field, "", value, read_flag)
+                                   : fail_field(reading, field->name, "true or false");
     }
-    if (!json_is_bool(value))
-        return fail_field(reading, field->name, "true or false");
-    requirement = new_requirement(reading, field, "");
-    if (requirement)
-        requirement->values = arena_alloc(&reading->policy->arena, 1, sizeof *requirement->values, reading->error);
-    if (!requirement || !requirement->values)
-        return reading->error ? reading->error->code : BULLA_E_MEMORY;
-    requirement->count = 1;
-    requirement->values->number = value->type == JSON_TRUE;
-    return BULLA_OK;
+    return BULLA_E_INTERNAL;
 }
 
 /* ---- Fields of their own kind ---- */
@@ -313,7 +235,8 @@ static int read_measure(struct reading *reading, const char *field, const struct
     }
     unsigned number;
     int used = 0;
-    if (json_is(value, JSON_STRING) && sscanf(value->text, "%9u%n", &number, &used) == 1 && number > 0)
+    if (json_is(value, JSON_STRING) && value->text[0] >= '0' && value->text[0] <= '9' &&
+        sscanf(value->text, "%9u%n", &number, &used) == 1 && number > 0)
         for (size_t i = 0; units[i]; i++)
             if (strcmp(value->text + used, units[i]) == 0) {
                 *out = number * worths[i];
@@ -383,8 +306,12 @@ static int read_member(struct reading *reading, const char *section, const char 
 {
     int is_resources = section && strcmp(section, "resources") == 0;
     for (size_t i = 0; i < sizeof specials / sizeof *specials; i++)
-        if (strcmp(specials[i].name, name) == 0 && (!section || specials[i].is_resource == is_resources))
+        if (strcmp(specials[i].name, name) == 0 && (!section || specials[i].is_resource == is_resources)) {
+            if (reading->said >> i & 1) /* in a section and outside: the later one would count alone */
+                return fail_field(reading, name, "there once");
+            reading->said |= 1u << i;
             return specials[i].read(reading, value);
+        }
     for (size_t i = 0; i < FIELDS && !is_resources; i++)
         if (strcmp(fields[i].name, name) == 0 && !is_of_gpu(&fields[i]))
             return read_field(reading, &fields[i], value);
@@ -424,7 +351,7 @@ int policy_parse(const char *text, size_t length, const char *name, struct polic
     *result = NULL;
     struct policy *policy = memory_alloc(1, sizeof *policy, &own);
     struct json *root = policy ? json_parse(text, length, name, &policy->arena, &own) : NULL;
-    struct reading reading = {policy, name, &own};
+    struct reading reading = {.policy = policy, .name = name, .error = &own};
     int code = root ? read_section(&reading, NULL, root) : own.code;
     if (code == BULLA_OK)
         code = hash_policy(policy, root, &own);
@@ -449,16 +376,6 @@ const uint8_t *policy_hash(const struct policy *policy)
     return policy->hash;
 }
 
-uint64_t policy_memory(const struct policy *policy)
-{
-    return policy->memory;
-}
-
-uint64_t policy_gpu_memory(const struct policy *policy)
-{
-    return policy->gpu_memory;
-}
-
 /* ---- Checks ---- */
 
 static const char *describe_claim(const struct claim *claim, struct verdict *verdict)
@@ -473,10 +390,10 @@ static const char *describe_claim(const struct claim *claim, struct verdict *ver
     return arena_copy_text(&verdict->arena, text, strlen(text), &verdict->error);
 }
 
-static int accepts(const struct requirement *requirement, const struct claim *claim)
+static int accepts(const struct policy_requirement *requirement, const struct claim *claim)
 {
     for (size_t i = 0; i < requirement->count; i++) {
-        const struct value *value = &requirement->values[i];
+        const struct policy_value *value = &requirement->values[i];
         switch (requirement->field->kind) {
         case KIND_BYTES:
         case KIND_SLOTS:
@@ -509,7 +426,7 @@ static int accepts(const struct requirement *requirement, const struct claim *cl
     return 0;
 }
 
-static void append_value(const struct field *field, const struct value *value, struct buffer *out)
+static void append_value(const struct policy_field *field, const struct policy_value *value, struct buffer *out)
 {
     char hex[2 * LONGEST_VALUE + 1];
     if (value->text) {
@@ -528,7 +445,7 @@ static void append_value(const struct field *field, const struct value *value, s
 }
 
 /* "one of A, B"; long lists are cut. */
-static void append_values(const struct field *field, const struct value *values, size_t count, struct buffer *out)
+void policy_append_values(const struct policy_field *field, const struct policy_value *values, size_t count, struct buffer *out)
 {
     enum { MOST_SHOWN = 4 };
     buffer_append_text(out, count > 1 ? "one of " : "");
@@ -540,14 +457,14 @@ static void append_values(const struct field *field, const struct value *values,
         buffer_append_format(out, " and %zu more", count - MOST_SHOWN);
 }
 
-static void check_requirement(const struct requirement *requirement, const struct evidence *evidence)
+static void check_requirement(const struct policy_requirement *requirement, const struct evidence *evidence)
 {
     struct verdict *verdict = evidence->verdict;
     const struct claim *claim = evidence_claim(evidence, requirement->claim);
     struct buffer expected = {0};
     if (requirement->field->kind == KIND_SLOTS || requirement->field->kind == KIND_LEASTS)
         buffer_append_format(&expected, "%s: ", requirement->claim);
-    append_values(requirement->field, requirement->values, requirement->count, &expected);
+    policy_append_values(requirement->field, requirement->values, requirement->count, &expected);
     if (expected.error.code != BULLA_OK)
         bulla_fail(&verdict->error, expected.error.code, "%s", expected.error.text);
     else if (!claim)
@@ -569,10 +486,10 @@ int policy_names(const struct policy *policy, const char *name)
 /* What holds where the policy does not speak of it. */
 static void check_defaults(const struct policy *policy, const struct evidence *evidence)
 {
-    static struct value zero = {.number = 0}, up_to_date = {.text = "UpToDate"};
+    static struct policy_value zero = {.number = 0}, up_to_date = {.text = "UpToDate"};
     static const struct {
         const char *name, *other; /* either of the fields speaks of it */
-        struct value *value;
+        struct policy_value *value;
     } defaults[] = {{"allow_debug", "allow_debug", &zero},
                     {"allow_migration_agent", "allow_migration_agent", &zero},
                     {"vmpl", "vmpl", &zero},
@@ -582,7 +499,7 @@ static void check_defaults(const struct policy *policy, const struct evidence *e
         for (size_t j = 0; j < FIELDS; j++)
             if (strcmp(fields[j].name, defaults[i].name) == 0 && !policy_names(policy, fields[j].name) &&
                 !policy_names(policy, defaults[i].other) && evidence_claim(evidence, fields[j].claim)) {
-                const struct requirement requirement = {&fields[j], fields[j].claim, defaults[i].value, 1};
+                const struct policy_requirement requirement = {&fields[j], fields[j].claim, defaults[i].value, 1};
                 check_requirement(&requirement, evidence);
             }
 }
@@ -619,7 +536,7 @@ static void check_type(const struct policy *policy, const struct evidence_format
     int is_accepted = policy->type_count == 0;
     for (size_t i = 0; i < policy->type_count; i++)
         is_accepted |= strcmp(policy->types[i].text, format->type) == 0;
-    append_values(&fields[0], policy->types, policy->type_count, &expected);
+    policy_append_values(NULL, policy->types, policy->type_count, &expected);
     if (policy->type_count == 0)
         verdict_not_made(verdict, "policy.type", "the policy names no type");
     else if (expected.error.code == BULLA_OK)
@@ -635,13 +552,13 @@ static void check_type(const struct policy *policy, const struct evidence_format
 static void check_age(const struct policy *policy, const struct evidence *evidence)
 {
     struct verdict *verdict = evidence->verdict;
-    const struct check *nonce = verdict_find(verdict, "binding.nonce");
+    const bulla_check *nonce = verdict_find(verdict, "binding.nonce");
     char most[64];
     if (policy->most_age == 0)
         return;
     snprintf(most, sizeof most, "at most %llu s", (unsigned long long)policy->most_age);
     if (evidence->made_at == 0) {
-        int is_fresh = nonce && nonce->state == CHECK_PASSED;
+        int is_fresh = nonce && nonce->state == BULLA_CHECK_PASSED;
         verdict_holds(verdict, "policy.max_age", is_fresh, most, "%s",
                       is_fresh ? "made for this nonce" : "unknown: evidence of this type has no time, and no nonce was given");
         return;
@@ -651,7 +568,7 @@ static void check_age(const struct policy *policy, const struct evidence *eviden
 }
 
 /* Fields that say which program runs. */
-static int names_program(const struct policy *policy)
+int policy_names_program(const struct policy *policy)
 {
     static const char *const names[] = {"launch_measurement", "mrenclave", "mrsigner", "mrtd", "pcr", "measurement",
                                         "signer_info"};
@@ -671,7 +588,7 @@ void policy_check_evidence(const struct policy *policy, const struct evidence_fo
         return;
     }
     check_type(policy, format, verdict);
-    if (!names_program(policy))
+    if (!policy_names_program(policy))
         verdict_not_made(verdict, "policy.program", "the policy names no measurement: any program is accepted");
     for (size_t i = 0; i < policy->count; i++)
         if (format->is_gpu || !is_of_gpu(policy->requirements[i].field))
@@ -697,53 +614,37 @@ void policy_check_gpu_count(const struct policy *policy, size_t count, struct ve
         verdict_holds(verdict, "policy.gpu", count > 0, "evidence of a GPU", "%zu of them", count);
 }
 
+static int accepts_model(const struct policy *policy, const uint8_t root[HASH_SHA256_BYTES])
+{
+    for (size_t i = 0; i < policy->model_count; i++)
+        if (memcmp(policy->models[i].bytes, root, HASH_SHA256_BYTES) == 0)
+            return 1;
+    return 0;
+}
+
 int policy_check_model(const struct policy *policy, const uint8_t root[32], struct verdict *verdict)
 {
     char hex[2 * HASH_SHA256_BYTES + 1];
-    int is_accepted = 0;
     hex_encode(root, HASH_SHA256_BYTES, hex);
-    for (size_t i = 0; policy && i < policy->model_count; i++)
-        is_accepted |= memcmp(policy->models[i].bytes, root, HASH_SHA256_BYTES) == 0;
     if (policy && policy->model_count > 0)
-        return verdict_holds(verdict, "policy.models", is_accepted, "a model root that the policy names", "%s", hex);
+        return verdict_holds(verdict, "policy.models", accepts_model(policy, root), "a model root that the policy names",
+                             "%s", hex);
     verdict_not_made(verdict, "policy.models", "the policy names no model: any is accepted");
     return 1;
 }
 
-/* ---- In sentences ---- */
-
-void policy_explain(const struct policy *policy, struct buffer *out)
+void policy_check_bound_models(const struct policy *policy, const struct evidence *evidence)
 {
-    buffer_append_text(out, policy->type_count ? "Accepts evidence of type " : "Accepts evidence of any type.\n");
-    if (policy->type_count) {
-        append_values(&fields[0], policy->types, policy->type_count, out);
-        buffer_append_text(out, ".\n");
+    struct binding binding;
+    size_t accepted = 0;
+    if (!policy || policy->model_count == 0)
+        return;
+    if (binding_read(json_get(evidence->document, "binding"), &binding, NULL) != BULLA_OK) {
+        verdict_fails(evidence->verdict, "policy.models", "the evidence is bound to no model");
+        return;
     }
-    for (size_t i = 0; i < policy->count; i++) {
-        const struct requirement *requirement = &policy->requirements[i];
-        buffer_append_format(out, "The %s", requirement->field->says);
-        if (strcmp(requirement->claim, requirement->field->claim) != 0)
-            buffer_append_format(out, " %s", requirement->claim);
-        buffer_append_text(out, requirement->field->kind == KIND_ALLOW ? ": " : " must be ");
-        append_values(requirement->field, requirement->values, requirement->count, out);
-        buffer_append_text(out, ".\n");
-    }
-    if (!names_program(policy))
-        buffer_append_text(out, "No measurement is named: any program is accepted.\n");
-    if (!policy_names(policy, "allow_debug"))
-        buffer_append_text(out, "Debugging must be off.\n");
-    if (!policy_names(policy, "tcb_status"))
-        buffer_append_text(out, "Where the vendor rates the TCB, it must be UpToDate.\n");
-    if (policy->requires_gpu)
-        buffer_append_text(out, "A GPU must be attested, and each one that is must be so.\n");
-    buffer_append_text(out, policy->allows_simulated ? "SIMULATED evidence is accepted: it proves nothing.\n"
-                                                     : "Simulated evidence is refused.\n");
-    if (policy->model_count)
-        buffer_append_format(out, "The model must be one of %zu named by their roots.\n", policy->model_count);
-    if (policy->most_age)
-        buffer_append_format(out, "Evidence may be %llu s old.\n", (unsigned long long)policy->most_age);
-    if (policy->memory)
-        buffer_append_format(out, "The machine must have %llu bytes of memory.\n", (unsigned long long)policy->memory);
-    if (policy->gpu_memory)
-        buffer_append_format(out, "Its GPU must have %llu bytes of memory.\n", (unsigned long long)policy->gpu_memory);
+    for (size_t i = 0; i < binding.model_count; i++)
+        accepted += accepts_model(policy, binding.models[i]) != 0;
+    verdict_holds(evidence->verdict, "policy.models", accepted == binding.model_count, "models that the policy names",
+                  "%zu of %zu such", accepted, binding.model_count);
 }

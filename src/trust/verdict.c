@@ -5,11 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/json.h"
-
 enum { FIRST_CAPACITY = 64, LONGEST_TEXT = 2000 };
-
-static const char *const state_names[] = {[CHECK_PASSED] = "pass", [CHECK_FAILED] = "fail", [CHECK_NOT_MADE] = "not checked"};
 
 void verdict_free(struct verdict *verdict)
 {
@@ -27,11 +23,11 @@ static const char *format_text(struct verdict *verdict, const char *format, va_l
                            &verdict->error);
 }
 
-static struct check *new_check(struct verdict *verdict)
+static bulla_check *new_check(struct verdict *verdict)
 {
     if (verdict->count == verdict->capacity) {
         size_t capacity = verdict->capacity ? 2 * verdict->capacity : FIRST_CAPACITY;
-        struct check *checks = arena_alloc(&verdict->arena, capacity, sizeof *checks, &verdict->error);
+        bulla_check *checks = arena_alloc(&verdict->arena, capacity, sizeof *checks, &verdict->error);
         if (!checks)
             return &verdict->lost;
         if (verdict->count)
@@ -44,7 +40,7 @@ static struct check *new_check(struct verdict *verdict)
 
 static int state(struct verdict *verdict, const char *name, int holds, const char *found, const char *expected)
 {
-    *new_check(verdict) = (struct check){.state = holds ? CHECK_PASSED : CHECK_FAILED, .name = name, .found = found,
+    *new_check(verdict) = (bulla_check){.state = holds ? BULLA_CHECK_PASSED : BULLA_CHECK_FAILED, .name = name, .found = found,
                                          .expected = expected};
     return holds;
 }
@@ -57,6 +53,11 @@ int verdict_holds(struct verdict *verdict, const char *name, int holds, const ch
     va_end(arguments);
     const char *wanted = arena_copy_text(&verdict->arena, expected, strlen(expected), &verdict->error);
     return state(verdict, name, holds != 0, text, wanted);
+}
+
+int verdict_is(struct verdict *verdict, const char *name, int holds, const char *expected)
+{
+    return verdict_holds(verdict, name, holds, expected, "%s", holds ? "that" : "something else");
 }
 
 static const char *hex_text(struct verdict *verdict, const void *bytes, size_t length)
@@ -107,7 +108,7 @@ void verdict_not_made(struct verdict *verdict, const char *name, const char *why
     va_start(arguments, why);
     const char *text = format_text(verdict, why, arguments);
     va_end(arguments);
-    *new_check(verdict) = (struct check){.state = CHECK_NOT_MADE, .name = name, .found = text};
+    *new_check(verdict) = (bulla_check){.state = BULLA_CHECK_NOT_MADE, .name = name, .found = text};
 }
 
 void verdict_advise(struct verdict *verdict, const char *advice, ...)
@@ -120,10 +121,10 @@ void verdict_advise(struct verdict *verdict, const char *advice, ...)
         verdict->checks[verdict->count - 1].advice = text;
 }
 
-const struct check *verdict_first_failure(const struct verdict *verdict)
+const bulla_check *verdict_first_failure(const struct verdict *verdict)
 {
     for (size_t i = 0; i < verdict->count; i++)
-        if (verdict->checks[i].state == CHECK_FAILED)
+        if (verdict->checks[i].state == BULLA_CHECK_FAILED)
             return &verdict->checks[i];
     return NULL;
 }
@@ -132,72 +133,14 @@ int verdict_passed(const struct verdict *verdict)
 {
     size_t made = 0;
     for (size_t i = 0; i < verdict->count; i++)
-        made += verdict->checks[i].state != CHECK_NOT_MADE;
+        made += verdict->checks[i].state != BULLA_CHECK_NOT_MADE;
     return made > 0 && verdict->error.code == BULLA_OK && !verdict_first_failure(verdict);
 }
 
-const struct check *verdict_find(const struct verdict *verdict, const char *name)
+const bulla_check *verdict_find(const struct verdict *verdict, const char *name)
 {
     for (size_t i = verdict->count; i-- > 0;)
         if (strcmp(verdict->checks[i].name, name) == 0)
             return &verdict->checks[i];
     return NULL;
-}
-
-/* What comes from outside may hold anything: on a terminal it stays one line. */
-static void append_clean(struct buffer *out, const char *text)
-{
-    for (const char *at = text ? text : ""; *at; at++)
-        buffer_append_byte(out, (unsigned char)*at < ' ' || *at == 0x7f ? '?' : (uint8_t)*at);
-}
-
-void verdict_write_text(const struct verdict *verdict, struct buffer *out)
-{
-    for (size_t i = 0; i < verdict->count; i++) {
-        const struct check *check = &verdict->checks[i];
-        buffer_append_format(out, "%-11s %s", state_names[check->state], check->name);
-        if (check->found) {
-            buffer_append_text(out, check->state == CHECK_NOT_MADE ? ": " : ": found ");
-            append_clean(out, check->found);
-        }
-        if (check->expected && check->state == CHECK_FAILED) {
-            buffer_append_text(out, ", expected ");
-            append_clean(out, check->expected);
-        }
-        buffer_append_byte(out, '\n');
-        if (check->advice) {
-            buffer_append_text(out, "            ");
-            append_clean(out, check->advice);
-            buffer_append_byte(out, '\n');
-        }
-    }
-}
-
-static void append_member(struct buffer *out, const char *name, const char *text)
-{
-    buffer_append_format(out, "\"%s\":", name);
-    if (text)
-        json_write_string(out, text, strlen(text));
-    else
-        buffer_append_text(out, "null");
-}
-
-void verdict_write_json(const struct verdict *verdict, struct buffer *out)
-{
-    buffer_append_text(out, "{\"checks\":[");
-    for (size_t i = 0; i < verdict->count; i++) {
-        const struct check *check = &verdict->checks[i];
-        buffer_append_text(out, i ? ",{" : "{");
-        append_member(out, "advice", check->advice);
-        buffer_append_byte(out, ',');
-        append_member(out, "expected", check->expected);
-        buffer_append_byte(out, ',');
-        append_member(out, "found", check->found);
-        buffer_append_byte(out, ',');
-        append_member(out, "name", check->name);
-        buffer_append_byte(out, ',');
-        append_member(out, "state", state_names[check->state]);
-        buffer_append_byte(out, '}');
-    }
-    buffer_append_format(out, "],\"passed\":%s}", verdict_passed(verdict) ? "true" : "false");
 }

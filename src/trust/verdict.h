@@ -12,31 +12,29 @@
 
 #include "base/arena.h"
 #include "base/buffer.h"
-#include "bulla/error.h"
-
-enum check_state { CHECK_PASSED, CHECK_FAILED, CHECK_NOT_MADE };
-
-struct check {
-    enum check_state state;
-    const char *name;     /* not copied: static text, or of the verdict's arena */
-    const char *found, *expected; /* NULL: nothing to say. CHECK_NOT_MADE: `found` says why */
-    const char *advice;   /* what to do about it, or NULL */
-};
+#include "bulla/verify.h"
 
 /* Zero-initialise; verdict_free ends it. */
 struct verdict {
     struct arena arena;   /* of the checks' texts, and for whoever verifies: it lives as long as the verdict */
-    struct check *checks; /* in the order in which they were stated */
+    bulla_check *checks; /* in the order in which they were stated */
     size_t count, capacity;
-    struct check lost;    /* what is stated where memory is short */
+    bulla_check lost;    /* what is stated where memory is short */
     bulla_error error;    /* then; such a verdict never passes */
 };
 
 void verdict_free(struct verdict *verdict);
 
+/* What callers of bulla/verify.h have. */
+struct bulla_verdict {
+    struct verdict verdict;
+};
+
 /* Each states one check and gives whether it passed. */
 int verdict_holds(struct verdict *verdict, const char *name, int holds, const char *expected, const char *found, ...)
     __attribute__((format(printf, 5, 6)));
+/* The same where there is no more to say of what was found than whether it is that. */
+int verdict_is(struct verdict *verdict, const char *name, int holds, const char *expected);
 int verdict_same_bytes(struct verdict *verdict, const char *name, const void *found, size_t found_length,
                        const void *expected, size_t expected_length); /* compared in constant time, shown in hex */
 int verdict_same_number(struct verdict *verdict, const char *name, uint64_t found, uint64_t expected);
@@ -51,11 +49,11 @@ void verdict_advise(struct verdict *verdict, const char *advice, ...) __attribut
 /* At least one check was made and none failed. */
 int verdict_passed(const struct verdict *verdict);
 /* The first failed check, or NULL. */
-const struct check *verdict_first_failure(const struct verdict *verdict);
+const bulla_check *verdict_first_failure(const struct verdict *verdict);
 /* The check of this name that was stated last, or NULL. */
-const struct check *verdict_find(const struct verdict *verdict, const char *name);
+const bulla_check *verdict_find(const struct verdict *verdict, const char *name);
 
-/* A line a check. */
+/* A line a check (verdict_text.c). */
 void verdict_write_text(const struct verdict *verdict, struct buffer *out);
 /* {"passed": bool, "checks": [{"name", "state", "found", "expected", "advice"}]}, canonical. */
 void verdict_write_json(const struct verdict *verdict, struct buffer *out);

@@ -10,14 +10,12 @@
 
 enum { MOST_GPUS = 64 };
 
-struct bulla_verdict {
-    struct verdict verdict;
-};
-
-/* The policy may name the report data or the program's key itself: for evidence that was not made for a Bulla server. */
-static int wants_binding(const struct policy *policy)
+/* The policy may name the report data or the program's key itself: for evidence that was not made for a Bulla server. Whoever
+ * expects keys, a nonce or a model of a server is not answered by that. */
+static int wants_binding(const struct policy *policy, const struct binding_expected *expected)
 {
-    return !policy || (!policy_names(policy, "report_data") && !policy_names(policy, "public_key"));
+    return !policy || expected->tls_key || expected->receipt_key || expected->nonce || expected->model ||
+           (!policy_names(policy, "report_data") && !policy_names(policy, "public_key"));
 }
 
 /* What a GPU's evidence must hold as its nonce: the CPU's report data, or where those are 64 bytes, their SHA-256. So the
@@ -80,13 +78,15 @@ static void verify(const struct json *document, const struct policy *policy, con
     if (!format->has_met_real)
         verdict_not_made(verdict, "evidence.tried", "no evidence of real hardware of this type was ever tried");
     verify_gpus(&evidence, format, policy);
-    if (wants_binding(policy))
+    if (wants_binding(policy, &expected))
         binding_check(format, &evidence, &expected);
     else
         verdict_not_made(verdict, "binding", "the policy names the report data or the key instead");
     policy_check_evidence(policy, format, &evidence);
     if (options->model)
         policy_check_model(policy, options->model, verdict);
+    else
+        policy_check_bound_models(policy, &evidence);
 }
 
 int bulla_verify_evidence(const char *document, size_t length, const bulla_evidence_options *options,
@@ -123,33 +123,14 @@ int bulla_verdict_passed(const bulla_verdict *verdict)
     return verdict_passed(&verdict->verdict);
 }
 
-/* The buffer's bytes become the caller's. */
-static int hand_over(struct buffer *out, char **text, size_t *length, bulla_error *error)
+size_t bulla_verdict_count(const bulla_verdict *verdict)
 {
-    buffer_append(out, "", 0);
-    if (out->error.code != BULLA_OK || !out->data) {
-        bulla_fail(error, out->error.code ? out->error.code : BULLA_E_INTERNAL, "%s", out->error.text);
-        buffer_free(out);
-        return error ? error->code : BULLA_E_MEMORY;
-    }
-    *text = (char *)out->data;
-    *length = out->length;
-    return BULLA_OK;
+    return verdict->verdict.count;
 }
 
-int bulla_verdict_text(const bulla_verdict *verdict, int as_json, char **text, size_t *length, bulla_error *error)
+bulla_check bulla_verdict_check(const bulla_verdict *verdict, size_t index)
 {
-    struct buffer out = {0};
-    if (as_json)
-        verdict_write_json(&verdict->verdict, &out);
-    else
-        verdict_write_text(&verdict->verdict, &out);
-    return hand_over(&out, text, length, error);
-}
-
-void bulla_verdict_text_free(char *text)
-{
-    memory_free(text);
+    return verdict->verdict.checks[index];
 }
 
 void bulla_verdict_free(bulla_verdict *verdict)
@@ -158,16 +139,4 @@ void bulla_verdict_free(bulla_verdict *verdict)
         return;
     verdict_free(&verdict->verdict);
     memory_free(verdict);
-}
-
-int bulla_policy_explain(const char *policy, size_t length, char **text, size_t *text_length, bulla_error *error)
-{
-    struct policy *parsed;
-    struct buffer out = {0};
-    int code = policy_parse(policy, length, "the policy", &parsed, error);
-    if (code != BULLA_OK)
-        return code;
-    policy_explain(parsed, &out);
-    policy_free(parsed);
-    return hand_over(&out, text, text_length, error);
 }

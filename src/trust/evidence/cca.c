@@ -112,8 +112,7 @@ static int read_token(struct cca *cca, const char *check, const struct cbor *enc
     token->claims = cbor_parse(payload->bytes, payload->length, &verdict->arena, &error);
     if (!cbor_is(token->claims, CBOR_MAP))
         return verdict_fails(verdict, check, "claims: %s", token->claims ? describe(cca, token->claims) : error.text);
-    return verdict_holds(verdict, check, token->sign1.is_tagged, "a COSE_Sign1 with its tag, 18", "%s",
-                         token->sign1.is_tagged ? "with its tag" : "without a tag");
+    return verdict_is(verdict, check, token->sign1.is_tagged, "a COSE_Sign1 with its tag, 18");
 }
 
 static int read_tokens(struct cca *cca)
@@ -138,9 +137,7 @@ static int read_tokens(struct cca *cca)
 
 static void check_signature(struct cca *cca, const char *check, const struct token *token, EVP_PKEY *key)
 {
-    int is_right = cose_sign1_verify(&token->sign1, key);
-    verdict_holds(cca->verdict, check, is_right, "a signature of the token by that key", "%s, %s",
-                  token->sign1.algorithm->name, is_right ? "right" : "wrong, or not by a key of that kind");
+    verdict_is(cca->verdict, check, cose_sign1_verify(&token->sign1, key), "a signature of the token by that key");
 }
 
 static void check_platform_key(struct cca *cca)

@@ -3,6 +3,7 @@
 #include <openssl/asn1.h>
 #include <openssl/err.h>
 #include <openssl/objects.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,24 +19,6 @@ enum {
     PCK_CHAIN = 5, QE_REPORT = 6,  /* types of certification data */
     REPORT_DATA_LENGTH = 64
 };
-
-unsigned dcap_u16(const uint8_t *at)
-{
-    struct reader reader = reader_over(at, 2);
-    return reader_u16(&reader);
-}
-
-uint32_t dcap_u32(const uint8_t *at)
-{
-    struct reader reader = reader_over(at, 4);
-    return reader_u32(&reader);
-}
-
-uint64_t dcap_u64(const uint8_t *at)
-{
-    struct reader reader = reader_over(at, 8);
-    return reader_u64(&reader);
-}
 
 /* ---- The quote by itself ---- */
 
@@ -67,7 +50,8 @@ static int read_signature_data(struct verdict *verdict, struct dcap_quote *quote
     quote->attestation_key = reader_bytes(&reader, POINT_BYTES);
     if (quote->version >= 4) {
         verdict_same_number(verdict, "dcap.certification.type", reader_u16(&reader), QE_REPORT);
-        if (reader_u32(&reader) != reader_left(&reader))
+        uint32_t length = reader_u32(&reader);
+        if (length != reader_left(&reader))
             return 0;
     }
     quote->qe_report = reader_bytes(&reader, ENCLAVE_REPORT_BYTES);
@@ -89,8 +73,8 @@ static void check_header(struct verdict *verdict, const struct dcap_quote *quote
 {
     static const uint8_t intel[VENDOR_BYTES] = {0x93, 0x9a, 0x72, 0x33, 0xf7, 0x9c, 0x4c, 0xa9,
                                                 0x94, 0x0a, 0x0d, 0xb3, 0x95, 0x7f, 0x06, 0x07};
-    verdict_same_number(verdict, "dcap.quote.tee_type", dcap_u32(quote->bytes + AT_TEE_TYPE), quote->kind->tee_type);
-    verdict_same_number(verdict, "dcap.quote.key_type", dcap_u16(quote->bytes + AT_KEY_TYPE), ECDSA_P256);
+    verdict_same_number(verdict, "dcap.quote.tee_type", evidence_number(quote->bytes + AT_TEE_TYPE, 4), quote->kind->tee_type);
+    verdict_same_number(verdict, "dcap.quote.key_type", evidence_number(quote->bytes + AT_KEY_TYPE, 2), ECDSA_P256);
     verdict_same_bytes(verdict, "dcap.quote.vendor", quote->bytes + AT_VENDOR, VENDOR_BYTES, intel, sizeof intel);
 }
 
@@ -114,8 +98,7 @@ int dcap_read(struct evidence *evidence, const struct dcap_kind *kind, struct dc
     uint32_t data_length = reader_u32(&reader);
     const uint8_t *data = reader_bytes(&reader, data_length);
     int fits = !reader.failed && read_signature_data(verdict, quote, reader_over(data, data_length));
-    if (!verdict_holds(verdict, "dcap.quote.layout", fits, "parts that fill the quote", "%s",
-                       fits ? "such" : "parts that are longer or shorter than the quote says"))
+    if (!verdict_is(verdict, "dcap.quote.layout", fits, "parts that fill the quote, as long as it says"))
         return 0;
     while (reader_left(&reader))
         others += reader_u8(&reader) != 0;
@@ -229,12 +212,11 @@ static int read_pck(struct verdict *verdict, X509 *leaf, struct pck *pck)
                          is_read ? "all" : der ? "an extension without them, or malformed" : "no SGX extension");
 }
 
-static void check_chain(struct evidence *evidence, const struct certificates *chain,
-                        const struct revocation_lists *crls)
+static void check_chain(struct evidence *evidence, const struct certificates *chain, const struct certificates *lists)
 {
-    static const struct chain_names names = {"dcap.pck.chain", "dcap.pck.root"};
+    static const struct chain_rules rules = {"dcap.pck.chain", "dcap.pck.root", "intel", REVOCATION_ALL, NULL};
     struct verdict *verdict = evidence->verdict;
-    certificates_verify(chain, crls, REVOCATION_ALL, "intel", evidence->time, &names, verdict);
+    certificates_verify(chain, lists, &rules, evidence->time, verdict);
     verdict_same_number(verdict, "dcap.pck.chain_length", chain->count, 3);
     verdict_holds(verdict, "dcap.pck.subject", certificate_is_named(chain->list[0], "Intel SGX PCK Certificate"),
                   "Intel SGX PCK Certificate", "%s", certificate_subject(chain->list[0], verdict));
@@ -251,47 +233,49 @@ int dcap_ecdsa_verify(EVP_PKEY *key, const void *data, size_t length, const uint
 static void check_signatures(struct verdict *verdict, const struct dcap_quote *quote, X509 *leaf)
 {
     uint8_t bound[REPORT_DATA_LENGTH] = {0};
-    bulla_error error = {0};
-    int is_right =
-        dcap_ecdsa_verify(X509_get0_pubkey(leaf), quote->qe_report, ENCLAVE_REPORT_BYTES, quote->qe_signature);
-    verdict_holds(verdict, "dcap.qe.signature", is_right, "ECDSA P-256 with SHA-256 by the PCK", "%s",
-                  is_right ? "right" : "wrong");
-    struct hash_stream *hash = hash_stream_open(&error);
+    bulla_error *error = &verdict->error;
+    verdict_is(verdict, "dcap.qe.signature",
+               dcap_ecdsa_verify(X509_get0_pubkey(leaf), quote->qe_report, ENCLAVE_REPORT_BYTES, quote->qe_signature),
+               "ECDSA P-256 with SHA-256 by the PCK");
+    struct hash_stream *hash = hash_stream_open(error);
     if (hash) {
         hash_stream_update(hash, quote->attestation_key, POINT_BYTES);
         hash_stream_update(hash, quote->auth_data, quote->auth_length);
-        hash_stream_finish(hash, bound, &error);
+        hash_stream_finish(hash, bound, error);
         hash_stream_close(hash);
     }
-    if (error.code != BULLA_OK)
-        bulla_fail(&verdict->error, error.code, "%s", error.text);
     verdict_same_bytes(verdict, "dcap.qe.report_data", quote->qe_report + ENCLAVE_REPORT_DATA, sizeof bound, bound,
                        sizeof bound);
     EVP_PKEY *key = signature_key_from_point("P-256", quote->attestation_key, POINT_BYTES);
-    is_right = dcap_ecdsa_verify(key, quote->bytes, quote->signed_length, quote->signature);
+    verdict_is(verdict, "dcap.quote.signature",
+               dcap_ecdsa_verify(key, quote->bytes, quote->signed_length, quote->signature),
+               "ECDSA P-256 with SHA-256 by the attestation key");
     EVP_PKEY_free(key);
-    verdict_holds(verdict, "dcap.quote.signature", is_right, "ECDSA P-256 with SHA-256 by the attestation key", "%s",
-                  is_right ? "right" : "wrong");
 }
 
 /* ---- All ---- */
 
+/* "tcb.sgx01" to "tcb.sgx16", and so on. */
+static void claim_components(struct evidence *evidence, const char *kind, const uint8_t svns[SVN_COMPONENTS])
+{
+    struct verdict *verdict = evidence->verdict;
+    for (unsigned i = 0; i < SVN_COMPONENTS; i++) {
+        char name[32];
+        int length = snprintf(name, sizeof name, "tcb.%s%02u", kind, i + 1);
+        const char *copy = arena_copy_text(&verdict->arena, name, (size_t)length, &verdict->error);
+        if (copy)
+            evidence_claim_number(evidence, copy, svns[i]);
+    }
+}
+
 static void claim_tcb(struct evidence *evidence, const struct pck *pck, const struct dcap_quote *quote,
                       const struct pcs_td *td)
 {
-    static const char *const sgx[SVN_COMPONENTS] = {
-        "tcb.sgx01", "tcb.sgx02", "tcb.sgx03", "tcb.sgx04", "tcb.sgx05", "tcb.sgx06", "tcb.sgx07", "tcb.sgx08",
-        "tcb.sgx09", "tcb.sgx10", "tcb.sgx11", "tcb.sgx12", "tcb.sgx13", "tcb.sgx14", "tcb.sgx15", "tcb.sgx16"};
-    static const char *const tdx[SVN_COMPONENTS] = {
-        "tcb.tdx01", "tcb.tdx02", "tcb.tdx03", "tcb.tdx04", "tcb.tdx05", "tcb.tdx06", "tcb.tdx07", "tcb.tdx08",
-        "tcb.tdx09", "tcb.tdx10", "tcb.tdx11", "tcb.tdx12", "tcb.tdx13", "tcb.tdx14", "tcb.tdx15", "tcb.tdx16"};
-    for (size_t i = 0; i < SVN_COMPONENTS; i++) {
-        evidence_claim_number(evidence, sgx[i], pck->svns[i]);
-        if (td)
-            evidence_claim_number(evidence, tdx[i], td->tee_tcb_svn[i]);
-    }
+    claim_components(evidence, "sgx", pck->svns);
+    if (td)
+        claim_components(evidence, "tdx", td->tee_tcb_svn);
     evidence_claim_number(evidence, "tcb.pce", pck->pce_svn);
-    evidence_claim_number(evidence, "tcb.qe", dcap_u16(quote->qe_report + ENCLAVE_SVN));
+    evidence_claim_number(evidence, "tcb.qe", evidence_number(quote->qe_report + ENCLAVE_SVN, 2));
     if (pck->has_smt)
         evidence_claim_flag(evidence, "smt", pck->smt);
 }
@@ -306,11 +290,11 @@ void dcap_verify(struct evidence *evidence, const struct dcap_quote *quote, cons
     if (!pcs_open(&pcs, evidence))
         goto Exit;
     pcs_check_statements(&pcs, quote->kind->tcb_info_id, quote->kind->qe_identity_id);
-    if (certificates_add(&chain, quote->certificates, quote->certificates_length, &error) != BULLA_OK) {
+    if (certificates_add(&chain, CERTIFICATE, quote->certificates, quote->certificates_length, &error) != BULLA_OK) {
         verdict_fails(verdict, "dcap.pck.certificates", "%s", error.text);
         goto Exit;
     }
-    check_chain(evidence, &chain, &pcs.crls);
+    check_chain(evidence, &chain, &pcs.lists);
     pcs_check_issuers(&pcs, &chain);
     check_signatures(verdict, quote, chain.list[0]);
     pcs_check_qe(&pcs, quote->qe_report);

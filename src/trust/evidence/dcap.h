@@ -50,9 +50,5 @@ enum { DCAP_SIGNATURE_BYTES = 64 };
 /* All of Intel's signatures: ECDSA on P-256 with SHA-256, r and s big-endian. 1 where it is right; `key` may be NULL.
  */
 int dcap_ecdsa_verify(EVP_PKEY *key, const void *data, size_t length, const uint8_t signature[DCAP_SIGNATURE_BYTES]);
-/* Little-endian numbers of a report. */
-unsigned dcap_u16(const uint8_t *at);
-uint32_t dcap_u32(const uint8_t *at);
-uint64_t dcap_u64(const uint8_t *at);
 
 #endif

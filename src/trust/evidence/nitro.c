@@ -176,7 +176,7 @@ static int add_certificate(struct nitro *nitro, const char *check, const struct 
         item->bytes[0] != DER_SEQUENCE)
         return verdict_fails(nitro->verdict, check, "%s where a certificate in DER of at most %d bytes should be",
                              describe(nitro, item), LONGEST_CERTIFICATE);
-    if (certificates_add(&nitro->chain, item->bytes, item->length, &error) != BULLA_OK)
+    if (certificates_add(&nitro->chain, CERTIFICATE, item->bytes, item->length, &error) != BULLA_OK)
         return verdict_fails(nitro->verdict, check, "%s", error.text);
     return 1;
 }
@@ -198,18 +198,16 @@ static int read_chain(struct nitro *nitro)
 
 static void check_chain(struct nitro *nitro)
 {
-    static const struct chain_names names = {"nitro.chain", "nitro.root"};
+    static const struct chain_rules rules = {"nitro.chain", "nitro.root", "aws", REVOCATION_NONE, NULL};
     struct verdict *verdict = nitro->verdict;
     X509 *leaf = nitro->chain.list[0];
-    EVP_PKEY *key = X509_get0_pubkey(leaf);
-    certificates_verify(&nitro->chain, NULL, REVOCATION_NONE, "aws", nitro->evidence->made_at, &names, verdict);
-    int may_sign = (X509_get_extension_flags(leaf) & (EXFLAG_KUSAGE | EXFLAG_CA)) == EXFLAG_KUSAGE &&
-                   X509_get_key_usage(leaf) & KU_DIGITAL_SIGNATURE;
-    verdict_holds(verdict, "nitro.certificate.usage", may_sign, "no authority, with the use digitalSignature", "%s",
-                  may_sign ? "that" : "another");
-    int is_right = cose_sign1_verify(&nitro->sign1, key);
-    verdict_holds(verdict, "nitro.signature", is_right, "a signature of the document by the certificate's key", "%s",
-                  is_right ? "right" : "wrong");
+    certificates_verify(&nitro->chain, &nitro->chain, &rules, nitro->evidence->made_at, verdict);
+    verdict_is(verdict, "nitro.certificate.usage",
+               (X509_get_extension_flags(leaf) & (EXFLAG_KUSAGE | EXFLAG_CA)) == EXFLAG_KUSAGE &&
+                   X509_get_key_usage(leaf) & KU_DIGITAL_SIGNATURE,
+               "no authority, with the use digitalSignature");
+    verdict_is(verdict, "nitro.signature", cose_sign1_verify(&nitro->sign1, X509_get0_pubkey(leaf)),
+               "a signature of the document by the certificate's key");
 }
 
 static void verify(struct evidence *evidence)

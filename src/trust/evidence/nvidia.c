@@ -14,7 +14,6 @@
 
 #include "base/buffer.h"
 #include "trust/formats.h"
-#include "trust/signature.h"
 
 enum {
     MOST_REPORT_BYTES = 1 << 16, REQUEST_BYTES = 37, NONCE_BYTES = 32, NUMBER_BYTES = 48 /* of P-384 */,
@@ -41,7 +40,6 @@ struct nvidia {
     struct opaque fields[OPAQUE_TYPES];
     struct nvidia_report report;
     struct certificates chain;
-    struct revocation_lists crls;
     X509 *leaf;
 };
 
@@ -63,8 +61,7 @@ static int read_report(struct nvidia *gpu)
     gpu->opaque.bytes = reader_bytes(&reader, gpu->opaque.length);
     reader_bytes(&reader, 2 * NUMBER_BYTES);
     int is_whole = !reader.failed && reader_left(&reader) == 0;
-    return verdict_holds(gpu->verdict, "nvidia.report.form", is_whole, "a request, a response and its signature of 96 bytes",
-                         "%s of %zu bytes", is_whole ? "one" : "other lengths", gpu->length);
+    return verdict_is(gpu->verdict, "nvidia.report.form", is_whole, "a request, a response and its signature of 96 bytes");
 }
 
 static void check_head(struct nvidia *gpu)
@@ -116,11 +113,9 @@ static void check_measurements(struct nvidia *gpu)
     int is_whole = !reader.failed && count == gpu->block_count && count > 0 && count <= NVIDIA_MEASUREMENTS;
     verdict_holds(gpu->verdict, "nvidia.measurements.count", is_whole, "as many blocks as the response says, 1 to 64",
                   "%zu blocks, %zu said", count, gpu->block_count);
-    verdict_holds(gpu->verdict, "nvidia.measurements.specification", are_dmtf, "1 (DMTF)", "%s", are_dmtf ? "1" : "another");
-    verdict_holds(gpu->verdict, "nvidia.measurements.kind", are_digests, "digests of 48 bytes", "%s",
-                  are_digests ? "those" : "others");
-    verdict_holds(gpu->verdict, "nvidia.measurements.order", are_numbered, "numbered from 1 on", "%s",
-                  are_numbered ? "so" : "otherwise");
+    verdict_is(gpu->verdict, "nvidia.measurements.specification", are_dmtf, "1 (DMTF)");
+    verdict_is(gpu->verdict, "nvidia.measurements.kind", are_digests, "digests of 48 bytes");
+    verdict_is(gpu->verdict, "nvidia.measurements.order", are_numbered, "numbered from 1 on");
     if (!is_whole || !are_digests)
         gpu->report.measurement_count = 0;
     for (unsigned i = 0; i < gpu->report.measurement_count; i++)
@@ -225,11 +220,9 @@ static void check_kind(struct nvidia *gpu)
 
 static void check_chain(struct nvidia *gpu)
 {
-    static const struct chain_names names = {"nvidia.chain", "nvidia.root"};
-    certificates_verify(&gpu->chain, &gpu->crls, REVOCATION_GIVEN, "nvidia", gpu->evidence->time, &names, gpu->verdict);
+    static const struct chain_rules rules = {"nvidia.chain", "nvidia.root", "nvidia", REVOCATION_GIVEN, "nvidia.crls"};
+    certificates_verify(&gpu->chain, &gpu->chain, &rules, gpu->evidence->time, gpu->verdict);
     verdict_same_number(gpu->verdict, "nvidia.chain.length", gpu->chain.count, CHAIN_LENGTH);
-    if (gpu->crls.count == 0)
-        verdict_not_made(gpu->verdict, "nvidia.crls", "no revocation lists were given (\"crls\")");
     check_kind(gpu);
 }
 
@@ -289,37 +282,24 @@ static void check_fwid(struct nvidia *gpu)
     verdict_same_bytes(gpu->verdict, "nvidia.fwid", said->bytes, said->length, is_found ? fwid : NULL, FWID_BYTES);
 }
 
-static void check_signature(struct nvidia *gpu)
-{
-    EVP_PKEY *key = X509_get0_pubkey(gpu->leaf);
-    size_t signed_length = gpu->length - 2 * NUMBER_BYTES;
-    verdict_holds(gpu->verdict, "nvidia.certificate.key", key && signature_key_is_on(key, "P-384"), "on P-384", "%s",
-                  key && EVP_PKEY_is_a(key, "EC") ? "an EC key" : "another key");
-    int is_right = key && signature_ecdsa_verify(key, "SHA384", gpu->bytes, signed_length, gpu->bytes + signed_length,
-                                                 NUMBER_BYTES);
-    verdict_holds(gpu->verdict, "nvidia.report.signature", is_right, "ECDSA P-384 with SHA-384 by the leaf's key", "%s",
-                  is_right ? "right" : "wrong");
-}
-
 static void verify(struct evidence *evidence)
 {
     struct nvidia gpu = {.evidence = evidence, .verdict = evidence->verdict};
-    const struct json *crls = json_get(evidence->document, "crls");
     if (!read_report(&gpu))
         return;
     check_head(&gpu);
     check_measurements(&gpu);
     check_opaque(&gpu);
-    if (evidence_certificates(evidence, "nvidia.certificates", "certificates", &gpu.chain) &&
-        (!crls || evidence_revocation_lists(evidence, "nvidia.crls", crls, &gpu.crls))) {
+    if (evidence_chain(evidence, "nvidia.certificates", "nvidia.crls", &gpu.chain)) {
+        size_t signed_length = gpu.length - 2 * NUMBER_BYTES;
         gpu.leaf = gpu.chain.list[0];
         check_chain(&gpu);
         check_fwid(&gpu);
-        check_signature(&gpu);
+        certificate_check_p384(gpu.leaf, "nvidia.certificate.key", "nvidia.report.signature", gpu.bytes, signed_length,
+                               gpu.bytes + signed_length, gpu.verdict);
         evidence_claim_flag(evidence, "gpu.unmeasured", !nvidia_check_rims(evidence, &gpu.report));
     }
     certificates_free(&gpu.chain);
-    revocation_lists_free(&gpu.crls);
 }
 
 const struct evidence_format evidence_nvidia = {

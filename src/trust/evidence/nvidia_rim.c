@@ -14,7 +14,6 @@
 
 #include "base/buffer.h"
 #include "trust/evidence/nvidia.h"
-#include "trust/signature.h"
 
 enum { MOST_CONTENT_BYTES = 1 << 18, NUMBER_BYTES = 48 /* of P-384 */, DIGEST_BYTES = 48, MOST_ALTERNATIVES = 64,
        MEASUREMENT_OF_DECODER = 35 };
@@ -36,14 +35,14 @@ static const char behind_digest[] = "</ds:DigestValue></ds:Reference></ds:Signed
 /* One of the two manifests: its member, and what its checks are called. */
 struct kind {
     const char *member, *read, *signature, *version, *measurements;
-    struct chain_names chain;
+    struct chain_rules chain;
 };
 
 static const struct kind kinds[] = {
     {"driver", "nvidia.driver_rim", "nvidia.driver_rim.signature", "nvidia.driver_rim.version",
-     "nvidia.driver_rim.measurements", {"nvidia.driver_rim.chain", "nvidia.driver_rim.root"}},
+     "nvidia.driver_rim.measurements", {"nvidia.driver_rim.chain", "nvidia.driver_rim.root", "nvidia_rim", REVOCATION_NONE, NULL}},
     {"vbios", "nvidia.vbios_rim", "nvidia.vbios_rim.signature", "nvidia.vbios_rim.version",
-     "nvidia.vbios_rim.measurements", {"nvidia.vbios_rim.chain", "nvidia.vbios_rim.root"}},
+     "nvidia.vbios_rim.measurements", {"nvidia.vbios_rim.chain", "nvidia.vbios_rim.root", "nvidia_rim", REVOCATION_NONE, NULL}},
 };
 
 /* Bytes of the content. */
@@ -152,20 +151,22 @@ static int check_version(const struct kind *kind, struct span content, const cha
                          (int)(found.length < 64 ? found.length : 64), found.at);
 }
 
-static int check_signature(const struct kind *kind, struct span content, const uint8_t *signature, EVP_PKEY *key,
+static int check_signature(const struct kind *kind, struct span content, const uint8_t *signature, X509 *leaf,
                            struct verdict *verdict)
 {
-    uint8_t digest[DIGEST_BYTES];
+    uint8_t digest[DIGEST_BYTES] = {0};
     struct buffer signed_info = {0};
+    if (EVP_Q_digest(NULL, "SHA384", NULL, content.at, content.length, digest, NULL) != 1)
+        bulla_fail(&verdict->error, BULLA_E_INTERNAL, "SHA-384 failed");
     buffer_append_text(&signed_info, before_digest);
-    int is_right = EVP_Q_digest(NULL, "SHA384", NULL, content.at, content.length, digest, NULL) == 1;
     base64_append(&signed_info, digest, sizeof digest);
     buffer_append_text(&signed_info, behind_digest);
-    is_right = is_right && signed_info.error.code == BULLA_OK && key && signature_key_is_on(key, "P-384") &&
-               signature_ecdsa_verify(key, "SHA384", signed_info.data, signed_info.length, signature, NUMBER_BYTES);
+    if (signed_info.error.code != BULLA_OK)
+        bulla_fail(&verdict->error, signed_info.error.code, "%s", signed_info.error.text);
+    int is_right = certificate_check_p384(leaf, NULL, kind->signature, signed_info.data, signed_info.length, signature,
+                                          verdict);
     buffer_free(&signed_info);
-    return verdict_holds(verdict, kind->signature, is_right, "ECDSA P-384 with SHA-384 by the manifest's leaf", "%s",
-                         is_right ? "right" : "wrong");
+    return is_right;
 }
 
 static int check_rim(const struct kind *kind, struct evidence *evidence, const struct nvidia_report *report,
@@ -184,13 +185,13 @@ static int check_rim(const struct kind *kind, struct evidence *evidence, const s
     const uint8_t *bytes = evidence_bytes(&part, kind->read, "content", MOST_CONTENT_BYTES, &length), *signature = NULL;
     if (bytes)
         signature = evidence_bytes(&part, kind->read, "signature", 2 * NUMBER_BYTES, &signature_length);
-    int holds = signature && evidence_certificates(&part, kind->read, "certificates", &chain);
+    int holds = signature && evidence_certificates(&part, kind->read, CERTIFICATE, member, "certificates", &chain);
     if (holds && signature_length != 2 * NUMBER_BYTES)
         holds = verdict_fails(verdict, kind->read, "its signature is not of %d bytes", 2 * NUMBER_BYTES);
     if (holds) {
         struct span content = {(const char *)bytes, length};
-        holds = certificates_verify(&chain, NULL, REVOCATION_NONE, "nvidia_rim", evidence->time, &kind->chain, verdict);
-        holds &= check_signature(kind, content, signature, X509_get0_pubkey(chain.list[0]), verdict);
+        holds = certificates_verify(&chain, &chain, &kind->chain, evidence->time, verdict);
+        holds &= check_signature(kind, content, signature, chain.list[0], verdict);
         holds &= check_version(kind, content, version, verdict);
         holds &= check_measurements(kind, content, report, verdict);
     }

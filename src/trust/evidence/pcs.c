@@ -97,12 +97,11 @@ static int read_list(struct pcs *pcs, const char *member)
     const struct json *value = json_get(pcs->collateral, member);
     struct verdict *verdict = pcs->evidence->verdict;
     bulla_error error = {0};
-    uint8_t *der = json_is(value, JSON_STRING) && value->length > 0 && value->length / 2 <= MOST_LIST_BYTES
-                       ? arena_alloc(&verdict->arena, value->length / 2 + 1, 1, &verdict->error)
-                       : NULL;
-    if (!der || !hex_decode(value->text, value->length, der, value->length / 2))
-        return evidence_revocation_lists(pcs->evidence, "pcs.crls", value, &pcs->crls);
-    return revocation_lists_add(&pcs->crls, der, value->length / 2, &error) == BULLA_OK ||
+    size_t length = json_is(value, JSON_STRING) ? value->length / 2 : 0;
+    uint8_t *der = length > 0 && length <= MOST_LIST_BYTES ? arena_alloc(&verdict->arena, length, 1, &verdict->error) : NULL;
+    if (!der || !hex_decode(value->text, value->length, der, length))
+        return evidence_certificates(pcs->evidence, "pcs.crls", REVOCATION_LIST, pcs->collateral, member, &pcs->lists);
+    return certificates_add(&pcs->lists, REVOCATION_LIST, der, length, &error) == BULLA_OK ||
            verdict_fails(verdict, "pcs.crls", "\"%s\": %s", member, error.text);
 }
 
@@ -145,7 +144,7 @@ void pcs_close(struct pcs *pcs)
             verdict_holds(pcs->evidence->verdict, checks[i], !statements[i]->problem,
                           "all members as the PCS writes them", "%s",
                           statements[i]->problem ? statements[i]->problem : "such");
-    revocation_lists_free(&pcs->crls);
+    certificates_free(&pcs->lists);
 }
 
 /* ---- Statements ---- */
@@ -153,17 +152,18 @@ void pcs_close(struct pcs *pcs)
 /* A statement's members and checks. */
 struct statement_kind {
     const char *text, *signature, *chain;
-    struct chain_names names;
+    struct chain_rules rules;
     const char *signer_check, *signature_check, *kind_check, *times_check;
     uint64_t version;
 };
 
 static const struct statement_kind tcb_info_kind = {
-    "tcb_info", "tcb_info_signature", "tcb_info_issuer_chain", {"pcs.tcb_info.chain", "pcs.tcb_info.root"},
+    "tcb_info", "tcb_info_signature", "tcb_info_issuer_chain",
+    {"pcs.tcb_info.chain", "pcs.tcb_info.root", "intel", REVOCATION_ALL, NULL},
     "pcs.tcb_info.signer", "pcs.tcb_info.signature", "pcs.tcb_info.kind", "pcs.tcb_info.times", 3};
 static const struct statement_kind qe_identity_kind = {
     "qe_identity", "qe_identity_signature", "qe_identity_issuer_chain",
-    {"pcs.qe_identity.chain", "pcs.qe_identity.root"},
+    {"pcs.qe_identity.chain", "pcs.qe_identity.root", "intel", REVOCATION_ALL, NULL},
     "pcs.qe_identity.signer", "pcs.qe_identity.signature", "pcs.qe_identity.kind", "pcs.qe_identity.times", 2};
 
 /* The exact bytes of the text are signed by Intel's key for that, which stands right below the root. */
@@ -172,23 +172,19 @@ static void check_signature(struct pcs *pcs, const struct statement_kind *kind)
     struct verdict *verdict = pcs->evidence->verdict;
     const struct json *text = json_get(pcs->collateral, kind->text), *hex = json_get(pcs->collateral, kind->signature);
     struct certificates chain = {0};
-    bulla_error error = {0};
     uint8_t signature[DCAP_SIGNATURE_BYTES];
-    if (certificates_add_json(&chain, json_get(pcs->collateral, kind->chain), &error) != BULLA_OK) {
-        verdict_fails(verdict, kind->names.chain, "\"%s\": %s", kind->chain, error.text);
-        certificates_free(&chain);
-        return;
+    if (evidence_certificates(pcs->evidence, kind->rules.chain, CERTIFICATE, pcs->collateral, kind->chain, &chain)) {
+        certificates_verify(&chain, &pcs->lists, &kind->rules, pcs->evidence->time, verdict);
+        verdict_holds(verdict, kind->signer_check,
+                      chain.count == 2 && certificate_is_named(chain.list[0], "Intel SGX TCB Signing"),
+                      "Intel SGX TCB Signing, right below the root", "%s, %zu certificates",
+                      certificate_subject(chain.list[0], verdict), chain.count);
+        verdict_is(verdict, kind->signature_check,
+                   json_is(text, JSON_STRING) && json_is(hex, JSON_STRING) &&
+                       hex_decode(hex->text, hex->length, signature, sizeof signature) &&
+                       dcap_ecdsa_verify(X509_get0_pubkey(chain.list[0]), text->text, text->length, signature),
+                   "ECDSA P-256 with SHA-256 over the exact text");
     }
-    certificates_verify(&chain, &pcs->crls, REVOCATION_ALL, "intel", pcs->evidence->time, &kind->names, verdict);
-    verdict_holds(verdict, kind->signer_check,
-                  chain.count == 2 && certificate_is_named(chain.list[0], "Intel SGX TCB Signing"),
-                  "Intel SGX TCB Signing, right below the root", "%s, %zu certificates",
-                  certificate_subject(chain.list[0], verdict), chain.count);
-    int is_right = json_is(text, JSON_STRING) && json_is(hex, JSON_STRING) &&
-                   hex_decode(hex->text, hex->length, signature, sizeof signature) &&
-                   dcap_ecdsa_verify(X509_get0_pubkey(chain.list[0]), text->text, text->length, signature);
-    verdict_holds(verdict, kind->signature_check, is_right, "ECDSA P-256 with SHA-256 over the exact text", "%s",
-                  is_right ? "right" : "wrong");
     certificates_free(&chain);
 }
 
@@ -235,7 +231,7 @@ void pcs_check_issuers(struct pcs *pcs, const struct certificates *pck_chain)
     struct certificates issuers = {0};
     bulla_error error = {0};
     int is_read =
-        certificates_add_json(&issuers, json_get(pcs->collateral, "pck_crl_issuer_chain"), &error) == BULLA_OK;
+        certificates_add_json(&issuers, CERTIFICATE, json_get(pcs->collateral, "pck_crl_issuer_chain"), &error) == BULLA_OK;
     int are_same = is_read && issuers.count + 1 == pck_chain->count;
     for (size_t i = 0; are_same && i < issuers.count; i++)
         are_same = X509_cmp(issuers.list[i], pck_chain->list[i + 1]) == 0;
@@ -262,7 +258,7 @@ void pcs_check_qe(struct pcs *pcs, const uint8_t *report)
                 report + ENCLAVE_MISCSELECT, MISCSELECT_BYTES);
     check_bytes(pcs, identity, "pcs.qe.attributes", content, "attributes", "attributesMask",
                 report + ENCLAVE_ATTRIBUTES, ATTRIBUTES_BYTES);
-    verdict_same_number(pcs->evidence->verdict, "pcs.qe.isv_prod_id", dcap_u16(report + ENCLAVE_PROD_ID),
+    verdict_same_number(pcs->evidence->verdict, "pcs.qe.isv_prod_id", evidence_number(report + ENCLAVE_PROD_ID, 2),
                         pcs_number(identity, content, "isvprodid", UINT16_MAX));
 }
 

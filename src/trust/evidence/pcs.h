@@ -39,7 +39,7 @@ struct pcs_statement {
 struct pcs {
     struct evidence *evidence;
     const struct json *collateral;
-    struct revocation_lists crls;
+    struct certificates lists; /* revocation lists alone */
     struct pcs_statement tcb_info, qe_identity;
 };
 

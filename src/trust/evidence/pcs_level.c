@@ -183,7 +183,7 @@ void pcs_rate(struct pcs *pcs, const struct pck *pck, const uint8_t *qe_report, 
     struct pcs_statement *tcb_info = &pcs->tcb_info, *identity = &pcs->qe_identity;
     struct rating rating = {0};
     rate(verdict, identity, "pcs.qe.level",
-         identity_level(identity, identity->content, dcap_u16(qe_report + ENCLAVE_SVN)), &rating);
+         identity_level(identity, identity->content, (unsigned)evidence_number(qe_report + ENCLAVE_SVN, 2)), &rating);
     unsigned qe_bits = rating.bits;
     rate(verdict, tcb_info, "pcs.machine.level", machine_level(pcs, pck, td ? td->tee_tcb_svn : NULL), &rating);
     if (td && td->tee_tcb_svn[1])

@@ -1,7 +1,5 @@
 /* Intel SGX quotes of version 3 (trust/evidence/dcap.h): reports of enclaves. Bits of ATTRIBUTES and MISCSELECT: "Intel
  * 64 and IA-32 Architectures Software Developer's Manual", volume 3D, "SGX Enclave Control Structure (SECS)". */
-#include <string.h>
-
 #include "trust/evidence/dcap.h"
 #include "trust/formats.h"
 
@@ -25,8 +23,8 @@ static void check_report(struct verdict *verdict, const uint8_t *report)
         int from, until;
     } reserved[] = {{20, 32}, {96, 128}, {160, 192}, {262, 304}};
     const uint64_t known = INIT | DEBUG | MODE64BIT | PROVISIONKEY | EINITTOKEN_KEY | CET | KSS | AEX_NOTIFY;
-    uint64_t flags = dcap_u64(report + ENCLAVE_ATTRIBUTES);
-    uint32_t miscselect = dcap_u32(report + ENCLAVE_MISCSELECT);
+    uint64_t flags = evidence_number(report + ENCLAVE_ATTRIBUTES, 8);
+    uint32_t miscselect = (uint32_t)evidence_number(report + ENCLAVE_MISCSELECT, 4);
     size_t others = 0;
     for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++)
         for (int at = reserved[i].from; at < reserved[i].until; at++)
@@ -40,23 +38,21 @@ static void check_report(struct verdict *verdict, const uint8_t *report)
 
 static void claim(struct evidence *evidence, const uint8_t *report)
 {
-    static const struct {
-        const char *name;
-        int at, length;
-    } fields[] = {{"report_data", ENCLAVE_REPORT_DATA, 64},
-                  {"mrenclave", ENCLAVE_MRENCLAVE, 32},
-                  {"mrsigner", ENCLAVE_MRSIGNER, 32},
-                  {"signer_info", ENCLAVE_MRSIGNER, 32},
-                  {"config_id", ENCLAVE_CONFIG_ID, 64},
-                  {"isv_ext_prod_id", ENCLAVE_EXT_PROD_ID, 16},
-                  {"isv_family_id", ENCLAVE_FAMILY_ID, 16},
-                  {"sgx_attributes", ENCLAVE_ATTRIBUTES, ATTRIBUTES_BYTES}};
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
-        evidence_claim_bytes(evidence, fields[i].name, report + fields[i].at, (size_t)fields[i].length);
-    evidence_claim_number(evidence, "isv_prod_id", dcap_u16(report + ENCLAVE_PROD_ID));
-    evidence_claim_number(evidence, "isv_svn", dcap_u16(report + ENCLAVE_SVN));
-    evidence_claim_number(evidence, "config_svn", dcap_u16(report + ENCLAVE_CONFIG_SVN));
-    evidence_claim_flag(evidence, "debug", (dcap_u64(report + ENCLAVE_ATTRIBUTES) & DEBUG) != 0);
+    static const struct claim_field fields[] = {
+        {"report_data", ENCLAVE_REPORT_DATA, 64, 0},
+        {"mrenclave", ENCLAVE_MRENCLAVE, 32, 0},
+        {"mrsigner", ENCLAVE_MRSIGNER, 32, 0},
+        {"signer_info", ENCLAVE_MRSIGNER, 32, 0},
+        {"config_id", ENCLAVE_CONFIG_ID, 64, 0},
+        {"isv_ext_prod_id", ENCLAVE_EXT_PROD_ID, 16, 0},
+        {"isv_family_id", ENCLAVE_FAMILY_ID, 16, 0},
+        {"sgx_attributes", ENCLAVE_ATTRIBUTES, ATTRIBUTES_BYTES, 0},
+        {"isv_prod_id", ENCLAVE_PROD_ID, 2, 1},
+        {"isv_svn", ENCLAVE_SVN, 2, 1},
+        {"config_svn", ENCLAVE_CONFIG_SVN, 2, 1},
+    };
+    evidence_claim_fields(evidence, report, ENCLAVE_REPORT_BYTES, fields, sizeof fields / sizeof *fields);
+    evidence_claim_flag(evidence, "debug", (report[ENCLAVE_ATTRIBUTES] & DEBUG) != 0);
 }
 
 static void verify(struct evidence *evidence)

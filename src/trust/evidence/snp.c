@@ -5,9 +5,7 @@
  * Document: "report" (1,184 bytes), "certificates" (VCEK or VLEK, ASK or ASVK, ARK), "crls" (optional). */
 #include <string.h>
 
-#include "base/buffer.h"
 #include "trust/formats.h"
-#include "trust/signature.h"
 
 enum {
     REPORT_BYTES = 1184,
@@ -67,23 +65,11 @@ struct snp {
     struct verdict *verdict;
     const uint8_t *report;
     struct certificates chain;
-    struct revocation_lists crls;
     X509 *leaf;
+    uint32_t version;
     int is_vlek;
     const char *product; /* by the certificate */
 };
-
-static uint32_t read_u32(const struct snp *snp, size_t at)
-{
-    struct reader reader = reader_over(snp->report + at, 4);
-    return reader_u32(&reader);
-}
-
-static uint64_t read_u64(const struct snp *snp, size_t at)
-{
-    struct reader reader = reader_over(snp->report + at, 8);
-    return reader_u64(&reader);
-}
 
 /* A DER INTEGER below 256, as AMD's extensions have it; -1: anything else. */
 static int small_integer(const uint8_t *der, size_t length)
@@ -100,15 +86,17 @@ static int small_integer(const uint8_t *der, size_t length)
 static void check_form(struct snp *snp)
 {
     struct verdict *verdict = snp->verdict;
-    uint32_t version = read_u32(snp, AT_VERSION), flags = read_u32(snp, AT_FLAGS);
-    uint64_t policy = read_u64(snp, AT_POLICY);
-    verdict_holds(verdict, "snp.report.version", version == 2 || version == 3 || version == 5, "2, 3 or 5", "%u", version);
-    verdict_same_number(verdict, "snp.report.signature_algorithm", read_u32(snp, AT_SIGNATURE_ALGORITHM),
+    const uint8_t *report = snp->report;
+    uint64_t policy = evidence_number(report + AT_POLICY, 8);
+    unsigned signer = report[AT_FLAGS] >> 2 & 7;
+    snp->version = (uint32_t)evidence_number(report + AT_VERSION, 4);
+    snp->is_vlek = signer == SIGNED_BY_VLEK;
+    verdict_holds(verdict, "snp.report.version", snp->version == 2 || snp->version == 3 || snp->version == 5, "2, 3 or 5",
+                  "%u", snp->version);
+    verdict_same_number(verdict, "snp.report.signature_algorithm", evidence_number(report + AT_SIGNATURE_ALGORITHM, 4),
                         ECDSA_P384_SHA384);
     verdict_holds(verdict, "snp.report.policy", policy >> POLICY_ONE & 1 && policy >> POLICY_BITS == 0,
                   "bit 17 set, none above 25", "0x%llx", (unsigned long long)policy);
-    unsigned signer = flags >> 2 & 7;
-    snp->is_vlek = signer == SIGNED_BY_VLEK;
     verdict_holds(verdict, "snp.report.signing_key", signer == SIGNED_BY_VCEK || signer == SIGNED_BY_VLEK,
                   "0 (VCEK) or 1 (VLEK)", "%u", signer);
 }
@@ -117,13 +105,12 @@ static void check_form(struct snp *snp)
 
 static void check_chain(struct snp *snp)
 {
-    static const struct chain_names names = {"snp.chain", "snp.root"};
-    struct verdict *verdict = snp->verdict;
-    certificates_verify(&snp->chain, &snp->crls, REVOCATION_GIVEN, "amd", snp->evidence->time, &names, verdict);
-    verdict_same_number(verdict, "snp.chain.length", snp->chain.count, 3);
+    static const struct chain_rules rules = {"snp.chain", "snp.root", "amd", REVOCATION_GIVEN, "snp.crls"};
     size_t length;
+    certificates_verify(&snp->chain, &snp->chain, &rules, snp->evidence->time, snp->verdict);
+    verdict_same_number(snp->verdict, "snp.chain.length", snp->chain.count, 3);
     int has_provider = certificate_extension(snp->leaf, oid_provider, &length) != NULL;
-    verdict_holds(verdict, "snp.certificate.kind", has_provider == snp->is_vlek,
+    verdict_holds(snp->verdict, "snp.certificate.kind", has_provider == snp->is_vlek,
                   snp->is_vlek ? "a VLEK, as the report says" : "a VCEK, as the report says", "%s",
                   has_provider ? "a VLEK" : "a VCEK");
 }
@@ -157,7 +144,7 @@ static void check_product(struct snp *snp)
             found = products[i].root;
     verdict_holds(verdict, "snp.root.product", found && root && strstr(root, found), found ? found : "the product's root",
                   "%s", root ? root : "?");
-    if (read_u32(snp, AT_VERSION) < 3) {
+    if (snp->version < 3) {
         verdict_not_made(verdict, "snp.report.cpuid", "reports of version 2 do not say it");
         return;
     }
@@ -193,22 +180,18 @@ static void check_signature(struct snp *snp)
     static const uint8_t zeros[REPORT_BYTES];
     uint8_t numbers[2 * NUMBER_BYTES];
     const uint8_t *field = snp->report + AT_SIGNATURE;
-    EVP_PKEY *key = X509_get0_pubkey(snp->leaf);
-    verdict_holds(snp->verdict, "snp.certificate.key", key && signature_key_is_on(key, "P-384"), "on P-384", "%s",
-                  key && EVP_PKEY_is_a(key, "EC") ? "an EC key" : "another key");
     for (size_t i = 0; i < NUMBER_BYTES; i++) {
         numbers[i] = field[NUMBER_BYTES - 1 - i];
         numbers[NUMBER_BYTES + i] = field[SIGNATURE_FIELD + NUMBER_BYTES - 1 - i];
     }
     size_t above = SIGNATURE_FIELD - NUMBER_BYTES;
-    int is_padded = memcmp(field + NUMBER_BYTES, zeros, above) == 0 &&
-                    memcmp(field + SIGNATURE_FIELD + NUMBER_BYTES, zeros, above) == 0 &&
-                    memcmp(field + 2 * SIGNATURE_FIELD, zeros, REPORT_BYTES - AT_SIGNATURE - 2 * SIGNATURE_FIELD) == 0;
-    verdict_holds(snp->verdict, "snp.report.signature_padding", is_padded, "zeros around r and s", "%s",
-                  is_padded ? "zeros" : "other bytes");
-    int is_right = key && signature_ecdsa_verify(key, "SHA384", snp->report, SIGNED_BYTES, numbers, NUMBER_BYTES);
-    verdict_holds(snp->verdict, "snp.report.signature", is_right, "ECDSA P-384 with SHA-384 by the leaf's key", "%s",
-                  is_right ? "right" : "wrong");
+    verdict_is(snp->verdict, "snp.report.signature_padding",
+               memcmp(field + NUMBER_BYTES, zeros, above) == 0 &&
+                   memcmp(field + SIGNATURE_FIELD + NUMBER_BYTES, zeros, above) == 0 &&
+                   memcmp(field + 2 * SIGNATURE_FIELD, zeros, REPORT_BYTES - AT_SIGNATURE - 2 * SIGNATURE_FIELD) == 0,
+               "zeros around r and s");
+    certificate_check_p384(snp->leaf, "snp.certificate.key", "snp.report.signature", snp->report, SIGNED_BYTES, numbers,
+                           snp->verdict);
 }
 
 /* ---- TCB ---- */
@@ -237,22 +220,21 @@ static void check_tcb(struct snp *snp)
 
 /* ---- Claims ---- */
 
-static void claim(struct snp *snp)
+static void claim(struct evidence *evidence, const uint8_t *report)
 {
-    struct evidence *evidence = snp->evidence;
-    const uint8_t *report = snp->report;
-    uint64_t policy = read_u64(snp, AT_POLICY);
-    evidence_claim_bytes(evidence, "report_data", report + AT_REPORT_DATA, 64);
-    evidence_claim_bytes(evidence, "launch_measurement", report + AT_MEASUREMENT, 48);
-    evidence_claim_bytes(evidence, "host_data", report + AT_HOST_DATA, 32);
-    evidence_claim_bytes(evidence, "signer_info", report + AT_ID_KEY_DIGEST, 48);
-    evidence_claim_bytes(evidence, "author_key_digest", report + AT_AUTHOR_KEY_DIGEST, 48);
-    evidence_claim_bytes(evidence, "family_id", report + AT_FAMILY_ID, 16);
-    evidence_claim_bytes(evidence, "image_id", report + AT_IMAGE_ID, 16);
-    evidence_claim_bytes(evidence, "chip_id", report + AT_CHIP_ID, CHIP_ID_BYTES);
-    evidence_claim_number(evidence, "guest_svn", read_u32(snp, AT_GUEST_SVN));
-    evidence_claim_number(evidence, "vmpl", read_u32(snp, AT_VMPL));
-    evidence_claim_number(evidence, "platform_info", read_u64(snp, AT_PLATFORM_INFO));
+    static const struct claim_field fields[] = {
+        {"report_data", AT_REPORT_DATA, 64, 0},
+        {"launch_measurement", AT_MEASUREMENT, 48, 0},
+        {"host_data", AT_HOST_DATA, 32, 0},
+        {"signer_info", AT_ID_KEY_DIGEST, 48, 0},
+        {"author_key_digest", AT_AUTHOR_KEY_DIGEST, 48, 0},
+        {"family_id", AT_FAMILY_ID, 16, 0},
+        {"image_id", AT_IMAGE_ID, 16, 0},
+        {"chip_id", AT_CHIP_ID, CHIP_ID_BYTES, 0},
+        {"guest_svn", AT_GUEST_SVN, 4, 1},
+        {"vmpl", AT_VMPL, 4, 1},
+        {"platform_info", AT_PLATFORM_INFO, 8, 1},
+    };
     static const struct {
         const char *name;
         int bit;
@@ -260,6 +242,8 @@ static void claim(struct snp *snp)
                  {"single_socket", POLICY_SINGLE_SOCKET}, {"cxl", POLICY_CXL}, {"aes_256_xts", POLICY_AES_256_XTS},
                  {"rapl_disabled", POLICY_RAPL_DISABLED}, {"ciphertext_hiding", POLICY_CIPHERTEXT_HIDING},
                  {"page_swap_disabled", POLICY_PAGE_SWAP_DISABLED}};
+    uint64_t policy = evidence_number(report + AT_POLICY, 8);
+    evidence_claim_fields(evidence, report, REPORT_BYTES, fields, sizeof fields / sizeof *fields);
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         evidence_claim_flag(evidence, flags[i].name, policy >> flags[i].bit & 1);
 }
@@ -272,20 +256,16 @@ static void verify(struct evidence *evidence)
     if (!snp.report || !verdict_same_number(evidence->verdict, "snp.report.length", length, REPORT_BYTES))
         return;
     check_form(&snp);
-    const struct json *crls = json_get(evidence->document, "crls");
-    if (!evidence_certificates(evidence, "snp.certificates", "certificates", &snp.chain) ||
-        (crls && !evidence_revocation_lists(evidence, "snp.crls", crls, &snp.crls)))
-        goto Exit;
-    snp.leaf = snp.chain.list[0];
-    check_chain(&snp);
-    check_product(&snp);
-    check_chip_id(&snp);
-    check_signature(&snp);
-    check_tcb(&snp);
-    claim(&snp);
-Exit:
+    if (evidence_chain(evidence, "snp.certificates", "snp.crls", &snp.chain)) {
+        snp.leaf = snp.chain.list[0];
+        check_chain(&snp);
+        check_product(&snp);
+        check_chip_id(&snp);
+        check_signature(&snp);
+        check_tcb(&snp);
+        claim(evidence, snp.report);
+    }
     certificates_free(&snp.chain);
-    revocation_lists_free(&snp.crls);
 }
 
 const struct evidence_format evidence_snp = {

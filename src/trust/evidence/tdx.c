@@ -41,28 +41,25 @@ static void check_attributes(struct verdict *verdict, uint64_t attributes)
 
 static void claim(struct evidence *evidence, const struct dcap_quote *quote)
 {
-    static const struct {
-        const char *name;
-        int at, length;
-    } fields[] = {{"report_data", AT_REPORT_DATA, 64},
-                  {"mrtd", AT_MRTD, MEASUREMENT_BYTES},
-                  {"rtmr0", AT_RTMR, MEASUREMENT_BYTES},
-                  {"rtmr1", AT_RTMR + MEASUREMENT_BYTES, MEASUREMENT_BYTES},
-                  {"rtmr2", AT_RTMR + 2 * MEASUREMENT_BYTES, MEASUREMENT_BYTES},
-                  {"rtmr3", AT_RTMR + 3 * MEASUREMENT_BYTES, MEASUREMENT_BYTES},
-                  {"mrconfigid", AT_MRCONFIGID, MEASUREMENT_BYTES},
-                  {"mrowner", AT_MROWNER, MEASUREMENT_BYTES},
-                  {"mrownerconfig", AT_MROWNERCONFIG, MEASUREMENT_BYTES},
-                  {"mrseam", AT_MRSEAM, MEASUREMENT_BYTES},
-                  {"td_attributes", AT_ATTRIBUTES, 8},
-                  {"xfam", AT_XFAM, 8},
-                  {"mrservicetd", AT_MRSERVICETD, MEASUREMENT_BYTES}};
+    static const struct claim_field fields[] = {
+        {"report_data", AT_REPORT_DATA, 64, 0},
+        {"mrtd", AT_MRTD, MEASUREMENT_BYTES, 0},
+        {"rtmr0", AT_RTMR, MEASUREMENT_BYTES, 0},
+        {"rtmr1", AT_RTMR + MEASUREMENT_BYTES, MEASUREMENT_BYTES, 0},
+        {"rtmr2", AT_RTMR + 2 * MEASUREMENT_BYTES, MEASUREMENT_BYTES, 0},
+        {"rtmr3", AT_RTMR + 3 * MEASUREMENT_BYTES, MEASUREMENT_BYTES, 0},
+        {"mrconfigid", AT_MRCONFIGID, MEASUREMENT_BYTES, 0},
+        {"mrowner", AT_MROWNER, MEASUREMENT_BYTES, 0},
+        {"mrownerconfig", AT_MROWNERCONFIG, MEASUREMENT_BYTES, 0},
+        {"mrseam", AT_MRSEAM, MEASUREMENT_BYTES, 0},
+        {"td_attributes", AT_ATTRIBUTES, 8, 0},
+        {"xfam", AT_XFAM, 8, 0},
+        {"mrservicetd", AT_MRSERVICETD, MEASUREMENT_BYTES, 0},
+    };
     static const uint8_t none[MEASUREMENT_BYTES];
-    uint64_t attributes = dcap_u64(quote->body + AT_ATTRIBUTES);
+    uint64_t attributes = evidence_number(quote->body + AT_ATTRIBUTES, 8);
     int is_served = 0;
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
-        if ((size_t)(fields[i].at + fields[i].length) <= quote->body_length)
-            evidence_claim_bytes(evidence, fields[i].name, quote->body + fields[i].at, (size_t)fields[i].length);
+    evidence_claim_fields(evidence, quote->body, quote->body_length, fields, sizeof fields / sizeof *fields);
     if (quote->body_length == REPORT_1_5_BYTES)
         is_served = memcmp(quote->body + AT_MRSERVICETD, none, sizeof none) != 0;
     evidence_claim_flag(evidence, "debug", (attributes & ((1 << UNTRUSTED_BITS) - 1)) != 0);
@@ -81,7 +78,7 @@ static void verify(struct evidence *evidence)
         .mrsignerseam = quote.body + AT_MRSIGNERSEAM,
         .seamattributes = quote.body + AT_SEAMATTRIBUTES,
     };
-    check_attributes(evidence->verdict, dcap_u64(quote.body + AT_ATTRIBUTES));
+    check_attributes(evidence->verdict, evidence_number(quote.body + AT_ATTRIBUTES, 8));
     claim(evidence, &quote);
     dcap_verify(evidence, &quote, &td);
 }

@@ -111,8 +111,7 @@ struct reader tpm_reader_over(const uint8_t *bytes, size_t length)
 
 static int check_form(struct tpm *tpm, const char *check, const struct reader *reader, const char *expected)
 {
-    int is_whole = !reader->failed && reader_left(reader) == 0;
-    return verdict_holds(tpm->verdict, check, is_whole, expected, "%s", is_whole ? "one" : "other bytes");
+    return verdict_is(tpm->verdict, check, !reader->failed && reader_left(reader) == 0, expected);
 }
 
 static void read_selections(struct attest *attest, struct reader *reader)
@@ -223,37 +222,29 @@ static EVP_PKEY *read_pem(const struct json *pem)
     return key;
 }
 
-/* Certificates of endorsement keys, which encrypt, are of the same roots. */
-static void check_use(struct tpm *tpm, X509 *leaf)
+static void check_chain(struct tpm *tpm, const struct certificates *chain)
 {
-    int may_sign = X509_get_extension_flags(leaf) & EXFLAG_KUSAGE && X509_get_key_usage(leaf) & KU_DIGITAL_SIGNATURE;
-    verdict_holds(tpm->verdict, "tpm.certificate.use", may_sign, "a key for signatures", "%s",
-                  may_sign ? "for signatures" : "not for signatures");
-}
-
-static void check_chain(struct tpm *tpm, const struct certificates *chain, const struct revocation_lists *crls)
-{
-    static const struct chain_names names = {"tpm.chain", "tpm.root"};
+    static const struct chain_rules rules = {"tpm.chain", "tpm.root", "tpm", REVOCATION_GIVEN, "tpm.crls"};
+    X509 *leaf = chain->list[0];
     uint8_t sha256[32];
-    if (!certificates_verify(chain, crls, REVOCATION_GIVEN, "tpm", tpm->evidence->time, &names, tpm->verdict) ||
-        !X509_digest(chain->list[chain->count - 1], EVP_sha256(), sha256, NULL))
-        return;
-    evidence_claim_text(tpm->evidence, "tpm_vendor", root_find("tpm", sha256)->name);
+    if (certificates_verify(chain, chain, &rules, tpm->evidence->time, tpm->verdict) &&
+        X509_digest(chain->list[chain->count - 1], EVP_sha256(), sha256, NULL))
+        evidence_claim_text(tpm->evidence, "tpm_vendor", root_find("tpm", sha256)->name);
+    /* Certificates of endorsement keys, which encrypt, are of the same roots. */
+    verdict_is(tpm->verdict, "tpm.certificate.use",
+               X509_get_extension_flags(leaf) & EXFLAG_KUSAGE && X509_get_key_usage(leaf) & KU_DIGITAL_SIGNATURE,
+               "a key for signatures");
 }
 
-static int read_certified_key(struct tpm *tpm, const struct json *crls)
+static int read_certified_key(struct tpm *tpm)
 {
     struct certificates chain = {0};
-    struct revocation_lists lists = {0};
-    int is_read = evidence_certificates(tpm->evidence, "tpm.certificates", "certificates", &chain) &&
-                  (!crls || evidence_revocation_lists(tpm->evidence, "tpm.crls", crls, &lists));
+    int is_read = evidence_chain(tpm->evidence, "tpm.certificates", "tpm.crls", &chain);
     if (is_read) {
-        check_chain(tpm, &chain, &lists);
-        check_use(tpm, chain.list[0]);
+        check_chain(tpm, &chain);
         tpm->key = X509_get_pubkey(chain.list[0]);
     }
     certificates_free(&chain);
-    revocation_lists_free(&lists);
     return is_read;
 }
 
@@ -261,7 +252,7 @@ static int read_key(struct tpm *tpm)
 {
     const struct json *document = tpm->evidence->document, *pem = json_get(document, "ak");
     if (json_get(document, "certificates")) {
-        if (!read_certified_key(tpm, json_get(document, "crls")))
+        if (!read_certified_key(tpm))
             return 0;
         if (pem)
             verdict_not_made(tpm->verdict, "tpm.ak", "the certificate's key is taken instead");
@@ -286,6 +277,8 @@ static void check_key(struct tpm *tpm)
     uint8_t *sha256 = arena_alloc(&tpm->verdict->arena, HASH_SHA256_BYTES, 1, &tpm->verdict->error);
     if (length > 0 && sha256 && hash_sha256(der, (size_t)length, sha256, &tpm->verdict->error) == BULLA_OK)
         evidence_claim_bytes(tpm->evidence, "tpm_key", sha256, HASH_SHA256_BYTES);
+    else
+        verdict_fails(tpm->verdict, "tpm.key", "the key cannot be written");
     OPENSSL_free(der);
 }
 
@@ -410,9 +403,8 @@ static void check_signature(struct tpm *tpm)
     verdict_holds(tpm->verdict, "tpm.signature.hash", signature->hash == SHA_256 || signature->hash == SHA_384,
                   "SHA-256 (0x0b) or SHA-384 (0x0c)", "0x%02x", signature->hash);
     int hash = tpm_algorithm_find(signature->hash);
-    int is_right = hash >= 0 && is_signed_right(tpm, tpm_algorithms[hash].digest);
-    verdict_holds(tpm->verdict, "tpm.quote.signature", is_right, "by the attestation key, with that scheme and hash", "%s",
-                  is_right ? "right" : "wrong");
+    verdict_is(tpm->verdict, "tpm.quote.signature", hash >= 0 && is_signed_right(tpm, tpm_algorithms[hash].digest),
+               "by the attestation key, with that scheme and hash");
 }
 
 static void verify(struct evidence *evidence)

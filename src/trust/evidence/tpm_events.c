@@ -1,6 +1,9 @@
 /* The firmware's log of what it measured: "TCG PC Client Platform Firmware Profile Specification" 1.05, 10 (event
- * logging), the crypto-agile format, little-endian. Its digests, extended one after another, must give the quoted values; then its
- * events are as good as the quote. What the events' data say is believed only where their digest covers the data.
+ * logging), the crypto-agile format, little-endian. Its digests, extended one after another, must give the quoted values; then
+ * the digests are as good as the quote, and nothing else of the log is: the type of an event and its data are what whoever
+ * wrote the log says. Whoever owns the system that was started may call what the firmware measured something else, and add
+ * events of his own behind it. So data are believed only where their digest covers them, and what an event of PCR 4 or 7
+ * is, its data say, not its type.
  *
  * Document: "event_log" (base64), as in /sys/kernel/security/tpm0/binary_bios_measurements. */
 #include <string.h>
@@ -14,11 +17,14 @@ enum {
 };
 
 /* Types of events (10.4.1). */
-static const uint32_t no_action = 0x03, separator = 0x04, variable_driver_config = 0x80000001,
-                      boot_services_application = 0x80000003, efi_action = 0x80000007;
+static const uint32_t no_action = 0x03, separator = 0x04;
 
 static const char spec_id[16] = "Spec ID Event03", locality_event[16] = "StartupLocality";
 static const char debug_action[] = "UEFI Debug Mode";
+static const uint8_t separators[2][4] = {{0}, {0xff, 0xff, 0xff, 0xff}}; /* the second after an error */
+/* What is measured into PCR 4 and is no program (EV_EFI_ACTION, EV_OMIT_BOOT_DEVICE_EVENTS). */
+static const char *const boot_actions[] = {"Calling EFI Application from Boot Option",
+                                           "Returning from EFI Application from Boot Option", "BOOT ATTEMPTS OMITTED"};
 /* EFI_GLOBAL_VARIABLE, "SecureBoot" in UTF-16 */
 static const uint8_t global_variable[16] = {0x61, 0xdf, 0xe4, 0x8b, 0xca, 0x93, 0xd2, 0x11,
                                             0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c};
@@ -90,7 +96,8 @@ static int read_event(struct log *log, struct event *event)
 {
     struct reader *reader = &log->reader;
     uint32_t seen = 0;
-    *event = (struct event){.pcr = reader_u32(reader), .type = reader_u32(reader)};
+    *event = (struct event){.pcr = reader_u32(reader)};
+    event->type = reader_u32(reader);
     uint32_t count = reader_u32(reader);
     if (count != log->hash_count)
         return 0;
@@ -167,22 +174,36 @@ static void take_variable(struct log *log, const struct event *event)
     log->secure_boot = log->secure_boot != 0 && value && length == 1 && value[0] == 1 && reader_left(&reader) == 0;
 }
 
-/* Before its separator only the firmware measures into PCR 7; what is behind it anyone may have written. */
+static int is_separator(const struct event *event)
+{
+    return event->length == sizeof separators[0] && (memcmp(event->data, separators[0], sizeof separators[0]) == 0 ||
+                                                     memcmp(event->data, separators[1], sizeof separators[1]) == 0);
+}
+
+static int is_boot_action(const struct event *event)
+{
+    for (size_t i = 0; i < sizeof boot_actions / sizeof *boot_actions; i++)
+        if (event->length == strlen(boot_actions[i]) && memcmp(event->data, boot_actions[i], event->length) == 0)
+            return 1;
+    return 0;
+}
+
+/* Before its separator only the firmware measures into PCR 7, and only what its digests cover; what is behind it anyone may
+ * have written. In PCR 4 all is a program but separators and what is known to be none. */
 static void take_event(struct log *log, const struct event *event)
 {
-    int is_variable = event->type == variable_driver_config, is_action = event->type == efi_action;
-    if (event->type == separator || (event->pcr == PCR_SECURE_BOOT && (is_variable || is_action)))
-        log->data_is_right &= covers_data(log, event);
-    if (event->pcr == PCR_SECURE_BOOT && !(log->separated >> PCR_SECURE_BOOT & 1)) {
-        if (is_variable)
-            take_variable(log, event);
-        log->debugs |= is_action && event->length >= sizeof debug_action - 1 &&
+    int is_covered = covers_data(log, event), is_of_firmware = !(log->separated >> event->pcr & 1);
+    if (event->type == separator || (event->pcr == PCR_SECURE_BOOT && is_of_firmware))
+        log->data_is_right &= is_covered;
+    if (event->pcr == PCR_SECURE_BOOT && is_of_firmware) {
+        take_variable(log, event);
+        log->debugs |= event->length >= sizeof debug_action - 1 &&
                        memcmp(event->data, debug_action, sizeof debug_action - 1) == 0;
     }
-    if (event->pcr == PCR_BOOT_MANAGER && event->type == boot_services_application &&
+    if (event->pcr == PCR_BOOT_MANAGER && !(is_covered && (is_separator(event) || is_boot_action(event))) &&
         log->boot_loader_count < MOST_BOOT_LOADERS)
         log->boot_loaders[log->boot_loader_count++] = event->digests[tpm_algorithm_find(SHA_256)];
-    if (event->type == separator)
+    if (is_covered && is_separator(event))
         log->separated |= 1u << event->pcr;
 }
 
@@ -244,7 +265,7 @@ static void claim(struct log *log)
     int sha256 = tpm_algorithm_find(SHA_256), secure_boot_is_quoted = 0;
     for (int i = 0; i < TPM_ALGORITHMS; i++)
         secure_boot_is_quoted |= log->quoted->given[i] >> PCR_SECURE_BOOT & 1;
-    if (secure_boot_is_quoted && log->secure_boot >= 0)
+    if (secure_boot_is_quoted && log->secure_boot >= 0 && log->separated >> PCR_SECURE_BOOT & 1)
         evidence_claim_flag(log->evidence, "secure_boot", log->secure_boot);
     if (secure_boot_is_quoted)
         evidence_claim_flag(log->evidence, "debug", log->debugs);
@@ -266,9 +287,7 @@ void tpm_check_event_log(struct evidence *evidence, const struct tpm_pcrs *pcrs)
     if (!bytes)
         return;
     log.reader = reader_over(bytes, length);
-    int is_known = read_spec_id(&log);
-    if (!verdict_holds(verdict, "tpm.log.spec_id", is_known, "\"Spec ID Event03\" of version 2 as the first event", "%s",
-                       is_known ? "that" : "another"))
+    if (!verdict_is(verdict, "tpm.log.spec_id", read_spec_id(&log), "\"Spec ID Event03\" of version 2 as the first event"))
         return;
     check_banks(&log);
     if (!read_events(&log))
@@ -278,8 +297,7 @@ void tpm_check_event_log(struct evidence *evidence, const struct tpm_pcrs *pcrs)
                       "%zu such events%s", log.localities, log.locality_is_right ? "" : ", not so");
     else
         verdict_not_made(verdict, "tpm.log.startup_locality", "the log does not say it: PCR 0 begins with zeros");
-    verdict_holds(verdict, "tpm.log.event_data", log.data_is_right, "digests of the data, where the data are believed", "%s",
-                  log.data_is_right ? "that" : "an event whose digest is not that of its data");
+    verdict_is(verdict, "tpm.log.event_data", log.data_is_right, "digests of the data, where the data are believed");
     if (check_replay(&log) && log.data_is_right)
         claim(&log);
 }

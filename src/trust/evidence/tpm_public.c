@@ -116,13 +116,11 @@ void tpm_check_public_area(struct evidence *evidence, EVP_PKEY *key, uint16_t sc
     if (!bytes)
         return;
     struct reader whole = tpm_reader_over(bytes, length), reader = whole;
-    int is_read = read_public(&reader, &area);
-    if (!verdict_holds(verdict, "tpm.ak_public.form", is_read, "a TPMT_PUBLIC of RSA or ECC without a symmetric cipher", "%s",
-                       is_read ? "one" : "other bytes"))
+    if (!verdict_is(verdict, "tpm.ak_public.form", read_public(&reader, &area),
+                    "a TPMT_PUBLIC of RSA or ECC without a symmetric cipher"))
         return;
-    int is_same = area.type == TYPE_RSA ? is_rsa_key(&area, key) : is_ec_key(&area, key);
-    verdict_holds(verdict, "tpm.ak_public.key", is_same, "the key that the quote is checked with", "%s",
-                  is_same ? "that key" : "another");
+    verdict_is(verdict, "tpm.ak_public.key", area.type == TYPE_RSA ? is_rsa_key(&area, key) : is_ec_key(&area, key),
+               "the key that the quote is checked with");
     verdict_holds(verdict, "tpm.ak_public.attributes", (area.attributes & (NEEDED | DECRYPT)) == NEEDED,
                   "fixedTPM, fixedParent, sensitiveDataOrigin, restricted and sign, not decrypt", "0x%08x", area.attributes);
     verdict_holds(verdict, "tpm.ak_public.scheme", area.scheme == scheme && area.hash == hash,
