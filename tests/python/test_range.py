@@ -21,8 +21,8 @@ from checks import Checks
 from lines import SENTENCES, lines
 
 FULL = os.environ.get("BULLA_TEST_COUNTS") == "full"
-LINES, PROMPTS, LINE_TOKENS = (10000, 2000, 512) if FULL else (150, 50, 128)
-CODE_TOKENS, CHINESE_TOKENS, LONG_TOKENS = (40000, 30000, 0) if FULL else (2048, 1024, 1024)
+LINES, PROMPTS, LINE_TOKENS = (10000, 2000, 512) if FULL else (70, 25, 128)
+CODE_TOKENS, CHINESE_TOKENS, LONG_TOKENS = (40000, 30000, 0) if FULL else (1024, 512, 512)
 PIECE = 512
 TOOL = os.path.join(demo_models.BUILD, "tests", "tool_range")
 ROOM = -1.0  # log2 of the largest value over its bound: at least a factor of 2 is left
