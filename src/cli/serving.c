@@ -17,6 +17,7 @@
 #include "ops/operator.h"
 #include "serve/api.h"
 #include "serve/http.h"
+#include "serve/receipts_tlog.h"
 #include "serve/tls.h"
 
 enum {
@@ -37,6 +38,9 @@ struct serving {
     struct log *log;
     struct operator *operator;
     struct http_tls *tls;
+    EVP_PKEY *receipt_key;
+    struct receipts_log receipts_log;
+    struct receipts *receipts;
     struct listener_address address;
     struct listener listener;
     struct api *api;
@@ -66,8 +70,8 @@ static int make_folders(struct buffer *folder, bulla_error *error)
         int is_there = result == 0 || (stat(path, &status) == 0 && S_ISDIR(status.st_mode));
         if (!is_there)
             return bulla_fail(error, BULLA_E_IO,
-                              "%s: cannot make this folder: %s (BULLA_STATE names another place for the server's "
-                              "certificate)",
+                              "%s: cannot make this folder: %s (BULLA_STATE names another place for what the server "
+                              "keeps)",
                               path, strerror(number));
         if (!slash)
             return BULLA_OK;
@@ -75,22 +79,30 @@ static int make_folders(struct buffer *folder, bulla_error *error)
     }
 }
 
-int serving_find_tls_folder(struct buffer *folder, bulla_error *error)
+/* A folder for what the server keeps, made where it is not there. `what` and `instead` are for the sentence where there is
+ * no place for it. */
+static int find_state_folder(const char *name, const char *what, const char *instead, struct buffer *folder,
+                             bulla_error *error)
 {
     const char *own = variable("BULLA_STATE"), *shared = variable("XDG_STATE_HOME"), *home = variable("HOME");
     if (own)
-        buffer_append_format(folder, "%s/tls", own);
+        buffer_append_format(folder, "%s/%s", own, name);
     else if (shared)
-        buffer_append_format(folder, "%s/bulla/tls", shared);
+        buffer_append_format(folder, "%s/bulla/%s", shared, name);
     else if (home)
-        buffer_append_format(folder, "%s/.local/state/bulla/tls", home);
+        buffer_append_format(folder, "%s/.local/state/bulla/%s", home, name);
     else
         return bulla_fail(error, BULLA_E_USAGE,
-                          "there is no place for the server's certificate: neither BULLA_STATE nor HOME is set; set one, "
-                          "or name a certificate with --tls-certificate and --tls-key");
+                          "there is no place for %s: neither BULLA_STATE nor HOME is set; set one, or %s", what, instead);
     if (folder->error.code != BULLA_OK)
         return bulla_fail(error, folder->error.code, "%s", folder->error.text);
     return make_folders(folder, error);
+}
+
+int serving_find_tls_folder(struct buffer *folder, bulla_error *error)
+{
+    return find_state_folder("tls", "the server's certificate", "name a certificate with --tls-certificate and --tls-key",
+                             folder, error);
 }
 
 /* --- Events --- */
@@ -205,6 +217,7 @@ static int open_server(struct serving *serving, bulla_error *error)
     hosts[config->host_count] = serving->address.host; /* the name that it listens on is one of its own */
     struct api_options options = {.models = serving->models,
                                   .rules = operator_rules(serving->operator),
+                                  .receipts = serving->receipts,
                                   .cors_origin = config->cors_origin,
                                   .version = BULLA_VERSION,
                                   .has_page = config->has_page,
@@ -354,6 +367,30 @@ static int open_tls(struct serving *serving, bulla_error *error)
     return code;
 }
 
+/* The key that signs receipts lives as long as this process; what binds it to the machine is evidence. */
+static int open_receipts(struct serving *serving, bulla_error *error)
+{
+    const char *chosen = serving->config->receipts;
+    struct buffer folder = {0};
+    int code = BULLA_OK;
+    if (chosen && strcmp(chosen, "none") == 0)
+        return BULLA_OK;
+    if (!chosen)
+        code = find_state_folder("receipts", "the log of receipts", "name one with --receipts, or say --no-receipts",
+                                 &folder, error);
+    if (code == BULLA_OK)
+        code = receipts_tlog_open(chosen ? chosen : (const char *)folder.data, serving->config->receipts_origin,
+                                  &serving->receipts_log, error);
+    buffer_free(&folder);
+    if (code != BULLA_OK)
+        return code;
+    serving->receipt_key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+    if (!serving->receipt_key)
+        return bulla_fail(error, BULLA_E_INTERNAL, "the key of receipts cannot be made");
+    struct receipts_options options = {.key = serving->receipt_key, .log = serving->receipts_log};
+    return receipts_open(serving->base, &options, &serving->receipts, error);
+}
+
 /* The model's file is found, imported where it is none yet, and opened; one of the cache's that is damaged is made again. */
 static int add_file_model(struct serving *serving, const struct config_model *model, bulla_error *error)
 {
@@ -410,6 +447,8 @@ static int open_serving(struct serving *serving, bulla_error *error)
     if (code == BULLA_OK)
         code = open_tls(serving, error);
     if (code == BULLA_OK)
+        code = open_receipts(serving, error);
+    if (code == BULLA_OK)
         code = add_models(serving, error);
     return code == BULLA_OK && !config->takes_over ? open_server(serving, error) : code;
 }
@@ -431,6 +470,9 @@ static void close_serving(struct serving *serving)
     if (serving->listener.socket >= 0)
         close(serving->listener.socket);
     api_close(serving->api);
+    receipts_tlog_close(&serving->receipts_log); /* tells the receipts of what is still on its way */
+    receipts_close(serving->receipts);
+    EVP_PKEY_free(serving->receipt_key);
     models_close(serving->models);
     operator_close(serving->operator);
     tls_close(serving->tls);

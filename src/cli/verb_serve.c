@@ -11,8 +11,9 @@
 
 /* As options_parse fills it; NULL, 0 and NO_NUMBER where an option was not given. */
 struct serve_choice {
-    const char *listen, *config, *keys, *name, *cors, *hosts, *log, *log_level, *certificate, *key, *upstream;
-    int http, insecure_http, is_open, takes_over, metrics_open, no_page;
+    const char *listen, *config, *keys, *name, *cors, *hosts, *log, *log_level, *certificate, *key, *upstream, *receipts,
+        *receipts_origin;
+    int no_receipts, http, insecure_http, is_open, takes_over, metrics_open, no_page;
     struct option_texts tls_names;
     uint64_t threads, cache_positions, max_running, max_tokens, max_seconds, speculate, drain_seconds;
 };
@@ -50,6 +51,10 @@ static const struct option_spec options[] = {
            CONFIG_MOST_SECONDS),
     NUMBER("speculate", speculate, "guess up to N tokens ahead where few requests run; default 15; 0: never", 0,
            SPECULATE_MOST),
+    TEXT("receipts", receipts, "DIR", "folder of the log of receipts; default: receipts in the state folder"),
+    TEXT("receipts-origin", receipts_origin, "NAME",
+         "name of that log, such as example.com/log, where it is made; default: a random one"),
+    FLAG("no-receipts", no_receipts, "answers have no receipts"),
     TEXT("cors", cors, "ORIGIN", "let pages of this origin use the server; \"*\": of any"),
     TEXT("hosts", hosts, "NAMES",
          "names of this machine beside localhost, commas between; where only it can connect and there are no keys, others "
@@ -167,6 +172,8 @@ static int apply(const struct serve_choice *chosen, struct config *config, bulla
     choose(&config->listen, chosen->listen);
     choose(&config->keys, chosen->keys);
     choose(&config->cors_origin, chosen->cors);
+    choose(&config->receipts, chosen->no_receipts ? "none" : chosen->receipts);
+    choose(&config->receipts_origin, chosen->receipts_origin);
     choose(&config->log, chosen->log);
     choose(&config->log_level, chosen->log_level);
     config->is_open |= chosen->is_open;

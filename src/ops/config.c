@@ -85,6 +85,8 @@ static const struct field config_fields[] = {
     {"keys", FIELD_TEXT, AT(config, keys), 0, 0},
     {"metrics_open", FIELD_FLAG, AT(config, metrics_open), 0, 0},
     {"cors_origin", FIELD_TEXT, AT(config, cors_origin), 0, 0},
+    {"receipts", FIELD_TEXT, AT(config, receipts), 0, 0},
+    {"receipts_origin", FIELD_TEXT, AT(config, receipts_origin), 0, 0},
     {"hosts", FIELD_OWN, 0, 0, 0},
     {"log", FIELD_TEXT, AT(config, log), 0, 0},
     {"log_level", FIELD_TEXT, AT(config, log_level), 0, 0},

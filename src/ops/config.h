@@ -45,6 +45,7 @@ struct config {
     int takes_over;                           /* listens beside a server that is about to end */
     int metrics_open;
     const char *cors_origin, *log, *log_level; /* log: a path, "-" for standard error, "none" */
+    const char *receipts, *receipts_origin;   /* folder of the log of receipts, "none", NULL: in the state folder; its name */
     const char *hosts[CONFIG_MOST_HOSTS];     /* names of this machine, without a port */
     size_t host_count;
     int has_page;

@@ -98,6 +98,9 @@ static const struct api_route routes[] = {
      .serve = api_serve_model},
     {.method = "POST", .path = "/tokenize", .scope = SCOPE_USE, .serve = api_serve_tokenize},
     {.method = "POST", .path = "/detokenize", .scope = SCOPE_USE, .serve = api_serve_detokenize},
+    {.method = "GET", .path = "/v1/receipts/", .pattern = "/v1/receipts/{id}", .scope = SCOPE_USE,
+     .serve = api_serve_receipt},
+    {.method = "GET", .path = "/log/", .pattern = "/log/{file}", .scope = SCOPE_OPEN, .serve = api_serve_log},
     {.method = "GET", .path = "/v1/admin/models", .scope = SCOPE_ADMIN, .serve = api_serve_admin_models},
     {.method = "POST", .path = "/v1/admin/models", .scope = SCOPE_ADMIN, .serve = api_serve_admin_load},
     {.method = "DELETE", .path = "/v1/admin/models/", .pattern = "/v1/admin/models/{id}", .scope = SCOPE_ADMIN,
@@ -206,7 +209,6 @@ static void serve_answer(struct api_call *call, const struct api_route *route)
     if (code == BULLA_OK && seconds)
         code = api_request_read_timeout(seconds, &request, &problem);
     if (code == BULLA_OK) {
-        http_drop_body(call->exchange);
         api_answer_begin(call, &request, route->form);
         return;
     }
@@ -372,6 +374,7 @@ int api_open(struct event_base *base, const struct api_options *options, struct 
     api->base = base;
     api->models = options->models;
     api->rules = options->rules;
+    api->receipts = options->receipts;
     api->has_page = options->has_page;
     api->is_local = options->is_local;
     api->most_held = options->most_held_bytes ? options->most_held_bytes : MOST_HELD_BYTES;

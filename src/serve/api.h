@@ -10,6 +10,7 @@
  *   api_chat.c       /v1/chat/completions      api_completion.c  /v1/completions
  *   api_embedding.c  /v1/embeddings            api_response.c    /v1/responses
  *   api_models.c     /v1/models, admin         api_token.c       /tokenize, /detokenize
+ *   api_receipt.c    receipts of answers       api_log.c         /v1/receipts, /log
  *   api_call.c       what every exchange has: request ids, headers, errors, records
  *   api_origin.c     what browsers say: CORS, pages from elsewhere, names of this machine
  *   api.c            routes, authorisation, health, metrics, the page at / */
@@ -25,6 +26,7 @@ struct api;
 struct api_options {
     struct models *models;
     const struct serve_rules *rules;  /* NULL: none */
+    struct receipts *receipts;        /* that answers have (serve/receipts.h); NULL: none */
     const char *cors_origin;          /* NULL: no CORS headers; "*" or an origin */
     const char *version;
     int has_page;                     /* serve the page at / */
