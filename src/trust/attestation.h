@@ -19,16 +19,21 @@
 enum {
     ATTESTATION_HASH = 32,
     ATTESTATION_KEPT = 64,           /* standing documents that can be found */
-    ATTESTATION_MOST_WAITING = 4096, /* nonces; more are refused */
+    ATTESTATION_MOST_WAITING = 2048, /* nonces; more are refused */
     ATTESTATION_SECONDS = 3600       /* between renewals */
 };
 
 struct attestation;
 
 /* What happens, for a log; on the attestation's thread. `reason` is a sentence or NULL; `hash` the standing document's. */
-enum attestation_event { ATTESTATION_RENEWED, ATTESTATION_NOT_RENEWED, ATTESTATION_NOT_QUOTED };
-typedef void (*attestation_told)(void *context, enum attestation_event event, const uint8_t hash[ATTESTATION_HASH],
-                                 const char *reason);
+enum attestation_event {
+    ATTESTATION_RENEWED,       /* there is new standing evidence */
+    ATTESTATION_NOT_RENEWED,   /* there is none; the one before stays */
+    ATTESTATION_NOT_QUOTED,    /* askers got an error */
+    ATTESTATION_OLD_COLLATERAL /* the collateral's file cannot be read any more: what it said before stays */
+};
+typedef void (*attestation_told)(void *context, const struct attester *attester, enum attestation_event event,
+                                 const uint8_t hash[ATTESTATION_HASH], const char *reason);
 
 /* Copied but for the texts and tables that attester_options points at. */
 struct attestation_options {
@@ -80,6 +85,6 @@ int attestation_is_simulated(const struct attestation *attestation);
 const uint8_t *attestation_policy_hash(const struct attestation *attestation);
 /* The policy as it is published (canonical JSON); NULL: none. */
 const char *attestation_policy(const struct attestation *attestation, size_t *length);
-uint64_t attestation_quotes(const struct attestation *attestation); /* made so far */
+uint64_t attestation_quotes(struct attestation *attestation); /* tried so far */
 
 #endif
