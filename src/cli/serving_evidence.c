@@ -1,6 +1,6 @@
 #include "cli/serving_evidence.h"
 
-#include <string.h>
+#include <stdlib.h>
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -63,6 +63,7 @@ int serving_open_attestation(const struct config *config, const uint8_t *tls_key
                                           .collateral = config->collateral, .told = on_told, .context = log};
     if (!options.attester && !attester_find(&config->attesting))
         options.attester = "none";
+    setenv("TSS2_LOG", "all+none", 0); /* the TPM's library would print what the log says anyway */
     options.model_count = models_roots(models, roots, MOST_MODELS);
     int code = BULLA_OK;
     if (EVP_PKEY_get_raw_public_key(receipt_key, key, &key_length) != 1 || key_length != sizeof key)

@@ -82,6 +82,19 @@ static int read_collateral(struct attestation *attestation, bulla_error *error)
     return bulla_fail(error, code, "%s", own.text);
 }
 
+/* After a failure the attester is opened anew for the next one: a TPM may have been reset. */
+static int quote(struct attestation *attestation, const uint8_t report_data[REPORT_DATA_BYTES], struct buffer *given,
+                 bulla_error *error)
+{
+    int code = attestation->attester->quote(attestation->state, report_data, given, error);
+    if (code == BULLA_OK)
+        return given->error.code == BULLA_OK ? BULLA_OK : bulla_fail(error, given->error.code, "%s", given->error.text);
+    attestation->attester->close(attestation->state);
+    attestation->state = NULL;
+    attestation->is_open = 0;
+    return code;
+}
+
 /* One quote over the binding. */
 static int make_document(struct attestation *attestation, const struct binding *binding, struct document *document,
                          bulla_error *error)
@@ -97,9 +110,7 @@ static int make_document(struct attestation *attestation, const struct binding *
     if (code == BULLA_OK)
         code = binding_report_data(binding, report_data, error);
     if (code == BULLA_OK)
-        code = attestation->attester->quote(attestation->state, report_data, &given, error);
-    if (code == BULLA_OK && given.error.code != BULLA_OK)
-        code = bulla_fail(error, given.error.code, "%s", given.error.text);
+        code = quote(attestation, report_data, &given, error);
     if (code == BULLA_OK)
         code = document_make(&given, binding, &attestation->collateral, document, error);
     buffer_free(&given);

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Evidence of a server that runs, asked for as its clients do and judged by `bulla verify`: SIMULATED evidence, and a TPM's
 (swtpm), where that is installed."""
+import base64
 import concurrent.futures
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -13,6 +13,7 @@ import threading
 from checks import Checks
 from serving import PROGRAM, Server, can_serve
 from small_source import make_model
+from tpm_simulator import Simulator, boot, event_log, missing_program
 
 FULL = os.environ.get("BULLA_TEST_COUNTS") == "full"
 ASKERS = 1000
@@ -178,6 +179,85 @@ def check_models(checks, model, other, folder):
         checks.equal(server.json("GET", "/v1/evidence/" + name), (200, first), "the evidence before is kept")
 
 
+def check_tpm(checks, model, folder):
+    """A boot that was measured, quoted with a key that the server has its TPM make."""
+    place = os.path.join(folder, "tpm")
+    os.mkdir(place)
+    tpm = Simulator(place)
+    try:
+        events = boot(1)
+        tpm.extend(events)
+        collateral = os.path.join(place, "collateral.json")
+        with open(collateral, "w", encoding="utf-8") as file:
+            json.dump({"event_log": base64.b64encode(event_log(events)).decode()}, file)
+        arguments = ["--attester", "tpm", "--tpm-tcti", tpm.tcti, "--collateral", collateral]
+        with Server(model, arguments=arguments) as server:
+            document = evidence(server, os.urandom(32).hex())
+            key = tpm_key(document["ak"])
+            policy = {"type": "tpm", "tpm_key": key, "secure_boot": True, "pcr": {"4": document["pcrs"]["sha256"]["4"]},
+                      "boot_loader": [hashlib.sha256(program).hexdigest() for program in (b"shim", b"kernel")]}
+            check_binding(checks, server, place, policy, "tpm")
+            check_standing(checks, server, "tpm")
+            check_askers(checks, server, place, policy, "tpm")
+            unnamed = {name: value for name, value in policy.items() if name != "tpm_key"}
+            checks.equal(failed(judge(place, document, unnamed)), (1, ["policy.tpm_key"]), "tpm: nobody vouches for the key")
+            checks.equal([line["attester"] for line in server.log() if line["event"] == "ready"], ["tpm"], "the log names it")
+        with Server(model, arguments=arguments + ["--tpm-pcrs", "7"]) as server:
+            document = evidence(server, os.urandom(32).hex())
+            checks.equal(list(document["pcrs"]["sha256"]), ["7"], "tpm: PCRs that are asked for")
+            checks.equal(tpm_key(document["ak"]), key, "tpm: the next start has the same key")
+        check_tpm_key(checks, model, tpm, place)
+    finally:
+        tpm.close()
+
+
+def tpm_key(pem):
+    der = subprocess.run(["openssl", "pkey", "-pubin", "-outform", "der"], input=pem.encode(), capture_output=True,
+                         check=True).stdout
+    return hashlib.sha256(der).hexdigest()
+
+
+def check_tpm_key(checks, model, tpm, folder):
+    """A persistent RSA key, and its certificate in the TPM's memory."""
+    tpm.key("rsa2048:rsassa-sha256:null")
+    tpm.run("tpm2_evictcontrol", "-C", "o", "-c", "key", "0x81010001")
+    make_certificate(tpm)
+    size = len(tpm.read("certificate.der"))
+    tpm.run("tpm2_nvdefine", "0x01c10000", "-C", "o", "-s", str(size + 100), "-a", "ownerread|ownerwrite|authread")
+    tpm.run("tpm2_nvwrite", "0x01c10000", "-C", "o", "-i", "certificate.der")
+    tpm.run("tpm2_flushcontext", "-t")
+    tpm.run("tpm2_nvread", "0x01c10000", "-C", "o", "-s", "4")
+    arguments = ["--attester", "tpm", "--tpm-tcti", tpm.tcti, "--tpm-key", "0x81010001"]
+    with Server(model, arguments=arguments) as server:
+        document = evidence(server, os.urandom(32).hex())
+        checks.equal(tpm_key(document["ak"]), hashlib.sha256(tpm.read("der")).hexdigest(), "tpm: the persistent key")
+        policy = {"type": "tpm", "tpm_key": tpm_key(document["ak"]), "tpm_name": tpm.read("name").hex()}
+        check_binding(checks, server, folder, policy, "tpm, RSA")
+    with Server(model, arguments=arguments + ["--tpm-certificate", "0x01c10000"]) as server:
+        document = evidence(server, os.urandom(32).hex())
+        checks.equal(document["certificates"], [base64.b64encode(tpm.read("certificate.der")).decode()], "tpm: the certificate")
+        checks.true("ak" not in document, "tpm: the certificate has the key")
+        names = failed(judge(folder, document, policy))
+        checks.true(names[0] == 1 and "tpm.chain" in names[1], f"tpm: a certificate of nobody who is known: {names}")
+    for options, sentence in ((["--tpm-key", "0x81010077"], "attestation key of --tpm-key"), (["--tpm-pcrs", "0,24"], "0,24"),
+                              (["--tpm-certificate", "0x01c10077"], "--tpm-certificate"), (["--tpm-key", "mine"], '"mine"')):
+        try:
+            with Server(model, arguments=["--attester", "tpm", "--tpm-tcti", tpm.tcti] + options):
+                checks.true(False, f"{options}: a server starts")
+        except RuntimeError as error:
+            checks.contains(str(error), sentence, f"{options}: refused")
+
+
+def make_certificate(tpm):
+    """Of the TPM's key, by an authority that nobody knows: certificate.der."""
+    tpm.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "authority.key",
+            "-out", "authority.pem", "-subj", "/CN=nobody")
+    tpm.run("openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "other.key",
+            "-out", "request.pem", "-subj", "/CN=attestation key")
+    tpm.run("openssl", "x509", "-req", "-in", "request.pem", "-CA", "authority.pem", "-CAkey", "authority.key",
+            "-force_pubkey", "pem", "-set_serial", "7", "-outform", "der", "-out", "certificate.der")
+
+
 def main():
     checks = Checks()
     if not can_serve():
@@ -186,6 +266,10 @@ def main():
         model = make_model(folder, "tiny")
         check_simulated(checks, model, folder)
         check_none(checks, model, folder)
+        if missing_program():
+            print(f"without a TPM: {missing_program()} is not installed")
+        else:
+            check_tpm(checks, model, folder)
         check_models(checks, model, make_model(folder, "other", context=256), folder)
     checks.finish()
 
