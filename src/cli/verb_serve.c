@@ -13,7 +13,8 @@
 struct serve_choice {
     const char *listen, *config, *keys, *name, *cors, *hosts, *log, *log_level, *certificate, *key, *upstream, *receipts,
         *receipts_origin;
-    int no_receipts, http, insecure_http, is_open, takes_over, metrics_open, no_page;
+    const char *attester, *policy, *collateral, *tpm_tcti, *tpm_key, *tpm_certificate, *tpm_pcrs;
+    int http, insecure_http, is_open, takes_over, metrics_open, no_page, no_receipts;
     struct option_texts tls_names;
     uint64_t threads, cache_positions, max_running, max_tokens, max_seconds, speculate, drain_seconds;
 };
@@ -34,6 +35,14 @@ static const struct option_spec options[] = {
     {"tls-name", 0, OPTION_TEXTS, offsetof(struct serve_choice, tls_names), "NAME",
      "one more host name or address by which clients reach the server, for the self-made certificate", 0, 0},
     TEXT("keys", keys, "FILE", "store of API keys (`bulla keys`); every request needs one then"),
+    TEXT("attester", attester, "NAME",
+         "what attests to the server: tsm, gramine, nsm, tpm, none; sim is SIMULATED; default: the one that this machine has"),
+    TEXT("policy", policy, "FILE", "policy that is published, and whose resources this machine must have"),
+    TEXT("collateral", collateral, "FILE", "JSON file with what evidence needs beside the hardware's word"),
+    TEXT("tpm-tcti", tpm_tcti, "TCTI", "how to reach the TPM; default device:/dev/tpmrm0"),
+    TEXT("tpm-key", tpm_key, "HANDLE", "persistent attestation key of the TPM; default: one is made at each start"),
+    TEXT("tpm-certificate", tpm_certificate, "INDEX", "NV index of that key's certificate"),
+    TEXT("tpm-pcrs", tpm_pcrs, "LIST", "PCRs that are quoted, commas between; default 0 to 9, 11, 12, 14"),
     FLAG("open", is_open, "without keys also where other machines connect"),
     FLAG("take-over", takes_over, "start beside a server that listens there, to follow it: end that one when this one listens"),
     FLAG("metrics-open", metrics_open, "/metrics needs no key"),
@@ -174,6 +183,13 @@ static int apply(const struct serve_choice *chosen, struct config *config, bulla
     choose(&config->cors_origin, chosen->cors);
     choose(&config->receipts, chosen->no_receipts ? "none" : chosen->receipts);
     choose(&config->receipts_origin, chosen->receipts_origin);
+    choose(&config->attester, chosen->attester);
+    choose(&config->policy, chosen->policy);
+    choose(&config->collateral, chosen->collateral);
+    choose(&config->attesting.tpm_tcti, chosen->tpm_tcti);
+    choose(&config->attesting.tpm_key, chosen->tpm_key);
+    choose(&config->attesting.tpm_certificate, chosen->tpm_certificate);
+    choose(&config->attesting.tpm_pcrs, chosen->tpm_pcrs);
     choose(&config->log, chosen->log);
     choose(&config->log_level, chosen->log_level);
     config->is_open |= chosen->is_open;

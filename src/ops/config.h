@@ -10,6 +10,7 @@
 #include "bulla/error.h"
 #include "serve/http.h"
 #include "serve/models.h"
+#include "trust/attester.h"
 
 enum {
     CONFIG_MOST_MODELS = 64,
@@ -51,6 +52,9 @@ struct config {
     int has_page;
     uint64_t drain_seconds;
     struct http_limits limits;
+    const char *attester;                     /* NULL: the one that the machine has, or none */
+    struct attester_options attesting;        /* what it is told of its TPM */
+    const char *policy, *collateral;          /* files; NULL: none */
     size_t most_answer_bytes;                 /* held by answers under way together; 0: the API's default */
     struct config_model models[CONFIG_MOST_MODELS];
     size_t model_count;

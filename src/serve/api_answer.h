@@ -28,6 +28,7 @@ struct api_answer;
 struct api_choice;
 struct api_receipt;
 struct receipts;
+struct api_evidence;
 
 struct api {
     struct event_base *base;
@@ -47,6 +48,7 @@ struct api {
     uint64_t alarm_at;   /* clock_nanoseconds(); 0: none */
     struct api_answer *answers; /* under way */
     struct api_answer *ended;
+    struct api_evidence *evidence; /* NULL: the server has no attestation */
     unsigned answer_count;
     int has_waiting_runs;
     uint8_t known_tools[API_KNOWN_TOOLS][HASH_SHA256_BYTES]; /* a ring */
@@ -265,6 +267,14 @@ void api_serve_model(struct api_call *call);
 void api_serve_admin_models(struct api_call *call);
 void api_serve_admin_load(struct api_call *call);
 void api_serve_admin_unload(struct api_call *call);
+void api_serve_evidence(struct api_call *call);
+void api_serve_evidence_by_hash(struct api_call *call);
+void api_serve_policy(struct api_call *call);
+/* Of these routes; the result is the caller's to close also after an error. */
+int api_evidence_open(struct event_base *base, struct attestation *attestation, struct api_evidence **evidence,
+                      bulla_error *error);
+void api_evidence_note_models(struct api *api); /* after the models have changed */
+void api_evidence_close(struct api_evidence *evidence); /* NULL is fine */
 void api_serve_tokenize(struct api_call *call);
 void api_serve_detokenize(struct api_call *call);
 void api_serve_receipt(struct api_call *call);
