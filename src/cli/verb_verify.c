@@ -34,6 +34,16 @@ static const struct option_spec options[] = {
     {"nonce", 0, OPTION_TEXT, offsetof(struct verify_choice, nonce), "HEX", "nonce that the evidence was asked for with", 0, 0},
     {"model", 0, OPTION_TEXT, offsetof(struct verify_choice, model), "HEX", "root of the model that must be among its models",
      0, 0},
+    {"evidence", 0, OPTION_TEXT, offsetof(struct verify_choice, evidence), "FILE",
+     "of a receipt: the evidence, where it is not in its document", 0, 0},
+    {"request", 0, OPTION_TEXT, offsetof(struct verify_choice, request), "FILE",
+     "of a receipt: the body of the request that it must be for", 0, 0},
+    {"parameters", 0, OPTION_TEXT, offsetof(struct verify_choice, parameters), "JSON",
+     "of a receipt: parameters that it must have, such as '{\"temperature\":0}'", 0, 0},
+    {"log-key", 0, OPTION_TEXTS, offsetof(struct verify_choice, log_keys), "KEY",
+     "of a receipt: verifier key of the log that has it, then those of witnesses", 0, 0},
+    {"witnesses", 0, OPTION_INTEGER, offsetof(struct verify_choice, witnesses), "N",
+     "of a receipt: so many of these witnesses must have cosigned; default 0", 0, BULLA_MOST_LOG_KEYS},
 };
 
 /* NULL with the error recorded where the text is no 32 bytes in hex; `text` NULL: nothing was given. */

@@ -303,6 +303,8 @@ static void check_transcript(struct checking *checking)
     uint8_t salt[RECEIPT_SALT];
     if (!transcript) {
         verdict_not_made(verdict, "receipt.transcript", "there is none: what the answer was is not checked");
+        if (checking->options->request)
+            verdict_fails(verdict, "receipt.request", "without the transcript's salt nobody can tell whether it is this one");
         return;
     }
     struct walked *walked = arena_alloc(&verdict->arena, checking->receipt.choice_count, sizeof *walked, &checking->error);
@@ -364,6 +366,10 @@ static void check_log(struct checking *checking)
     struct verdict *verdict = checking->verdict;
     uint8_t entry[RECEIPT_HASH], leaf[MERKLE_HASH], hashes[MOST_PATH][MERKLE_HASH];
     struct checkpoint checkpoint;
+    if (!log && checking->options->log_key_count) {
+        verdict_fails(verdict, "log.inclusion", "the document says nothing of the log that must have it");
+        return;
+    }
     if (!log) {
         verdict_not_made(verdict, "log.inclusion", "the document says nothing of a log");
         return;
