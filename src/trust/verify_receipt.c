@@ -150,7 +150,10 @@ static void check_parameters(struct checking *checking)
         if (found)
             json_write_canonical(&texts[1], found);
         int is_same = found && texts[0].length == texts[1].length && memcmp(texts[0].data, texts[1].data, texts[0].length) == 0;
-        if (!is_same)
+        for (size_t k = 0; k < 2; k++)
+            if (texts[k].error.code != BULLA_OK)
+                bulla_fail(&checking->error, texts[k].error.code, "%s", texts[k].error.text);
+        if (!is_same && checking->error.code == BULLA_OK)
             verdict_holds(checking->verdict, "receipt.parameters", 0, (const char *)texts[0].data, "%s: %.200s",
                           expected->keys[i], found ? (const char *)texts[1].data : "nothing");
         buffer_free(&texts[0]);
