@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "trust/binding.h"
 #include "trust/policy.h"
+#include "trust/ra_tls.h"
 
 enum { MOST_GPUS = 64 };
 
@@ -67,11 +68,12 @@ static void verify_gpus(const struct evidence *cpu, const struct evidence_format
     policy_check_gpu_count(policy, format->is_gpu ? 1 : count, cpu->verdict);
 }
 
-static void verify(const struct json *document, const struct policy *policy, const bulla_evidence_options *options,
-                   struct verdict *verdict)
+/* `certificate` NULL: the document did not come in one. */
+static void verify(const struct json *document, const struct ra_tls *certificate, const struct policy *policy,
+                   const bulla_evidence_options *options, struct verdict *verdict)
 {
     struct evidence evidence = {.document = document, .time = options->time, .verdict = verdict};
-    const struct binding_expected expected = {.tls_key = options->tls_key, .receipt_key = options->receipt_key,
+    struct binding_expected expected = {.tls_key = options->tls_key, .receipt_key = options->receipt_key,
                                               .nonce = options->nonce, .model = options->model,
                                               .nonce_path = json_get(document, "nonce_path")};
     const struct evidence_format *format = evidence_verify(&evidence);
@@ -80,13 +82,44 @@ static void verify(const struct json *document, const struct policy *policy, con
     if (!format->has_met_real)
         verdict_not_made(verdict, "evidence.tried", "no evidence of real hardware of this type was ever tried");
     verify_gpus(&evidence, format, policy);
-    if (wants_binding(policy))
+    if (certificate)
+        ra_tls_check(certificate, &evidence, &expected);
+    if (certificate && certificate->form == RA_TLS_DOCUMENT)
+        expected.tls_key = certificate->key;
+    if (certificate && certificate->form != RA_TLS_DOCUMENT)
+        verdict_not_made(verdict, "binding", "the certificate's form binds its key alone");
+    else if (certificate || wants_binding(policy))
         binding_check(format, &evidence, &expected);
     else
         verdict_not_made(verdict, "binding", "the policy names the report data or the key instead");
     policy_check_evidence(policy, format, &evidence);
     if (options->model)
         policy_check_model(policy, options->model, verdict);
+}
+
+/* Of a certificate the document in it, with the caller's collateral. */
+static void verify_certificate(const char *bytes, size_t length, const struct policy *policy,
+                               const bulla_evidence_options *options, struct arena *arena, struct verdict *verdict,
+                               bulla_error *error)
+{
+    struct ra_tls certificate;
+    struct buffer document = {0};
+    const struct json *collateral = NULL;
+    if (options->collateral)
+        collateral = json_parse(options->collateral, options->collateral_length, "the collateral", arena, error);
+    if (collateral && collateral->type != JSON_OBJECT)
+        bulla_fail(error, BULLA_E_INPUT, "the collateral is not an object of JSON");
+    if (ra_tls_open(bytes, length, &certificate, verdict) && error->code == BULLA_OK) {
+        ra_tls_write_document(&certificate, collateral, &document);
+        if (document.error.code != BULLA_OK)
+            bulla_fail(error, document.error.code, "%s", document.error.text);
+        const struct json *root = json_parse((const char *)document.data, document.length, "the certificate's evidence", arena,
+                                             error);
+        if (root)
+            verify(root, &certificate, policy, options, verdict);
+    }
+    ra_tls_close(&certificate);
+    buffer_free(&document);
 }
 
 int bulla_verify_evidence(const char *document, size_t length, const bulla_evidence_options *options,
@@ -101,10 +134,14 @@ int bulla_verify_evidence(const char *document, size_t length, const bulla_evide
             return code;
     }
     bulla_error own = {0};
-    const struct json *root = json_parse(document, length, "the evidence", &arena, &own);
-    bulla_verdict *made = root ? memory_alloc(1, sizeof *made, &own) : NULL;
+    int is_certificate = ra_tls_is_certificate(document, length);
+    const struct json *root = is_certificate ? NULL : json_parse(document, length, "the evidence", &arena, &own);
+    bulla_verdict *made = root || is_certificate ? memory_alloc(1, sizeof *made, &own) : NULL;
     if (made) {
-        verify(root, policy, options, &made->verdict);
+        if (is_certificate)
+            verify_certificate(document, length, policy, options, &arena, &made->verdict, &own);
+        else
+            verify(root, NULL, policy, options, &made->verdict);
         if (made->verdict.error.code == BULLA_E_MEMORY)
             bulla_fail(&own, BULLA_E_MEMORY, "%s", made->verdict.error.text);
     }
