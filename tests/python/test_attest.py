@@ -6,6 +6,7 @@ import concurrent.futures
 import hashlib
 import json
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -179,6 +180,34 @@ def check_ra_tls(checks, model, folder):
             checks.contains(str(error), sentence, f"{options}: refused")
 
 
+NVIDIA = """
+struct memory { unsigned long long total, free, used; };
+int nvmlInit_v2(void) { return 0; }
+int nvmlShutdown(void) { return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) { *device = (void *)0; return index > 1; }
+int nvmlDeviceGetMemoryInfo(void *device, struct memory *memory) { memory->total = 80000000000; return device != 0; }
+"""
+
+
+def check_gpu_memory(checks, folder):
+    """Of two GPUs of 80 GB, which a library in the place of NVIDIA's tells of."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if not compiler:
+        return
+    library = os.path.join(folder, "nvidia")
+    os.mkdir(library)
+    subprocess.run([compiler, "-shared", "-fPIC", "-x", "c", "-", "-o", os.path.join(library, "libnvidia-ml.so.1")],
+                   input=NVIDIA.encode(), check=True)
+    path = os.path.join(folder, "gpus.json")
+    for wanted, status in (("160GB", 0), ("161GB", 1)):
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"resources": {"gpu_memory": wanted}}, file)
+        done = subprocess.run([PROGRAM, "doctor", "--policy", path], capture_output=True, check=False, text=True,
+                              env=dict(os.environ, LD_LIBRARY_PATH=library))
+        checks.equal(done.returncode, status, f"GPUs of 160 GB, and {wanted} wanted: {done.stderr}")
+
+
 def check_none(checks, model, folder):
     with Server(model, arguments=["--attester", "none"]) as server:
         for path in ("/v1/evidence", "/v1/evidence?nonce=" + "ab" * 32, "/v1/evidence/" + "ab" * 32):
@@ -201,6 +230,7 @@ def check_none(checks, model, folder):
             checks.true(False, "a machine that is too small")
     except RuntimeError as error:
         checks.contains(str(error), "the policy demands 900000000000000 bytes of memory", "a machine that is too small")
+    check_gpu_memory(checks, folder)
     done = subprocess.run([PROGRAM, "doctor", "--policy", greedy], capture_output=True, check=False, text=True)
     checks.true(done.returncode == 1 and "attesters" in done.stdout and "900000000000000" in done.stderr,
                 f"bulla doctor says it: {done}")
