@@ -13,6 +13,8 @@
 
 #include "base/clock.h"
 #include "cli/model_cache.h"
+#include "cli/serving_evidence.h"
+#include "cli/serving_receipts.h"
 #include "ops/listener.h"
 #include "ops/operator.h"
 #include "serve/api.h"
@@ -37,6 +39,11 @@ struct serving {
     struct log *log;
     struct operator *operator;
     struct http_tls *tls;
+    EVP_PKEY *receipt_key;           /* of this process alone */
+    struct attestation *attestation;
+    struct receipts_log receipts_log;
+    struct receipts *receipts;
+    uint8_t attested[ATTESTATION_HASH]; /* hash of the evidence in the certificate */
     struct listener_address address;
     struct listener listener;
     struct api *api;
@@ -66,8 +73,8 @@ static int make_folders(struct buffer *folder, bulla_error *error)
         int is_there = result == 0 || (stat(path, &status) == 0 && S_ISDIR(status.st_mode));
         if (!is_there)
             return bulla_fail(error, BULLA_E_IO,
-                              "%s: cannot make this folder: %s (BULLA_STATE names another place for the server's "
-                              "certificate)",
+                              "%s: cannot make this folder: %s (BULLA_STATE names another place for what the server "
+                              "keeps)",
                               path, strerror(number));
         if (!slash)
             return BULLA_OK;
@@ -75,22 +82,30 @@ static int make_folders(struct buffer *folder, bulla_error *error)
     }
 }
 
-int serving_find_tls_folder(struct buffer *folder, bulla_error *error)
+/* A folder for what the server keeps, made where it is not there. `what` and `instead` are for the sentence where there is
+ * no place for it. */
+static int find_state_folder(const char *name, const char *what, const char *instead, struct buffer *folder,
+                             bulla_error *error)
 {
     const char *own = variable("BULLA_STATE"), *shared = variable("XDG_STATE_HOME"), *home = variable("HOME");
     if (own)
-        buffer_append_format(folder, "%s/tls", own);
+        buffer_append_format(folder, "%s/%s", own, name);
     else if (shared)
-        buffer_append_format(folder, "%s/bulla/tls", shared);
+        buffer_append_format(folder, "%s/bulla/%s", shared, name);
     else if (home)
-        buffer_append_format(folder, "%s/.local/state/bulla/tls", home);
+        buffer_append_format(folder, "%s/.local/state/bulla/%s", home, name);
     else
         return bulla_fail(error, BULLA_E_USAGE,
-                          "there is no place for the server's certificate: neither BULLA_STATE nor HOME is set; set one, "
-                          "or name a certificate with --tls-certificate and --tls-key");
+                          "there is no place for %s: neither BULLA_STATE nor HOME is set; set one, or %s", what, instead);
     if (folder->error.code != BULLA_OK)
         return bulla_fail(error, folder->error.code, "%s", folder->error.text);
     return make_folders(folder, error);
+}
+
+int serving_find_tls_folder(struct buffer *folder, bulla_error *error)
+{
+    return find_state_folder("tls", "the server's certificate", "name a certificate with --tls-certificate and --tls-key",
+                             folder, error);
 }
 
 /* --- Events --- */
@@ -158,9 +173,20 @@ static void notice_keys(struct serving *serving)
         log_event(serving, LOG_LEVEL_INFO, "keys_reloaded", NULL, NULL);
 }
 
+/* The certificate follows the standing evidence. */
+static int attest_certificate(struct serving *serving, bulla_error *error)
+{
+    if (!serving->config->ra_tls)
+        return BULLA_OK;
+    return serving_attest_certificate(serving->attestation, serving->tls, serving->attested, serving->log, error);
+}
+
 static void on_tick(evutil_socket_t unused, short what, void *context)
 {
     struct serving *serving = context;
+    bulla_error error = {0};
+    if (serving->stage != STARTING && attest_certificate(serving, &error) != BULLA_OK)
+        log_event(serving, LOG_LEVEL_ERROR, "certificate_not_attested", "reason", error.text);
     (void)unused;
     (void)what;
     operator_sample(serving->operator);
@@ -205,6 +231,8 @@ static int open_server(struct serving *serving, bulla_error *error)
     hosts[config->host_count] = serving->address.host; /* the name that it listens on is one of its own */
     struct api_options options = {.models = serving->models,
                                   .rules = operator_rules(serving->operator),
+                                  .receipts = serving->receipts,
+                                  .attestation = serving->attestation,
                                   .cors_origin = config->cors_origin,
                                   .version = BULLA_VERSION,
                                   .has_page = config->has_page,
@@ -224,11 +252,35 @@ static int open_server(struct serving *serving, bulla_error *error)
     return code;
 }
 
+/* 1 once there is evidence for clients to ask for, where there is to be some. */
+static int evidence_is_ready(struct serving *serving)
+{
+    bulla_error error = {0};
+    int is_ready = attestation_is_ready(serving->attestation, &error);
+    if (is_ready < 0)
+        stop_with(serving, error.code, error.text);
+    return is_ready > 0;
+}
+
+static void log_ready(struct serving *serving, const char *url)
+{
+    const struct attester *attester = attestation_attester(serving->attestation);
+    struct log_line line;
+    log_line_begin(&line, serving->log, LOG_LEVEL_INFO, "ready");
+    log_line_text(&line, "address", url);
+    log_line_text(&line, "attester", !attester ? "none" : attester->is_simulated ? attester->title : attester->name);
+    log_line_end(&line);
+}
+
 /* All models are ready. A server that follows another listens only now: until then all requests are that one's. Others
  * read the line to know that the server is there, and where. */
 static void begin_serving(struct serving *serving)
 {
     bulla_error error = {0};
+    if (attest_certificate(serving, &error) != BULLA_OK) {
+        stop_with(serving, error.code, error.text);
+        return;
+    }
     if (!serving->server && (open_listener(serving, &error) != BULLA_OK || open_server(serving, &error) != BULLA_OK)) {
         stop_with(serving, error.code, error.text);
         return;
@@ -237,7 +289,9 @@ static void begin_serving(struct serving *serving)
     snprintf(url, sizeof url, "%s://%s", serving->tls ? "https" : "http", serving->listener.text);
     serving->stage = SERVING;
     operator_sample(serving->operator);
-    log_event(serving, LOG_LEVEL_INFO, "ready", "address", url);
+    log_ready(serving, url);
+    if (attestation_is_simulated(serving->attestation))
+        printf("the evidence is SIMULATED: it proves nothing\n");
     printf("listening on %s\n", url);
     fflush(stdout);
 }
@@ -257,7 +311,7 @@ static void on_watch(evutil_socket_t unused, short what, void *context)
     (void)what;
     int is_late = clock_nanoseconds() >= serving->deadline;
     if (serving->stage == STARTING) {
-        if (models_are_ready(serving))
+        if (models_are_ready(serving) && evidence_is_ready(serving))
             begin_serving(serving);
         else
             start_watch(serving);
@@ -354,6 +408,21 @@ static int open_tls(struct serving *serving, bulla_error *error)
     return code;
 }
 
+static int open_receipts(struct serving *serving, bulla_error *error)
+{
+    const struct config *config = serving->config;
+    struct buffer folder = {0};
+    int code = BULLA_OK;
+    if (serving_keeps_receipts_in_state(config))
+        code = find_state_folder("receipts", "the log of receipts", "name one with --receipts, or say --no-receipts",
+                                 &folder, error);
+    if (code == BULLA_OK)
+        code = serving_open_receipts(serving->base, config, (const char *)folder.data, serving->receipt_key,
+                                     serving->attestation, &serving->receipts_log, &serving->receipts, error);
+    buffer_free(&folder);
+    return code;
+}
+
 /* The model's file is found, imported where it is none yet, and opened; one of the cache's that is damaged is made again. */
 static int add_file_model(struct serving *serving, const struct config_model *model, bulla_error *error)
 {
@@ -411,6 +480,13 @@ static int open_serving(struct serving *serving, bulla_error *error)
         code = open_tls(serving, error);
     if (code == BULLA_OK)
         code = add_models(serving, error);
+    if (code == BULLA_OK)
+        code = serving_make_receipt_key(&serving->receipt_key, error);
+    if (code == BULLA_OK)
+        code = serving_open_attestation(config, serving->tls ? tls_key_digest(serving->tls) : NULL, serving->receipt_key,
+                                        serving->models, serving->log, &serving->attestation, error);
+    if (code == BULLA_OK)
+        code = open_receipts(serving, error);
     return code == BULLA_OK && !config->takes_over ? open_server(serving, error) : code;
 }
 
@@ -430,9 +506,13 @@ static void close_serving(struct serving *serving)
         operator_watch(serving->operator, NULL);
     if (serving->listener.socket >= 0)
         close(serving->listener.socket);
+    attestation_close(serving->attestation);
     api_close(serving->api);
+    receipts_tlog_close(&serving->receipts_log); /* tells the receipts of what is still on its way */
+    receipts_close(serving->receipts);
     models_close(serving->models);
     operator_close(serving->operator);
+    EVP_PKEY_free(serving->receipt_key);
     tls_close(serving->tls);
     for (size_t i = 0; i < sizeof serving->signals / sizeof serving->signals[0]; i++)
         free_event(serving->signals[i]);

@@ -1,4 +1,4 @@
-#include "bulla/verify.h"
+#include "trust/verify.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -6,7 +6,7 @@
 #include "base/hash.h"
 #include "base/memory.h"
 #include "trust/binding.h"
-#include "trust/policy.h"
+#include "trust/ra_tls.h"
 
 enum { MOST_GPUS = 64 };
 
@@ -65,20 +65,28 @@ static void verify_gpus(const struct evidence *cpu, const struct evidence_format
     policy_check_gpu_count(policy, format->is_gpu ? 1 : count, cpu->verdict);
 }
 
-static void verify(const struct json *document, const struct policy *policy, const bulla_evidence_options *options,
-                   struct verdict *verdict)
+/* `certificate` NULL: the document did not come in one. */
+static const struct evidence_format *verify(const struct json *document, const struct ra_tls *certificate,
+                                            const struct policy *policy, const bulla_evidence_options *options,
+                                            struct verdict *verdict)
 {
     struct evidence evidence = {.document = document, .time = options->time, .verdict = verdict};
-    const struct binding_expected expected = {.tls_key = options->tls_key, .receipt_key = options->receipt_key,
+    struct binding_expected expected = {.tls_key = options->tls_key, .receipt_key = options->receipt_key,
                                               .nonce = options->nonce, .model = options->model,
                                               .nonce_path = json_get(document, "nonce_path")};
     const struct evidence_format *format = evidence_verify(&evidence);
     if (!format)
-        return;
+        return NULL;
     if (!format->has_met_real)
         verdict_not_made(verdict, "evidence.tried", "no evidence of real hardware of this type was ever tried");
     verify_gpus(&evidence, format, policy);
-    if (wants_binding(policy, &expected))
+    if (certificate)
+        ra_tls_check(certificate, &evidence, &expected);
+    if (certificate && certificate->form == RA_TLS_DOCUMENT)
+        expected.tls_key = certificate->key;
+    if (certificate && certificate->form != RA_TLS_DOCUMENT)
+        verdict_not_made(verdict, "binding", "the certificate's form binds its key alone");
+    else if (certificate || wants_binding(policy, &expected))
         binding_check(format, &evidence, &expected);
     else
         verdict_not_made(verdict, "binding", "the policy names the report data or the key instead");
@@ -87,24 +95,55 @@ static void verify(const struct json *document, const struct policy *policy, con
         policy_check_model(policy, options->model, verdict);
     else
         policy_check_bound_models(policy, &evidence);
+    return format;
 }
 
-int bulla_verify_evidence(const char *document, size_t length, const bulla_evidence_options *options,
-                          bulla_verdict **result, bulla_error *error)
+const struct evidence_format *verify_evidence(const struct json *document, const struct policy *policy,
+                                              const bulla_evidence_options *options, struct verdict *verdict)
+{
+    return verify(document, NULL, policy, options, verdict);
+}
+
+/* Of a certificate the document in it, with the caller's collateral. */
+static void verify_certificate(const char *bytes, size_t length, const struct policy *policy,
+                               const bulla_evidence_options *options, struct arena *arena, struct verdict *verdict,
+                               bulla_error *error)
+{
+    struct ra_tls certificate;
+    struct buffer document = {0};
+    const struct json *collateral = NULL;
+    if (options->collateral)
+        collateral = json_parse(options->collateral, options->collateral_length, "the collateral", arena, error);
+    if (collateral && collateral->type != JSON_OBJECT)
+        bulla_fail(error, BULLA_E_INPUT, "the collateral is not an object of JSON");
+    if (ra_tls_open(bytes, length, &certificate, verdict) && error->code == BULLA_OK) {
+        ra_tls_write_document(&certificate, collateral, &document);
+        if (document.error.code != BULLA_OK)
+            bulla_fail(error, document.error.code, "%s", document.error.text);
+        const struct json *root = json_parse((const char *)document.data, document.length, "the certificate's evidence", arena,
+                                             error);
+        if (root)
+            verify(root, &certificate, policy, options, verdict);
+    }
+    ra_tls_close(&certificate);
+    buffer_free(&document);
+}
+
+int verify_with(const char *policy_text, size_t policy_length, verify_checks *checks, void *context,
+                bulla_verdict **result, bulla_error *error)
 {
     struct policy *policy = NULL;
     struct arena arena = {0};
     *result = NULL;
-    if (options->policy) {
-        int code = policy_parse(options->policy, options->policy_length, "the policy", &policy, error);
+    if (policy_text) {
+        int code = policy_parse(policy_text, policy_length, "the policy", &policy, error);
         if (code != BULLA_OK)
             return code;
     }
     bulla_error own = {0};
-    const struct json *root = json_parse(document, length, "the evidence", &arena, &own);
-    bulla_verdict *made = root ? memory_alloc(1, sizeof *made, &own) : NULL;
+    bulla_verdict *made = memory_alloc(1, sizeof *made, &own);
     if (made) {
-        verify(root, policy, options, &made->verdict);
+        checks(context, policy, &arena, &made->verdict, &own);
         if (made->verdict.error.code == BULLA_E_MEMORY)
             bulla_fail(&own, BULLA_E_MEMORY, "%s", made->verdict.error.text);
     }
@@ -116,6 +155,33 @@ int bulla_verify_evidence(const char *document, size_t length, const bulla_evide
     }
     *result = made;
     return BULLA_OK;
+}
+
+/* A document or certificate to be verified. */
+struct subject {
+    const char *bytes;
+    size_t length;
+    const bulla_evidence_options *options;
+};
+
+static void check_subject(void *context, const struct policy *policy, struct arena *arena, struct verdict *verdict,
+                          bulla_error *error)
+{
+    const struct subject *subject = context;
+    if (ra_tls_is_certificate(subject->bytes, subject->length)) {
+        verify_certificate(subject->bytes, subject->length, policy, subject->options, arena, verdict, error);
+        return;
+    }
+    const struct json *document = json_parse(subject->bytes, subject->length, "the evidence", arena, error);
+    if (document)
+        verify(document, NULL, policy, subject->options, verdict);
+}
+
+int bulla_verify_evidence(const char *document, size_t length, const bulla_evidence_options *options,
+                          bulla_verdict **verdict, bulla_error *error)
+{
+    struct subject subject = {document, length, options};
+    return verify_with(options->policy, options->policy_length, check_subject, &subject, verdict, error);
 }
 
 int bulla_verdict_passed(const bulla_verdict *verdict)
