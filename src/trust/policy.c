@@ -459,6 +459,11 @@ uint64_t policy_gpu_memory(const struct policy *policy)
     return policy->gpu_memory;
 }
 
+uint64_t policy_most_age(const struct policy *policy)
+{
+    return policy->most_age;
+}
+
 /* ---- Checks ---- */
 
 static const char *describe_claim(const struct claim *claim, struct verdict *verdict)
