@@ -46,6 +46,9 @@ struct tlog_source {
     int (*get)(void *context, const struct tlog_tile *tile, size_t most, struct buffer *out, bulla_error *error);
 };
 
+/* The tiles below a folder, which must outlive it. */
+struct tlog_source tlog_folder_source(const char *folder);
+
 /* The tree of one checkpoint, read from tiles. Each hash that is used has been checked up to the root. */
 struct tlog_reader;
 

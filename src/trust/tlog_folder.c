@@ -1,0 +1,361 @@
+/* The log's folder: made so that a loss of power at any moment leaves nothing or a whole log, and checked when it is
+ * opened, since a key that signs two histories is the one thing that a log must never do. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "trust/tlog_internal.h"
+
+enum { MOST_KEY_FILE = 4096, MOST_CHECKPOINT_FILE = 65536 };
+
+/* ---- Files ---- */
+
+char *tlog_path(const char *folder, const char *name, bulla_error *error)
+{
+    struct buffer path = {0};
+    buffer_append_format(&path, "%s/%s", folder, name);
+    if (path.error.code == BULLA_OK)
+        return (char *)path.data;
+    bulla_fail(error, path.error.code, "%s", path.error.text);
+    buffer_free(&path);
+    return NULL;
+}
+
+static int fail_with_errno(const char *path, const char *what, bulla_error *error)
+{
+    return bulla_fail(error, BULLA_E_IO, "%s: cannot %s: %s", path, what, strerror(errno));
+}
+
+int tlog_sync_folder(const char *folder, bulla_error *error)
+{
+    int descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor < 0)
+        return fail_with_errno(folder, "open the folder", error);
+    int code = BULLA_OK;
+    if (fsync(descriptor) != 0 && errno != EINVAL) /* EINVAL: a file system that has no more to offer */
+        code = fail_with_errno(folder, "make the folder durable (fsync)", error);
+    close(descriptor);
+    return code;
+}
+
+int tlog_lock(const char *folder, int *descriptor, bulla_error *error)
+{
+    char *path = tlog_path(folder, "lock", error);
+    if (!path)
+        return BULLA_E_MEMORY;
+    int code = BULLA_OK, result;
+    *descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (*descriptor < 0) {
+        code = fail_with_errno(path, "open it", error);
+    } else {
+        while ((result = flock(*descriptor, LOCK_EX)) != 0 && errno == EINTR)
+            ;
+        if (result != 0) {
+            code = fail_with_errno(path, "lock it", error);
+            close(*descriptor);
+            *descriptor = -1;
+        }
+    }
+    memory_free(path);
+    return code;
+}
+
+/* The folder that `folder` lies in. */
+static int sync_parent(const char *folder, bulla_error *error)
+{
+    size_t length = strlen(folder);
+    while (length > 1 && folder[length - 1] == '/')
+        length--;
+    while (length > 0 && folder[length - 1] != '/')
+        length--;
+    char *parent = length > 0 ? memory_copy_text(folder, length, error) : memory_copy_text(".", 1, error);
+    int code = parent ? tlog_sync_folder(parent, error) : BULLA_E_MEMORY;
+    memory_free(parent);
+    return code;
+}
+
+static int make_folder(const char *folder, bulla_error *error)
+{
+    struct stat status;
+    if (mkdir(folder, 0700) == 0)
+        return sync_parent(folder, error);
+    if (errno != EEXIST)
+        return fail_with_errno(folder, "make this folder", error);
+    if (stat(folder, &status) != 0 || !S_ISDIR(status.st_mode))
+        return bulla_fail(error, BULLA_E_USAGE, "%s: is no folder, where the log's is to be", folder);
+    return BULLA_OK;
+}
+
+/* ---- The key ---- */
+
+static int fail_key(const char *path, const char *what, bulla_error *error)
+{
+    ERR_clear_error();
+    return bulla_fail(error, BULLA_E_INPUT, "%s: %s", path, what);
+}
+
+static int make_key(const char *path, EVP_PKEY **key, bulla_error *error)
+{
+    BIO *bio = BIO_new(BIO_s_secmem());
+    char *text;
+    *key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+    int code = BULLA_OK;
+    if (!bio || !*key || PEM_write_bio_PrivateKey(bio, *key, NULL, NULL, 0, NULL, NULL) != 1)
+        code = fail_key(path, "a key could not be made", error);
+    long length = code == BULLA_OK ? BIO_get_mem_data(bio, &text) : 0;
+    if (code == BULLA_OK)
+        code = file_write_private(path, text, (size_t)length, error);
+    BIO_free(bio);
+    return code;
+}
+
+static int read_key(const char *path, EVP_PKEY **key, bulla_error *error)
+{
+    uint8_t *text;
+    size_t length;
+    int code = file_read(path, MOST_KEY_FILE, &text, &length, error);
+    if (code != BULLA_OK)
+        return code;
+    BIO *bio = BIO_new_mem_buf(text, (int)length);
+    *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
+    BIO_free(bio);
+    memory_wipe(text, length);
+    memory_free(text);
+    if (!*key || !EVP_PKEY_is_a(*key, "ED25519"))
+        return fail_key(path, "not an Ed25519 private key in PEM", error);
+    return BULLA_OK;
+}
+
+static int public_part(const char *path, EVP_PKEY *key, uint8_t bytes[NOTE_KEY_BYTES], bulla_error *error)
+{
+    size_t length = NOTE_KEY_BYTES;
+    return EVP_PKEY_get_raw_public_key(key, bytes, &length) == 1 && length == NOTE_KEY_BYTES
+               ? BULLA_OK
+               : fail_key(path, "the key has no public part", error);
+}
+
+/* ---- The first state ---- */
+
+int tlog_sign_state(struct tlog_state *state, EVP_PKEY *private_key, bulla_error *error)
+{
+    struct checkpoint checkpoint = {.size = state->size};
+    struct buffer text = {0}, note = {0};
+    memcpy(checkpoint.origin, state->key.name, sizeof checkpoint.origin);
+    memcpy(checkpoint.root, state->root, MERKLE_HASH);
+    checkpoint_write(&checkpoint, &text);
+    buffer_append(&note, text.data, text.length);
+    buffer_append_byte(&note, '\n');
+    int code = text.error.code != BULLA_OK ? bulla_fail(error, text.error.code, "%s", text.error.text) : BULLA_OK;
+    if (code == BULLA_OK)
+        code = note_sign((const char *)text.data, text.length, &state->key, private_key, 0, &note, error);
+    if (code == BULLA_OK && note.length >= sizeof state->checkpoint)
+        code = bulla_fail(error, BULLA_E_INTERNAL, "a checkpoint of %zu bytes", note.length);
+    if (code == BULLA_OK) {
+        memcpy(state->checkpoint, note.data, note.length + 1);
+        state->checkpoint_length = note.length;
+    }
+    buffer_free(&text);
+    buffer_free(&note);
+    return code;
+}
+
+/* The options' name, or one of our own. */
+static int name_log(const char *origin, struct note_key *key, bulla_error *error)
+{
+    uint8_t random[8];
+    char name[NOTE_NAME] = "bulla-";
+    struct buffer line = {0};
+    struct note_key again;
+    if (origin && strlen(origin) >= sizeof name)
+        return bulla_fail(error, BULLA_E_USAGE, "a log's name has at most %d characters", NOTE_NAME - 1);
+    if (origin)
+        memcpy(name, origin, strlen(origin) + 1);
+    int code = origin ? BULLA_OK : random_bytes(random, sizeof random, error);
+    if (!origin && code == BULLA_OK)
+        hex_encode(random, sizeof random, name + strlen(name));
+    memcpy(key->name, name, sizeof name);
+    if (code != BULLA_OK)
+        return code;
+    note_key_write(key, &line); /* is it a name that whoever reads the line gets back? */
+    if (line.error.code != BULLA_OK)
+        code = bulla_fail(error, line.error.code, "%s", line.error.text);
+    else if (note_key_read((const char *)line.data, line.length, &again, NULL) != BULLA_OK)
+        code = bulla_fail(error, BULLA_E_USAGE, "\"%s\" cannot be a log's name: no blanks, no plus signs", name);
+    buffer_free(&line);
+    return code;
+}
+
+/* A key without a database is what a loss of power leaves while a log is made; but not where something was published. */
+static int check_is_new(const char *folder, bulla_error *error)
+{
+    static const char *const names[] = {"checkpoint", "tile"};
+    int code = BULLA_OK;
+    for (size_t i = 0; code == BULLA_OK && i < sizeof names / sizeof *names; i++) {
+        enum file_kind kind;
+        char *path = tlog_path(folder, names[i], error);
+        code = path ? file_find_kind(path, &kind, error) : BULLA_E_MEMORY;
+        if (code == BULLA_OK && kind != FILE_ABSENT)
+            code = bulla_fail(error, BULLA_E_INPUT,
+                              "%s: there is no log.db beside it: a new log with the same key would be a fork; put the "
+                              "database back, or begin in another folder", path);
+        memory_free(path);
+    }
+    return code;
+}
+
+static int create(const struct tlog_options *options, struct tlog_store *store, EVP_PKEY **private_key,
+                  struct tlog_state *state, bulla_error *error)
+{
+    enum file_kind kind;
+    char *path = tlog_path(options->folder, "key.pem", error);
+    int code = path ? check_is_new(options->folder, error) : BULLA_E_MEMORY;
+    *state = (struct tlog_state){.key.algorithm = NOTE_ED25519};
+    if (code == BULLA_OK)
+        code = file_find_kind(path, &kind, error);
+    if (code == BULLA_OK)
+        code = kind == FILE_ABSENT ? make_key(path, private_key, error) : read_key(path, private_key, error);
+    if (code == BULLA_OK)
+        code = public_part(path, *private_key, state->key.key, error);
+    if (code == BULLA_OK)
+        code = name_log(options->origin, &state->key, error);
+    if (code == BULLA_OK)
+        code = hash_sha256("", 0, state->root, error);
+    if (code == BULLA_OK)
+        code = tlog_sign_state(state, *private_key, error);
+    if (code == BULLA_OK)
+        code = tlog_store_create(store, state, error);
+    if (code == BULLA_OK)
+        code = tlog_sync_folder(options->folder, error);
+    memory_free(path);
+    return code;
+}
+
+/* ---- What belongs together ---- */
+
+static int check_key(const char *folder, const struct tlog_state *state, EVP_PKEY **private_key, bulla_error *error)
+{
+    uint8_t bytes[NOTE_KEY_BYTES];
+    enum file_kind kind;
+    char *path = tlog_path(folder, "key.pem", error);
+    int code = path ? file_find_kind(path, &kind, error) : BULLA_E_MEMORY;
+    if (code == BULLA_OK && kind == FILE_ABSENT)
+        code = bulla_fail(error, BULLA_E_INPUT, "%s: the key of the log beside it is not there; put it back", path);
+    if (code == BULLA_OK)
+        code = read_key(path, private_key, error);
+    if (code == BULLA_OK)
+        code = public_part(path, *private_key, bytes, error);
+    if (code == BULLA_OK && memcmp(bytes, state->key.key, NOTE_KEY_BYTES) != 0)
+        code = bulla_fail(error, BULLA_E_INPUT, "%s: not the key of the log in log.db beside it (%s)", path, state->key.name);
+    memory_free(path);
+    return code;
+}
+
+int tlog_check_signed(const char *folder, const struct tlog_state *state, bulla_error *error)
+{
+    struct checkpoint checkpoint;
+    bulla_error own = {0};
+    int code = checkpoint_open(state->checkpoint, state->checkpoint_length, &state->key, 1, 0, &checkpoint, &own);
+    if (code == BULLA_OK && (checkpoint.size != state->size || memcmp(checkpoint.root, state->root, MERKLE_HASH) != 0))
+        code = bulla_fail(&own, BULLA_E_INPUT, "its size and root are not those that it has signed");
+    return code == BULLA_OK ? code : bulla_fail(error, own.code, "%s/log.db: the log's database is damaged: %s", folder, own.text);
+}
+
+/* The file beside it is derived, and may be torn; but where it is a checkpoint of this log that the database has not
+ * reached, the database is an old copy, and going on from it would be a fork. */
+static int check_published(const char *folder, const struct tlog_state *state, bulla_error *error)
+{
+    struct checkpoint checkpoint;
+    enum file_kind kind;
+    uint8_t *text = NULL;
+    size_t length = 0;
+    char *path = tlog_path(folder, "checkpoint", error);
+    int code = path ? file_find_kind(path, &kind, error) : BULLA_E_MEMORY;
+    if (code == BULLA_OK && kind == FILE_REGULAR)
+        code = file_read(path, MOST_CHECKPOINT_FILE, &text, &length, error);
+    if (code == BULLA_OK && text &&
+        checkpoint_open((const char *)text, length, &state->key, 1, 0, &checkpoint, NULL) == BULLA_OK &&
+        (checkpoint.size > state->size ||
+         (checkpoint.size == state->size && memcmp(checkpoint.root, state->root, MERKLE_HASH) != 0)))
+        code = bulla_fail(error, BULLA_E_INPUT,
+                          "%s: is of %" PRIu64 " receipts, log.db has %" PRIu64 "%s: the database is an older copy, and "
+                          "appending to it would fork the log; put the newest back", path, checkpoint.size, state->size,
+                          checkpoint.size == state->size ? " others" : "");
+    memory_free(text);
+    memory_free(path);
+    return code;
+}
+
+static int check_tree(const char *folder, struct tlog_store *store, const struct tlog_state *state, bulla_error *error)
+{
+    struct tlog_edge edge = {0};
+    uint64_t count = 0;
+    int code = tlog_store_edge(store, state, &edge, error);
+    if (code == BULLA_OK)
+        code = tlog_store_count(store, &count, error);
+    if (code == BULLA_OK && count != state->size)
+        code = bulla_fail(error, BULLA_E_INPUT,
+                          "%s/log.db: the log's database is damaged: it has %" PRIu64 " receipts, its tree %" PRIu64 " leaves",
+                          folder, count, state->size);
+    tlog_edge_free(&edge);
+    return code;
+}
+
+static int check_all(const struct tlog_options *options, struct tlog_store *store, struct tlog_state *state,
+                     EVP_PKEY **private_key, bulla_error *error)
+{
+    const char *folder = options->folder;
+    int code = tlog_store_begin(store, 0, error);
+    if (code == BULLA_OK)
+        code = tlog_store_read_state(store, state, error);
+    if (code == BULLA_OK && options->origin && strcmp(options->origin, state->key.name) != 0)
+        code = bulla_fail(error, BULLA_E_USAGE, "%s: its log's name is %s, not %s", folder, state->key.name, options->origin);
+    if (code == BULLA_OK)
+        code = check_key(folder, state, private_key, error);
+    if (code == BULLA_OK)
+        code = tlog_check_signed(folder, state, error);
+    if (code == BULLA_OK)
+        code = check_published(folder, state, error);
+    if (code == BULLA_OK)
+        code = check_tree(folder, store, state, error);
+    tlog_store_rollback(store);
+    return code;
+}
+
+int tlog_prepare_folder(const struct tlog_options *options, struct note_key *key, EVP_PKEY **private_key, bulla_error *error)
+{
+    struct tlog_store *store = NULL;
+    struct tlog_state state;
+    int lock = -1, is_empty = 0;
+    *private_key = NULL;
+    int code = make_folder(options->folder, error);
+    if (code == BULLA_OK)
+        code = tlog_lock(options->folder, &lock, error);
+    if (code == BULLA_OK)
+        code = tlog_store_open(options->folder, TLOG_CREATE, &store, error);
+    if (code == BULLA_OK)
+        code = tlog_store_is_empty(store, &is_empty, error);
+    if (code == BULLA_OK)
+        code = is_empty ? create(options, store, private_key, &state, error)
+                        : check_all(options, store, &state, private_key, error);
+    if (code == BULLA_OK)
+        *key = state.key;
+    tlog_store_close(store);
+    if (lock >= 0)
+        close(lock);
+    if (code != BULLA_OK) {
+        EVP_PKEY_free(*private_key);
+        *private_key = NULL;
+    }
+    return code;
+}
