@@ -5,14 +5,13 @@
 #include <event2/event.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "cli/model_cache.h"
+#include "cli/state_folder.h"
 #include "ops/listener.h"
 #include "ops/operator.h"
 #include "serve/api.h"
@@ -46,51 +45,10 @@ struct serving {
     bulla_error trouble; /* what ended it */
 };
 
-/* --- Folders --- */
-
-static const char *variable(const char *name)
-{
-    const char *value = getenv(name);
-    return value && value[0] ? value : NULL;
-}
-
-/* `folder` with those above it that are not there; only its owner may look into those that are made. */
-static int make_folders(struct buffer *folder, bulla_error *error)
-{
-    char *path = (char *)folder->data;
-    for (char *slash = strchr(path + 1, '/');; slash = strchr(slash + 1, '/')) {
-        if (slash)
-            *slash = 0;
-        int result = mkdir(path, 0700), number = errno;
-        struct stat status;
-        int is_there = result == 0 || (stat(path, &status) == 0 && S_ISDIR(status.st_mode));
-        if (!is_there)
-            return bulla_fail(error, BULLA_E_IO,
-                              "%s: cannot make this folder: %s (BULLA_STATE names another place for the server's "
-                              "certificate)",
-                              path, strerror(number));
-        if (!slash)
-            return BULLA_OK;
-        *slash = '/';
-    }
-}
-
 int serving_find_tls_folder(struct buffer *folder, bulla_error *error)
 {
-    const char *own = variable("BULLA_STATE"), *shared = variable("XDG_STATE_HOME"), *home = variable("HOME");
-    if (own)
-        buffer_append_format(folder, "%s/tls", own);
-    else if (shared)
-        buffer_append_format(folder, "%s/bulla/tls", shared);
-    else if (home)
-        buffer_append_format(folder, "%s/.local/state/bulla/tls", home);
-    else
-        return bulla_fail(error, BULLA_E_USAGE,
-                          "there is no place for the server's certificate: neither BULLA_STATE nor HOME is set; set one, "
-                          "or name a certificate with --tls-certificate and --tls-key");
-    if (folder->error.code != BULLA_OK)
-        return bulla_fail(error, folder->error.code, "%s", folder->error.text);
-    return make_folders(folder, error);
+    return state_folder_find("tls", "the server's certificate", "name a certificate with --tls-certificate and --tls-key",
+                             folder, error);
 }
 
 /* --- Events --- */

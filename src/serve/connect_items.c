@@ -140,7 +140,7 @@ static int add_item(struct connect_check *check, const struct json *event, struc
 static int read_delta(struct connect_check *check, const struct json *event, enum receipt_part part,
                       struct connect_delivered *delivered, struct connect_problem *problem)
 {
-    size_t number;
+    size_t number = 0;
     if (find_item(check, event, &number, problem) != BULLA_OK ||
         connect_read_text(event, "delta", "answer.json", &delivered->parts[part], problem) != BULLA_OK)
         return BULLA_E_INPUT;
@@ -158,7 +158,7 @@ static int read_delta(struct connect_check *check, const struct json *event, enu
 
 static int read_done(struct connect_check *check, const struct json *event, struct connect_problem *problem)
 {
-    size_t number;
+    size_t number = 0;
     if (find_item(check, event, &number, problem) != BULLA_OK)
         return BULLA_E_INPUT;
     const struct connect_item *item = &check->items[number];
