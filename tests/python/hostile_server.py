@@ -194,7 +194,7 @@ class HostileServer(http.server.ThreadingHTTPServer):
         self.owns_state = state is None
         self.state = state or State()
         self.receipts, self.lie, self.has_log = Signer(), lie, has_log
-        self.bodies, self.paths, self.headers, self.connections = [], [], [], 0
+        self.bodies, self.paths, self.headers, self.connections, self.open = [], [], [], 0, []
         self.words, self.pause, self.error, self.filler = WORDS, 0, None, 0
         self.released = threading.Event()
         self.other_receipt, self.old_evidence, self.relay = None, None, None
@@ -214,8 +214,10 @@ class HostileServer(http.server.ThreadingHTTPServer):
         connection, address = super().get_request()
         self.connections += 1
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return self.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False,
-                                        suppress_ragged_eofs=False), address
+        connection = self.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False,
+                                              suppress_ragged_eofs=False)
+        self.open.append(connection)
+        return connection, address
 
     def handle_error(self, request, client_address):
         pass
@@ -224,6 +226,11 @@ class HostileServer(http.server.ThreadingHTTPServer):
         self.released.set()
         self.shutdown()
         self.server_close()
+        for connection in self.open:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it is closed already
         if self.owns_state:
             self.state.remove()
 
@@ -440,7 +447,7 @@ class Answer:
         if lie == "wrong_counts":
             value["choices"][0]["tokens"] += 1
             value["output_tokens"] += 1
-        if lie == "wrong_id":
+        if lie in ("wrong_id", "receipt_of_another"):
             value["id"] = os.urandom(16).hex()
         signature = signer.sign(b"bulla-receipt-v1\n" + canonical(value))
         if lie == "bad_signature":
@@ -523,7 +530,7 @@ class Answer:
 
     def hang_up(self):
         self.handler.wfile.flush()
-        self.handler.connection.unwrap() if False else self.handler.connection.shutdown(socket.SHUT_RDWR)
+        self.handler.connection.shutdown(socket.SHUT_RDWR)
         raise OSError("hung up")
 
     # --- chats and completions ---
@@ -719,7 +726,8 @@ class Answer:
         if lie == "other_output":
             output[0] = self.item("message", 0, "something else", "completed")
         last["response"] = self.response(status, output)
-        last["bulla_receipt"] = self.document()
+        if lie != "no_receipt":
+            last["bulla_receipt"] = self.document()
         if lie == "dropped_last_event":
             return
         self.event(last)
