@@ -185,6 +185,8 @@ static int read_end(struct connect_check *check, const struct json *event, struc
     if (!last || !is_word(last, "part", "finish") ||
         connect_read_text(last, "text", "answer.steps", &finish, problem) != BULLA_OK || !finish.bytes)
         return connect_fail(problem, "answer.steps", "the response ends without a step that says so");
+    if (!json_get(event, "bulla_receipt"))
+        return connect_fail(problem, "answer.receipt", "the response ended without its receipt");
     struct connect_choice *choice = connect_choice(check, 0, problem);
     if (!choice)
         return BULLA_E_INPUT;
