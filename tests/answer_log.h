@@ -112,7 +112,7 @@ static inline void answer_log_fail(void *context, const struct answer_error *err
 static inline struct answer_sink answer_log_sink(struct answer_log *log)
 {
     return (struct answer_sink){log, answer_log_delta, answer_log_finish, answer_log_embedding, answer_log_end,
-                                answer_log_fail};
+                                answer_log_fail, NULL};
 }
 
 static inline const char *answer_log_text(const struct answer_log *log)

@@ -29,7 +29,7 @@ const char *http_path(const struct http_exchange *exchange)
 
 const char *http_query(const struct http_exchange *exchange)
 {
-    return "";
+    return exchange->query;
 }
 
 const char *http_header(const struct http_exchange *exchange, const char *name)
@@ -175,7 +175,8 @@ struct http_exchange *fake_ask(struct fake_server *server, const char *method, c
     struct http_exchange *exchange = calloc(1, sizeof *exchange);
     assert_non_null(exchange);
     snprintf(exchange->method, sizeof exchange->method, "%s", method);
-    snprintf(exchange->path, sizeof exchange->path, "%s", path);
+    snprintf(exchange->path, sizeof exchange->path, "%.*s", (int)strcspn(path, "?"), path);
+    snprintf(exchange->query, sizeof exchange->query, "%s", strchr(path, '?') ? strchr(path, '?') + 1 : "");
     for (; headers && *headers; headers++) {
         const char *colon = strchr(*headers, ':');
         struct fake_header *header = exchange->given + exchange->given_count++;
@@ -322,6 +323,13 @@ struct models {
     struct served_model list[4];
     size_t count;
 };
+
+size_t models_roots(struct models *models, uint8_t (*roots)[32], size_t most)
+{
+    for (size_t i = 0; i < models->count && i < most; i++)
+        memset(roots[i], (int)i + 1, sizeof roots[i]);
+    return models->count < most ? models->count : most;
+}
 
 struct served_model *models_find(struct models *models, const char *name)
 {

@@ -14,7 +14,7 @@ struct fake_header {
 };
 
 struct http_exchange {
-    char method[16], path[300];
+    char method[16], path[300], query[100];
     struct fake_header given[FAKE_MOST_HEADERS];
     size_t given_count;
     char *body;

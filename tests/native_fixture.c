@@ -154,7 +154,7 @@ struct answer_request heard_request(const char *prompt)
 
 int heard_start(struct native_fixture *fixture, struct heard *heard, const struct answer_request *request)
 {
-    const struct answer_sink sink = {heard, on_delta, on_finish, on_embedding, on_end, on_fail};
+    const struct answer_sink sink = {heard, on_delta, on_finish, on_embedding, on_end, on_fail, NULL};
     heard->fixture = fixture;
     heard->answer = fixture->backend->class->start(fixture->backend, request, &sink, &heard->problem);
     return heard->answer != NULL;

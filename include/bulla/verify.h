@@ -1,4 +1,5 @@
-/* Verification of evidence: whether hardware that you trust vouches for a server's keys, program and model.
+/* Verification of evidence: whether hardware that you trust vouches for a server's keys, program and model; and of
+ * receipts: whether a server that it vouches for gave this answer.
  *
  *     bulla_verdict *verdict;
  *     bulla_evidence_options options = {.policy = policy, .policy_length = length, .time = time(NULL)};
@@ -8,7 +9,7 @@
  *     }
  *
  * Nothing here opens a file, a socket or a thread. All calls may run at the same time on different objects.
- * docs/evidence.md has the documents, docs/policy.md the policies. */
+ * docs/evidence.md and docs/receipt.md have the documents, docs/policy.md the policies. */
 #ifndef BULLA_VERIFY_H
 #define BULLA_VERIFY_H
 
@@ -37,6 +38,28 @@ typedef struct bulla_evidence_options {
  * (bulla_verdict_free). */
 int bulla_verify_evidence(const char *document, size_t length, const bulla_evidence_options *options,
                           bulla_verdict **verdict, bulla_error *error);
+
+typedef struct bulla_receipt_options {
+    /* Policy, time, and what is known of the server. `time` 0: when the receipt says that it was signed. `receipt_key` and
+     * `model` are the receipt's own and not looked at. */
+    bulla_evidence_options evidence;
+    const char *evidence_document; /* for a receipt document without it; NULL: none */
+    size_t evidence_length;
+    const char *const *log_keys;  /* verifier keys, "NAME+HEXID+BASE64": the log's, then witnesses'; none: not checked */
+    size_t log_key_count;
+    size_t witnesses;             /* so many of them must have cosigned */
+    const void *request;          /* the body as sent; NULL: the transcript's */
+    size_t request_length;
+    const char *parameters;       /* JSON: an object whose members the receipt's parameters must have; NULL: not checked */
+    size_t parameters_length;
+} bulla_receipt_options;
+
+enum { BULLA_MOST_LOG_KEYS = 64 };
+
+/* Verifies a receipt document (docs/receipt.md): all that is in it, and all of the evidence where it is there. As above:
+ * whatever is wrong with the receipt is a failed check; an error is about options, or a document that is no JSON. */
+int bulla_verify_receipt(const char *document, size_t length, const bulla_receipt_options *options, bulla_verdict **verdict,
+                         bulla_error *error);
 
 /* All that the policy requires was checked and passed. */
 int bulla_verdict_passed(const bulla_verdict *verdict);

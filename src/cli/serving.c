@@ -11,6 +11,8 @@
 
 #include "base/clock.h"
 #include "cli/model_cache.h"
+#include "cli/serving_evidence.h"
+#include "cli/serving_receipts.h"
 #include "cli/state_folder.h"
 #include "ops/listener.h"
 #include "ops/operator.h"
@@ -36,6 +38,10 @@ struct serving {
     struct log *log;
     struct operator *operator;
     struct http_tls *tls;
+    EVP_PKEY *receipt_key;           /* of this process alone */
+    struct attestation *attestation;
+    struct receipts_log receipts_log;
+    struct receipts *receipts;
     struct listener_address address;
     struct listener listener;
     struct api *api;
@@ -163,6 +169,8 @@ static int open_server(struct serving *serving, bulla_error *error)
     hosts[config->host_count] = serving->address.host; /* the name that it listens on is one of its own */
     struct api_options options = {.models = serving->models,
                                   .rules = operator_rules(serving->operator),
+                                  .receipts = serving->receipts,
+                                  .attestation = serving->attestation,
                                   .cors_origin = config->cors_origin,
                                   .version = BULLA_VERSION,
                                   .has_page = config->has_page,
@@ -182,6 +190,26 @@ static int open_server(struct serving *serving, bulla_error *error)
     return code;
 }
 
+/* 1 once there is evidence for clients to ask for, where there is to be some. */
+static int evidence_is_ready(struct serving *serving)
+{
+    bulla_error error = {0};
+    int is_ready = attestation_is_ready(serving->attestation, &error);
+    if (is_ready < 0)
+        stop_with(serving, error.code, error.text);
+    return is_ready > 0;
+}
+
+static void log_ready(struct serving *serving, const char *url)
+{
+    const struct attester *attester = attestation_attester(serving->attestation);
+    struct log_line line;
+    log_line_begin(&line, serving->log, LOG_LEVEL_INFO, "ready");
+    log_line_text(&line, "address", url);
+    log_line_text(&line, "attester", !attester ? "none" : attester->is_simulated ? attester->title : attester->name);
+    log_line_end(&line);
+}
+
 /* All models are ready. A server that follows another listens only now: until then all requests are that one's. Others
  * read the line to know that the server is there, and where. */
 static void begin_serving(struct serving *serving)
@@ -195,7 +223,9 @@ static void begin_serving(struct serving *serving)
     snprintf(url, sizeof url, "%s://%s", serving->tls ? "https" : "http", serving->listener.text);
     serving->stage = SERVING;
     operator_sample(serving->operator);
-    log_event(serving, LOG_LEVEL_INFO, "ready", "address", url);
+    log_ready(serving, url);
+    if (attestation_is_simulated(serving->attestation))
+        printf("the evidence is SIMULATED: it proves nothing\n");
     printf("listening on %s\n", url);
     fflush(stdout);
 }
@@ -215,7 +245,7 @@ static void on_watch(evutil_socket_t unused, short what, void *context)
     (void)what;
     int is_late = clock_nanoseconds() >= serving->deadline;
     if (serving->stage == STARTING) {
-        if (models_are_ready(serving))
+        if (models_are_ready(serving) && evidence_is_ready(serving))
             begin_serving(serving);
         else
             start_watch(serving);
@@ -312,6 +342,21 @@ static int open_tls(struct serving *serving, bulla_error *error)
     return code;
 }
 
+static int open_receipts(struct serving *serving, bulla_error *error)
+{
+    const struct config *config = serving->config;
+    struct buffer folder = {0};
+    int code = BULLA_OK;
+    if (serving_keeps_receipts_in_state(config))
+        code = state_folder_find("receipts", "the log of receipts", "name one with --receipts, or say --no-receipts",
+                                 &folder, error);
+    if (code == BULLA_OK)
+        code = serving_open_receipts(serving->base, config, (const char *)folder.data, serving->receipt_key,
+                                     serving->attestation, &serving->receipts_log, &serving->receipts, error);
+    buffer_free(&folder);
+    return code;
+}
+
 /* The model's file is found, imported where it is none yet, and opened; one of the cache's that is damaged is made again. */
 static int add_file_model(struct serving *serving, const struct config_model *model, bulla_error *error)
 {
@@ -369,6 +414,13 @@ static int open_serving(struct serving *serving, bulla_error *error)
         code = open_tls(serving, error);
     if (code == BULLA_OK)
         code = add_models(serving, error);
+    if (code == BULLA_OK)
+        code = serving_make_receipt_key(&serving->receipt_key, error);
+    if (code == BULLA_OK)
+        code = serving_open_attestation(config, serving->tls ? tls_key_digest(serving->tls) : NULL, serving->receipt_key,
+                                        serving->models, serving->log, &serving->attestation, error);
+    if (code == BULLA_OK)
+        code = open_receipts(serving, error);
     return code == BULLA_OK && !config->takes_over ? open_server(serving, error) : code;
 }
 
@@ -388,9 +440,13 @@ static void close_serving(struct serving *serving)
         operator_watch(serving->operator, NULL);
     if (serving->listener.socket >= 0)
         close(serving->listener.socket);
+    attestation_close(serving->attestation);
     api_close(serving->api);
+    receipts_tlog_close(&serving->receipts_log); /* tells the receipts of what is still on its way */
+    receipts_close(serving->receipts);
     models_close(serving->models);
     operator_close(serving->operator);
+    EVP_PKEY_free(serving->receipt_key);
     tls_close(serving->tls);
     for (size_t i = 0; i < sizeof serving->signals / sizeof serving->signals[0]; i++)
         free_event(serving->signals[i]);

@@ -11,8 +11,10 @@
 
 /* As options_parse fills it; NULL, 0 and NO_NUMBER where an option was not given. */
 struct serve_choice {
-    const char *listen, *config, *keys, *name, *cors, *hosts, *log, *log_level, *certificate, *key, *upstream;
-    int http, insecure_http, is_open, takes_over, metrics_open, no_page;
+    const char *listen, *config, *keys, *name, *cors, *hosts, *log, *log_level, *certificate, *key, *upstream, *receipts,
+        *receipts_origin;
+    const char *attester, *policy, *collateral, *tpm_tcti, *tpm_key, *tpm_certificate, *tpm_pcrs;
+    int http, insecure_http, is_open, takes_over, metrics_open, no_page, no_receipts;
     struct option_texts tls_names;
     uint64_t threads, cache_positions, max_running, max_tokens, max_seconds, speculate, drain_seconds;
 };
@@ -33,6 +35,14 @@ static const struct option_spec options[] = {
     {"tls-name", 0, OPTION_TEXTS, offsetof(struct serve_choice, tls_names), "NAME",
      "one more host name or address by which clients reach the server, for the self-made certificate", 0, 0},
     TEXT("keys", keys, "FILE", "store of API keys (`bulla keys`); every request needs one then"),
+    TEXT("attester", attester, "NAME",
+         "what attests to the server: tsm, gramine, nsm, tpm, none; sim is SIMULATED; default: the one that this machine has"),
+    TEXT("policy", policy, "FILE", "policy that is published, and whose resources this machine must have"),
+    TEXT("collateral", collateral, "FILE", "JSON file with what evidence needs beside the hardware's word"),
+    TEXT("tpm-tcti", tpm_tcti, "TCTI", "how to reach the TPM; default device:/dev/tpmrm0"),
+    TEXT("tpm-key", tpm_key, "HANDLE", "persistent attestation key of the TPM; default: one is made at each start"),
+    TEXT("tpm-certificate", tpm_certificate, "INDEX", "NV index of that key's certificate"),
+    TEXT("tpm-pcrs", tpm_pcrs, "LIST", "PCRs that are quoted, commas between; default 0 to 9, 11, 12, 14"),
     FLAG("open", is_open, "without keys also where other machines connect"),
     FLAG("take-over", takes_over, "start beside a server that listens there, to follow it: end that one when this one listens"),
     FLAG("metrics-open", metrics_open, "/metrics needs no key"),
@@ -50,6 +60,10 @@ static const struct option_spec options[] = {
            CONFIG_MOST_SECONDS),
     NUMBER("speculate", speculate, "guess up to N tokens ahead where few requests run; default 15; 0: never", 0,
            SPECULATE_MOST),
+    TEXT("receipts", receipts, "DIR", "folder of the log of receipts; default: receipts in the state folder"),
+    TEXT("receipts-origin", receipts_origin, "NAME",
+         "name of that log, such as example.com/log, where it is made; default: a random one"),
+    FLAG("no-receipts", no_receipts, "answers have no receipts"),
     TEXT("cors", cors, "ORIGIN", "let pages of this origin use the server; \"*\": of any"),
     TEXT("hosts", hosts, "NAMES",
          "names of this machine beside localhost, commas between; where only it can connect and there are no keys, others "
@@ -167,6 +181,15 @@ static int apply(const struct serve_choice *chosen, struct config *config, bulla
     choose(&config->listen, chosen->listen);
     choose(&config->keys, chosen->keys);
     choose(&config->cors_origin, chosen->cors);
+    choose(&config->receipts, chosen->no_receipts ? "none" : chosen->receipts);
+    choose(&config->receipts_origin, chosen->receipts_origin);
+    choose(&config->attester, chosen->attester);
+    choose(&config->policy, chosen->policy);
+    choose(&config->collateral, chosen->collateral);
+    choose(&config->attesting.tpm_tcti, chosen->tpm_tcti);
+    choose(&config->attesting.tpm_key, chosen->tpm_key);
+    choose(&config->attesting.tpm_certificate, chosen->tpm_certificate);
+    choose(&config->attesting.tpm_pcrs, chosen->tpm_pcrs);
     choose(&config->log, chosen->log);
     choose(&config->log_level, chosen->log_level);
     config->is_open |= chosen->is_open;

@@ -1,4 +1,4 @@
-/* `bulla verify`: evidence checked offline. */
+/* `bulla verify`: evidence and receipts checked offline. */
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -6,6 +6,7 @@
 
 #include "base/buffer.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "bulla/verify.h"
 #include "cli/output.h"
@@ -14,7 +15,9 @@
 enum { LARGEST_DOCUMENT = 16 << 20 };
 
 struct verify_choice {
-    const char *policy, *time, *tls_key, *receipt_key, *nonce, *model;
+    const char *policy, *time, *tls_key, *receipt_key, *nonce, *model, *evidence, *request, *parameters;
+    struct option_texts log_keys;
+    uint64_t witnesses;
     int as_json;
 };
 
@@ -23,7 +26,7 @@ static const struct option_spec options[] = {
      "what is accepted (docs/policy.md); without one nothing is required and nothing is verified", 0, 0},
     {"json", 0, OPTION_FLAG, offsetof(struct verify_choice, as_json), NULL, "the verdict as JSON", 0, 0},
     {"time", 0, OPTION_TEXT, offsetof(struct verify_choice, time), "TIME",
-     "when it is judged, as 2026-01-31 or 2026-01-31T12:00:00Z; default: now", 0, 0},
+     "when it is judged, as 2026-01-31 or 2026-01-31T12:00:00Z; default: now, of a receipt when it was signed", 0, 0},
     {"tls-key", 0, OPTION_TEXT, offsetof(struct verify_choice, tls_key), "HEX",
      "SHA-256 of the public key of the server's TLS certificate, to which it must be bound", 0, 0},
     {"receipt-key", 0, OPTION_TEXT, offsetof(struct verify_choice, receipt_key), "HEX",
@@ -31,6 +34,16 @@ static const struct option_spec options[] = {
     {"nonce", 0, OPTION_TEXT, offsetof(struct verify_choice, nonce), "HEX", "nonce that the evidence was asked for with", 0, 0},
     {"model", 0, OPTION_TEXT, offsetof(struct verify_choice, model), "HEX", "root of the model that must be among its models",
      0, 0},
+    {"evidence", 0, OPTION_TEXT, offsetof(struct verify_choice, evidence), "FILE",
+     "of a receipt: the evidence, where it is not in its document", 0, 0},
+    {"request", 0, OPTION_TEXT, offsetof(struct verify_choice, request), "FILE",
+     "of a receipt: the body of the request that it must be for", 0, 0},
+    {"parameters", 0, OPTION_TEXT, offsetof(struct verify_choice, parameters), "JSON",
+     "of a receipt: parameters that it must have, such as '{\"temperature\":0}'", 0, 0},
+    {"log-key", 0, OPTION_TEXTS, offsetof(struct verify_choice, log_keys), "KEY",
+     "of a receipt: verifier key of the log that has it, then those of witnesses", 0, 0},
+    {"witnesses", 0, OPTION_INTEGER, offsetof(struct verify_choice, witnesses), "N",
+     "of a receipt: so many of these witnesses must have cosigned; default 0", 0, BULLA_MOST_LOG_KEYS},
 };
 
 /* NULL with the error recorded where the text is no 32 bytes in hex; `text` NULL: nothing was given. */
@@ -92,6 +105,57 @@ static int print_verdict(const bulla_verdict *verdict, int as_json, bulla_error 
     return BULLA_OK;
 }
 
+/* Files that belong to a receipt; what was read is the caller's, also after an error. */
+struct receipt_files {
+    uint8_t *evidence, *request;
+};
+
+static int read_receipt_options(const struct verify_choice *chosen, const bulla_evidence_options *wanted,
+                                struct receipt_files *files, bulla_receipt_options *receipt, bulla_error *error)
+{
+    size_t length = 0;
+    int code = BULLA_OK;
+    *receipt = (bulla_receipt_options){.evidence = *wanted, .log_keys = chosen->log_keys.texts,
+                                       .log_key_count = chosen->log_keys.count, .witnesses = chosen->witnesses,
+                                       .parameters = chosen->parameters,
+                                       .parameters_length = chosen->parameters ? strlen(chosen->parameters) : 0};
+    if (!chosen->time)
+        receipt->evidence.time = 0;
+    if (chosen->receipt_key || chosen->model)
+        return bulla_fail(error, BULLA_E_USAGE, "--receipt-key and --model are for evidence: a receipt says both itself; a policy "
+                                                "says which models are accepted");
+    if (chosen->evidence)
+        code = file_read(chosen->evidence, LARGEST_DOCUMENT, &files->evidence, &receipt->evidence_length, error);
+    if (code == BULLA_OK && chosen->request)
+        code = file_read(chosen->request, LARGEST_DOCUMENT, &files->request, &length, error);
+    receipt->evidence_document = (const char *)files->evidence;
+    receipt->request = files->request;
+    receipt->request_length = length;
+    return code;
+}
+
+static int verify_receipt(const char *document, size_t length, const struct verify_choice *chosen,
+                          const bulla_evidence_options *wanted, bulla_verdict **verdict, bulla_error *error)
+{
+    struct receipt_files files = {0};
+    bulla_receipt_options receipt;
+    int code = read_receipt_options(chosen, wanted, &files, &receipt, error);
+    if (code == BULLA_OK)
+        code = bulla_verify_receipt(document, length, &receipt, verdict, error);
+    memory_free(files.evidence);
+    memory_free(files.request);
+    return code;
+}
+
+/* What is no JSON is told by whoever verifies it. */
+static int is_receipt(const char *document, size_t length)
+{
+    struct arena arena = {0};
+    int is = json_get(json_parse(document, length, "", &arena, NULL), "bulla_receipt") != NULL;
+    arena_free(&arena);
+    return is;
+}
+
 static int verify_file(const char *path, const char *policy, size_t policy_length, const struct verify_choice *chosen,
                        bulla_error *error)
 {
@@ -104,7 +168,10 @@ static int verify_file(const char *path, const char *policy, size_t policy_lengt
         code = file_read(path, LARGEST_DOCUMENT, &document, &length, error);
     if (code != BULLA_OK)
         return code;
-    code = bulla_verify_evidence((const char *)document, length, &wanted, &verdict, error);
+    if (is_receipt((const char *)document, length))
+        code = verify_receipt((const char *)document, length, chosen, &wanted, &verdict, error);
+    else
+        code = bulla_verify_evidence((const char *)document, length, &wanted, &verdict, error);
     memory_free(document);
     if (code != BULLA_OK)
         return bulla_fail_prefix(error, "%s", path);
@@ -133,11 +200,11 @@ static int run(const struct verb *verb, int argc, char **argv, bulla_error *erro
 
 const struct verb verb_verify = {
     .name = "verify",
-    .summary = "check evidence against a policy, offline",
+    .summary = "check evidence or a receipt against a policy, offline",
     .arguments = "FILE --policy FILE",
     .details = "Prints every check as pass, fail or not checked, with what was found and expected. The exit\n"
                "status is 0 only where all that the policy requires was checked and passed. docs/evidence.md\n"
-               "says more.",
+               "and docs/receipt.md say more.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .minimum_arguments = 1,

@@ -70,6 +70,13 @@ static const struct field model_fields[] = {
     {"idle_seconds", FIELD_INTEGER, AT(config_model, idle_seconds), 1, CONFIG_MOST_SECONDS},
 };
 
+static const struct field tpm_fields[] = {
+    {"tcti", FIELD_TEXT, AT(config, attesting.tpm_tcti), 0, 0},
+    {"key", FIELD_TEXT, AT(config, attesting.tpm_key), 0, 0},
+    {"certificate", FIELD_TEXT, AT(config, attesting.tpm_certificate), 0, 0},
+    {"pcrs", FIELD_TEXT, AT(config, attesting.tpm_pcrs), 0, 0},
+};
+
 /* Fields that only one kind of model has. */
 static const char *const file_fields[] = {"threads", "cache_positions", "max_running", "speculate", "prefix_cache", "isa"};
 static const char *const upstream_fields[] = {"upstream_model", "upstream_key_file", "upstream_ca_file",
@@ -85,11 +92,17 @@ static const struct field config_fields[] = {
     {"keys", FIELD_TEXT, AT(config, keys), 0, 0},
     {"metrics_open", FIELD_FLAG, AT(config, metrics_open), 0, 0},
     {"cors_origin", FIELD_TEXT, AT(config, cors_origin), 0, 0},
+    {"receipts", FIELD_TEXT, AT(config, receipts), 0, 0},
+    {"receipts_origin", FIELD_TEXT, AT(config, receipts_origin), 0, 0},
     {"hosts", FIELD_OWN, 0, 0, 0},
     {"log", FIELD_TEXT, AT(config, log), 0, 0},
     {"log_level", FIELD_TEXT, AT(config, log_level), 0, 0},
     {"page", FIELD_FLAG, AT(config, has_page), 0, 0},
     {"drain_seconds", FIELD_INTEGER, AT(config, drain_seconds), 0, CONFIG_MOST_SECONDS},
+    {"attester", FIELD_TEXT, AT(config, attester), 0, 0},
+    {"policy", FIELD_TEXT, AT(config, policy), 0, 0},
+    {"collateral", FIELD_TEXT, AT(config, collateral), 0, 0},
+    {"tpm", FIELD_OWN, 0, 0, 0},
     {"limits", FIELD_OWN, 0, 0, 0},
     {"models", FIELD_OWN, 0, 0, 0},
 };
@@ -380,6 +393,8 @@ static int read_config(const struct json *value, const char *file, struct config
         code = read_tls(json_get(value, "tls"), file, config, error);
     if (code == BULLA_OK)
         code = read_section(json_get(value, "limits"), "limits", limit_fields, COUNT(limit_fields), file, config, error);
+    if (code == BULLA_OK)
+        code = read_section(json_get(value, "tpm"), "tpm", tpm_fields, COUNT(tpm_fields), file, config, error);
     if (code == BULLA_OK)
         code = read_hosts(json_get(value, "hosts"), file, config, error);
     if (code == BULLA_OK)

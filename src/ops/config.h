@@ -10,6 +10,7 @@
 #include "bulla/error.h"
 #include "serve/http.h"
 #include "serve/models.h"
+#include "trust/attester.h"
 
 enum {
     CONFIG_MOST_MODELS = 64,
@@ -45,11 +46,15 @@ struct config {
     int takes_over;                           /* listens beside a server that is about to end */
     int metrics_open;
     const char *cors_origin, *log, *log_level; /* log: a path, "-" for standard error, "none" */
+    const char *receipts, *receipts_origin;   /* folder of the log of receipts, "none", NULL: in the state folder; its name */
     const char *hosts[CONFIG_MOST_HOSTS];     /* names of this machine, without a port */
     size_t host_count;
     int has_page;
     uint64_t drain_seconds;
     struct http_limits limits;
+    const char *attester;                     /* NULL: the one that the machine has, or none */
+    struct attester_options attesting;        /* what it is told of its TPM */
+    const char *policy, *collateral;          /* files; NULL: none */
     size_t most_answer_bytes;                 /* held by answers under way together; 0: the API's default */
     struct config_model models[CONFIG_MOST_MODELS];
     size_t model_count;

@@ -18,6 +18,7 @@ struct api_route {
     const char *pattern;
     enum rules_scope scope;
     void (*serve)(struct api_call *call);
+    int is_late; /* `serve` may answer later */
     /* or, of a route that asks a model: */
     int (*read)(const char *body, size_t length, struct api_request *request, struct answer_error *problem);
     const struct answer_form *form;
@@ -96,8 +97,15 @@ static const struct api_route routes[] = {
     {.method = "GET", .path = "/v1/models", .scope = SCOPE_USE, .serve = api_serve_models},
     {.method = "GET", .path = "/v1/models/", .pattern = "/v1/models/{id}", .scope = SCOPE_USE,
      .serve = api_serve_model},
+    {.method = "GET", .path = "/v1/evidence", .scope = SCOPE_OPEN, .serve = api_serve_evidence, .is_late = 1},
+    {.method = "GET", .path = "/v1/evidence/", .pattern = "/v1/evidence/{hash}", .scope = SCOPE_OPEN,
+     .serve = api_serve_evidence_by_hash},
+    {.method = "GET", .path = "/v1/policy", .scope = SCOPE_OPEN, .serve = api_serve_policy},
     {.method = "POST", .path = "/tokenize", .scope = SCOPE_USE, .serve = api_serve_tokenize},
     {.method = "POST", .path = "/detokenize", .scope = SCOPE_USE, .serve = api_serve_detokenize},
+    {.method = "GET", .path = "/v1/receipts/", .pattern = "/v1/receipts/{id}", .scope = SCOPE_USE,
+     .serve = api_serve_receipt},
+    {.method = "GET", .path = "/log/", .pattern = "/log/{file}", .scope = SCOPE_OPEN, .serve = api_serve_log},
     {.method = "GET", .path = "/v1/admin/models", .scope = SCOPE_ADMIN, .serve = api_serve_admin_models},
     {.method = "POST", .path = "/v1/admin/models", .scope = SCOPE_ADMIN, .serve = api_serve_admin_load},
     {.method = "DELETE", .path = "/v1/admin/models/", .pattern = "/v1/admin/models/{id}", .scope = SCOPE_ADMIN,
@@ -206,7 +214,6 @@ static void serve_answer(struct api_call *call, const struct api_route *route)
     if (code == BULLA_OK && seconds)
         code = api_request_read_timeout(seconds, &request, &problem);
     if (code == BULLA_OK) {
-        http_drop_body(call->exchange);
         api_answer_begin(call, &request, route->form);
         return;
     }
@@ -297,7 +304,7 @@ static void on_head(void *context, struct http_exchange *exchange)
     struct api_call call;
     open_call(context, exchange, &call);
     const struct api_route *route = admit(&call);
-    if (route && strcmp(route->method, "POST") != 0)
+    if (route && strcmp(route->method, "POST") != 0 && !route->is_late)
         route->serve(&call);
 }
 
@@ -372,6 +379,7 @@ int api_open(struct event_base *base, const struct api_options *options, struct 
     api->base = base;
     api->models = options->models;
     api->rules = options->rules;
+    api->receipts = options->receipts;
     api->has_page = options->has_page;
     api->is_local = options->is_local;
     api->most_held = options->most_held_bytes ? options->most_held_bytes : MOST_HELD_BYTES;
@@ -382,6 +390,8 @@ int api_open(struct event_base *base, const struct api_options *options, struct 
         code = copy_option(&api->version, options->version ? options->version : "", error);
     if (code == BULLA_OK)
         code = copy_hosts(api, options, error);
+    if (code == BULLA_OK && options->attestation)
+        code = api_evidence_open(base, options->attestation, &api->evidence, error);
     api->sweep = event_new(base, -1, 0, on_sweep, api);
     api->tick = event_new(base, -1, EV_PERSIST, on_tick, api);
     api->alarm = evtimer_new(base, on_alarm, api);
@@ -403,6 +413,7 @@ void api_close(struct api *api)
     api_answer_fail_all(api, &stopping); /* none, where the HTTP server was closed first */
     if (api->models)
         api_answer_sweep(api);
+    api_evidence_close(api->evidence);
     if (api->sweep)
         event_free(api->sweep);
     if (api->tick)

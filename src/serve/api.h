@@ -10,6 +10,8 @@
  *   api_chat.c       /v1/chat/completions      api_completion.c  /v1/completions
  *   api_embedding.c  /v1/embeddings            api_response.c    /v1/responses
  *   api_models.c     /v1/models, admin         api_token.c       /tokenize, /detokenize
+ *   api_receipt.c    receipts of answers       api_log.c         /v1/receipts, /log
+ *   api_evidence.c   /v1/evidence, /v1/policy
  *   api_call.c       what every exchange has: request ids, headers, errors, records
  *   api_origin.c     what browsers say: CORS, pages from elsewhere, names of this machine
  *   api.c            routes, authorisation, health, metrics, the page at / */
@@ -19,12 +21,15 @@
 #include "serve/http.h"
 #include "serve/models.h"
 #include "serve/rules.h"
+#include "trust/attestation.h"
 
 struct api;
 
 struct api_options {
     struct models *models;
     const struct serve_rules *rules;  /* NULL: none */
+    struct receipts *receipts;        /* that answers have (serve/receipts.h); NULL: none */
+    struct attestation *attestation;  /* NULL: none; ends after the HTTP server and before the API */
     const char *cors_origin;          /* NULL: no CORS headers; "*" or an origin */
     const char *version;
     int has_page;                     /* serve the page at / */

@@ -59,6 +59,7 @@ static void free_answer(struct api_answer *answer)
 {
     if (answer->form->close)
         answer->form->close(answer);
+    api_receipt_close(answer);
     for (size_t i = 0; answer->choices && i < answer->choice_count; i++)
         free_choice(answer->choices + i);
     memory_free(answer->choices);
@@ -159,15 +160,49 @@ static void send_out(struct api_answer *answer)
         api_stream_send(answer);
 }
 
-static void complete(struct api_answer *answer)
+/* Before the first piece of a choice, or its finish. */
+static void begin_choice(struct api_answer *answer, struct api_choice *choice)
 {
-    for (size_t i = 0; i < answer->choice_count; i++)
-        if (!answer->choices[i].finish)
-            answer->choices[i].finish = "stop";
+    if (choice->has_begun)
+        return;
+    choice->has_begun = 1;
+    api_receipt_echo(answer, choice);
+    if (answer->request.is_stream && answer->form->begin_choice)
+        answer->form->begin_choice(answer, choice);
+}
+
+static void set_finish(struct api_answer *answer, struct api_choice *choice, const char *reason, const char *stop)
+{
+    bulla_error error = {0};
+    if (answer->is_done || choice->finish)
+        return;
+    choice->finish = answer_finish_name(reason);
+    if (stop && !(choice->stop = memory_copy_text(stop, strlen(stop), &error))) {
+        api_answer_fail_memory(answer);
+        return;
+    }
     if (answer->request.is_stream)
         api_stream_begin(answer);
     if (answer->is_done)
         return;
+    begin_choice(answer, choice);
+    int is_held = api_receipt_finish(answer, choice);
+    if (!answer->request.is_stream || !answer->form->finish)
+        return;
+    if (!is_held)
+        answer->form->finish(answer, choice);
+    send_out(answer);
+}
+
+void api_answer_complete(struct api_answer *answer)
+{
+    struct api_choice *held = api_receipt_held(answer);
+    if (answer->request.is_stream)
+        api_stream_begin(answer);
+    if (answer->is_done)
+        return;
+    if (held && answer->request.is_stream && answer->form->finish)
+        answer->form->finish(answer, held);
     answer->form->end(answer);
     for (size_t i = 0; i < answer->choice_count; i++)
         for (size_t k = 0; k < 4; k++)
@@ -181,6 +216,22 @@ static void complete(struct api_answer *answer)
     else
         api_call_reply_json(&answer->call, 200, &answer->out);
     finish_answer(answer, 200);
+}
+
+/* All that there is to tell was told. */
+static void complete(struct api_answer *answer)
+{
+    for (size_t i = 0; i < answer->choice_count; i++)
+        if (answer->receipt)
+            set_finish(answer, answer->choices + i, "stop", NULL);
+        else if (!answer->choices[i].finish)
+            answer->choices[i].finish = "stop";
+    if (answer->is_done)
+        return;
+    if (answer->receipt)
+        api_receipt_submit(answer);
+    else
+        api_answer_complete(answer);
 }
 
 static struct api_choice *find_choice(struct api_run *run, uint32_t choice)
@@ -203,6 +254,13 @@ static void count_tokens(struct api_answer *answer, struct api_choice *choice, u
     choice->tokens += tokens;
 }
 
+static void on_prompt(void *context, const uint32_t *ids, size_t count)
+{
+    struct api_run *run = context;
+    if (!run->owner->is_done)
+        api_receipt_prompt(run->owner, run->number, ids, count);
+}
+
 static void on_delta(void *context, const struct answer_delta *delta)
 {
     struct api_run *run = context;
@@ -216,6 +274,8 @@ static void on_delta(void *context, const struct answer_delta *delta)
         api_stream_begin(answer);
     if (answer->is_done)
         return;
+    begin_choice(answer, choice);
+    api_receipt_delta(answer, choice, delta);
     if (answer->form->delta)
         answer->form->delta(answer, choice, delta);
     if (choice->text.error.code != BULLA_OK || choice->reasoning.error.code != BULLA_OK)
@@ -223,24 +283,6 @@ static void on_delta(void *context, const struct answer_delta *delta)
     else
         send_out(answer);
     answer->call.record.front_nanoseconds += clock_nanoseconds() - now;
-}
-
-static void set_finish(struct api_answer *answer, struct api_choice *choice, const char *reason, const char *stop)
-{
-    bulla_error error = {0};
-    if (answer->is_done || choice->finish)
-        return;
-    choice->finish = answer_finish_name(reason);
-    if (stop && !(choice->stop = memory_copy_text(stop, strlen(stop), &error))) {
-        api_answer_fail_memory(answer);
-        return;
-    }
-    if (answer->request.is_stream)
-        api_stream_begin(answer);
-    if (!answer->is_done && answer->request.is_stream && answer->form->finish) {
-        answer->form->finish(answer, choice);
-        send_out(answer);
-    }
 }
 
 static void on_finish(void *context, uint32_t number, const char *reason, const char *stop)
@@ -365,8 +407,8 @@ static void start_run(struct api_answer *answer, struct api_run *run)
     struct backend *backend = answer->model->backend;
     const struct api_prompt *prompt = answer->request.prompts + run->number;
     struct answer_request request = answer->request.answer;
-    struct answer_sink sink = {.context = run, .delta = on_delta, .finish = on_finish, .embedding = on_embedding,
-                               .end = on_end, .fail = on_fail};
+    struct answer_sink sink = {.context = run, .prompt = on_prompt, .delta = on_delta, .finish = on_finish,
+                               .embedding = on_embedding, .end = on_end, .fail = on_fail};
     struct answer_error problem = {0};
     request.prompt = prompt->text;
     request.prompt_length = prompt->length;
@@ -430,6 +472,8 @@ static void end_late(struct api_answer *answer)
 {
     static const struct answer_error late = {.status = 504, .type = "server_error", .code = "deadline",
                                              .message = "the request's time was up before its answer began"};
+    if (api_receipt_is_submitted(answer)) /* it has ended */
+        return;
     if (!has_told(answer)) {
         api_answer_fail(answer, &late);
         return;
@@ -572,6 +616,8 @@ static int prepare(struct api_answer *answer, struct answer_error *problem)
     apply_limits(answer);
     fill_record(answer);
     answer->out.limit = API_MOST_REPLY;
+    if (api_receipt_open(answer, problem) != BULLA_OK)
+        return 0;
     if (answer->form->open && answer->form->open(answer, problem) != BULLA_OK)
         return 0;
     hold(answer, sizeof *answer + answer->request.kept.total + answer->run_count * sizeof *answer->runs +
@@ -606,6 +652,7 @@ void api_answer_begin(struct api_call *call, struct api_request *request, const 
         free_answer(answer);
         return;
     }
+    http_drop_body(call->exchange);
     models_begin(model);
     answer->call.is_answer = 1;
     link_answer(&api->answers, answer);

@@ -25,11 +25,16 @@ enum {
 
 struct event;
 struct api_answer;
+struct api_choice;
+struct api_receipt;
+struct receipts;
+struct api_evidence;
 
 struct api {
     struct event_base *base;
     struct models *models;
     const struct serve_rules *rules;
+    struct receipts *receipts;
     char *cors_origin, *version;
     char **hosts;
     size_t host_count;
@@ -43,6 +48,7 @@ struct api {
     uint64_t alarm_at;   /* clock_nanoseconds(); 0: none */
     struct api_answer *answers; /* under way */
     struct api_answer *ended;
+    struct api_evidence *evidence; /* NULL: the server has no attestation */
     unsigned answer_count;
     int has_waiting_runs;
     uint8_t known_tools[API_KNOWN_TOOLS][HASH_SHA256_BYTES]; /* a ring */
@@ -61,6 +67,7 @@ struct api_call {
     struct rules_identity identity;
     struct rules_record record;     /* filled as things become known */
     char seed[24];                  /* of an answer that draws, in decimal: x-bulla-seed */
+    char receipt_id[33], receipt_salt[65]; /* in hex; "": no receipt */
     int is_unverified;              /* x-bulla-verified: false */
     int is_answer;                  /* of an answer that is under way: recorded when that is done, not by api_call_reply */
 };
@@ -126,6 +133,7 @@ struct answer_form {
     int (*open)(struct api_answer *answer, struct answer_error *problem);
     /* Each writes into answer->out; a stream's is sent when the call returns. */
     void (*begin)(struct api_answer *answer);  /* a stream */
+    void (*begin_choice)(struct api_answer *answer, struct api_choice *choice); /* a stream's, before all of it */
     void (*delta)(struct api_answer *answer, struct api_choice *choice, const struct answer_delta *delta);
     void (*finish)(struct api_answer *answer, struct api_choice *choice); /* a stream's */
     int (*embedding)(struct api_answer *answer, struct api_choice *choice, const float *values, size_t count,
@@ -157,12 +165,15 @@ struct api_answer {
     struct answer_usage usage;
     size_t held;               /* bytes until its end, of api->held: what was kept of the request, choices, what was gathered */
     size_t gathered;           /* of them, bytes that the whole of the answer will have at least */
+    struct api_receipt *receipt; /* NULL: none is issued */
     struct buffer out;         /* used again and again; holds at most API_MOST_REPLY */
     struct buffer head, tail;  /* of every chunk: the form's, made once */
 };
 
 /* Answers a request that was read: takes it over (also where it fails) and copies the call. */
 void api_answer_begin(struct api_call *call, struct api_request *request, const struct answer_form *form);
+/* Its receipt is in the log, or it has none: the rest of it is sent. */
+void api_answer_complete(struct api_answer *answer);
 /* Ends it with an error: as the whole answer, or in its stream. */
 void api_answer_fail(struct api_answer *answer, const struct answer_error *problem);
 void api_answer_fail_memory(struct api_answer *answer);
@@ -189,7 +200,9 @@ const char *answer_finish_word(const char *reason);
 void answer_write_usage(struct buffer *out, const struct answer_usage *usage);
 /* {"token","logprob","bytes","top_logprobs"} of a delta's token */
 void answer_write_logprob(struct buffer *out, const struct answer_delta *delta);
-/* "stop_reason": what ended it, beyond OpenAI's words: a stop string or "range" */
+/* What ended it, beyond OpenAI's words: a stop string, "range" or "deadline"; NULL: nothing. */
+const char *answer_stop_reason(const struct api_choice *choice);
+/* "stop_reason": the same */
 void answer_write_stop_reason(struct buffer *out, const struct api_choice *choice);
 /* Characters in UTF-8 text, counted by their first bytes. */
 uint64_t answer_count_characters(const char *text, size_t length);
@@ -201,6 +214,8 @@ void answer_write_marks(struct api_answer *answer, struct buffer *out);
 void answer_fail_stream(struct api_answer *answer, const struct answer_error *problem);
 /* head and tail of chunks of `object` (chat, completion). */
 int answer_open_chunks(struct api_answer *answer, const char *object);
+/* The end of such a chunk, after its choices. With `has_steps` it tells the receipt's steps that are to be told. */
+void answer_end_chunk(struct api_answer *answer, int has_steps);
 /* The end of a form that is a list of choices (chat, completion): a stream's usage and [DONE], else the whole
  * object. */
 void answer_write_end(struct api_answer *answer, const char *object,
@@ -208,6 +223,29 @@ void answer_write_end(struct api_answer *answer, const char *object,
                                            const struct api_choice *choice));
 /* The gathered call number `tool`, made where it is new; NULL where memory is short or the number is absurd. */
 struct api_tool *answer_find_tool(struct api_choice *choice, const struct answer_delta *delta);
+
+/* api_receipt.c. Nothing of it happens where the server issues no receipts.
+ *
+ * Before anything is asked of the backend; reads the request's body and JSON. */
+int api_receipt_open(struct api_answer *answer, struct answer_error *problem);
+void api_receipt_close(struct api_answer *answer);
+/* What the answer consists of, before the form tells it: prompts by their number, an echoed prompt, pieces, finishes. */
+void api_receipt_prompt(struct api_answer *answer, size_t number, const uint32_t *ids, size_t count);
+void api_receipt_echo(struct api_answer *answer, const struct api_choice *choice);
+void api_receipt_delta(struct api_answer *answer, const struct api_choice *choice, const struct answer_delta *delta);
+/* 1 where the answer's last chunk is this finish: it is told when the receipt is there. */
+int api_receipt_finish(struct api_answer *answer, struct api_choice *choice);
+struct api_choice *api_receipt_held(const struct api_answer *answer); /* whose finish that is; NULL: none's */
+/* Signs and logs it; api_answer_complete or api_answer_fail follows. */
+void api_receipt_submit(struct api_answer *answer);
+int api_receipt_is_submitted(const struct api_answer *answer);
+/* ,"bulla":{...} of an event: steps of these parts (bits: 1 << part) that are to be told, with the marks of
+ * answer_write_marks where `has_marks`; nothing where there is neither. */
+void answer_write_steps(struct api_answer *answer, struct buffer *out, unsigned parts, int has_marks);
+/* The same of a whole body: all steps and the receipt, where they were asked for. */
+void answer_write_whole_steps(struct api_answer *answer, struct buffer *out);
+/* ,"bulla_receipt":{...} once it is there */
+void answer_write_receipt(struct api_answer *answer, struct buffer *out);
 
 /* api_stream.c. Begins the stream where it has not begun: headers, and the form's first events into answer->out. */
 void api_stream_begin(struct api_answer *answer);
@@ -229,7 +267,17 @@ void api_serve_model(struct api_call *call);
 void api_serve_admin_models(struct api_call *call);
 void api_serve_admin_load(struct api_call *call);
 void api_serve_admin_unload(struct api_call *call);
+void api_serve_evidence(struct api_call *call);
+void api_serve_evidence_by_hash(struct api_call *call);
+void api_serve_policy(struct api_call *call);
+/* Of these routes; the result is the caller's to close also after an error. */
+int api_evidence_open(struct event_base *base, struct attestation *attestation, struct api_evidence **evidence,
+                      bulla_error *error);
+void api_evidence_note_models(struct api *api); /* after the models have changed */
+void api_evidence_close(struct api_evidence *evidence); /* NULL is fine */
 void api_serve_tokenize(struct api_call *call);
 void api_serve_detokenize(struct api_call *call);
+void api_serve_receipt(struct api_call *call);
+void api_serve_log(struct api_call *call);
 
 #endif

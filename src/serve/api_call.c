@@ -24,10 +24,15 @@ void api_call_set_headers(struct api_call *call)
         set_header(call, "X-Bulla-Seed", call->seed);
     if (call->is_unverified)
         set_header(call, "X-Bulla-Verified", "false");
+    if (*call->receipt_id) {
+        set_header(call, "X-Bulla-Receipt-Id", call->receipt_id);
+        set_header(call, "X-Bulla-Receipt-Salt", call->receipt_salt);
+    }
     if (!origin)
         return;
     set_header(call, "Access-Control-Allow-Origin", origin);
-    set_header(call, "Access-Control-Expose-Headers", "x-request-id, retry-after, x-bulla-seed, x-bulla-verified");
+    set_header(call, "Access-Control-Expose-Headers",
+               "x-request-id, retry-after, x-bulla-seed, x-bulla-verified, x-bulla-receipt-id, x-bulla-receipt-salt");
     if (strcmp(origin, "*") != 0)
         set_header(call, "Vary", "Origin");
 }
@@ -106,6 +111,7 @@ void api_call_fail(struct api_call *call, const struct answer_error *problem)
     if (status == 401)
         set_header(call, "WWW-Authenticate", "Bearer");
     call->record.error_code = api_problem_code(problem);
+    *call->receipt_id = 0; /* an error has no receipt */
     api_write_error(&out, problem);
     api_call_reply_json(call, status, &out);
     buffer_free(&out);

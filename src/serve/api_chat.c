@@ -20,19 +20,11 @@ static void begin_chunk(struct api_answer *answer, struct api_choice *choice)
     buffer_append_text(out, ",\"delta\":{");
 }
 
-static void end_chunk(struct api_answer *answer)
-{
-    buffer_append(&answer->out, answer->tail.data, answer->tail.length);
-}
-
 static void begin_choice(struct api_answer *answer, struct api_choice *choice)
 {
-    if (choice->has_begun)
-        return;
-    choice->has_begun = 1;
     begin_chunk(answer, choice);
     buffer_append_text(&answer->out, "\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,\"finish_reason\":null}");
-    end_chunk(answer);
+    answer_end_chunk(answer, 0);
 }
 
 /* The first piece of a call names it. */
@@ -71,7 +63,6 @@ static void stream_delta(struct api_answer *answer, struct api_choice *choice, c
 {
     struct buffer *out = &answer->out;
     int has_members = 0;
-    begin_choice(answer, choice);
     if (!delta->text_length && !delta->reasoning_length && delta->tool < 0 && !delta->logprob)
         return;
     begin_chunk(answer, choice);
@@ -93,7 +84,7 @@ static void stream_delta(struct api_answer *answer, struct api_choice *choice, c
     } else {
         buffer_append_text(out, "},\"logprobs\":null,\"finish_reason\":null}");
     }
-    end_chunk(answer);
+    answer_end_chunk(answer, 1);
 }
 
 static void gather_delta(struct api_answer *answer, struct api_choice *choice, const struct answer_delta *delta)
@@ -129,13 +120,12 @@ static void on_delta(struct api_answer *answer, struct api_choice *choice, const
 static void finish_choice(struct api_answer *answer, struct api_choice *choice)
 {
     struct buffer *out = &answer->out;
-    begin_choice(answer, choice);
     begin_chunk(answer, choice);
     buffer_append_text(out, "},\"logprobs\":null,\"finish_reason\":");
     api_write_text(out, answer_finish_word(choice->finish));
     answer_write_stop_reason(out, choice);
     buffer_append_byte(out, '}');
-    end_chunk(answer);
+    answer_end_chunk(answer, 1);
 }
 
 static void write_calls(struct buffer *out, const struct api_choice *choice)
@@ -192,5 +182,5 @@ static void end_chat(struct api_answer *answer)
 }
 
 const struct answer_form chat_form = {
-    .id_prefix = "chatcmpl-", .open = open_chat, .delta = on_delta, .finish = finish_choice, .end = end_chat,
+    .id_prefix = "chatcmpl-", .open = open_chat, .begin_choice = begin_choice, .delta = on_delta, .finish = finish_choice, .end = end_chat,
     .fail = answer_fail_stream};

@@ -132,15 +132,12 @@ static void begin_chunk(struct api_answer *answer, const struct api_choice *choi
 static void end_chunk(struct api_answer *answer)
 {
     buffer_append_text(&answer->out, ",\"finish_reason\":null,\"stop_reason\":null}");
-    buffer_append(&answer->out, answer->tail.data, answer->tail.length);
+    answer_end_chunk(answer, 1);
 }
 
 static void begin_choice(struct api_answer *answer, struct api_choice *choice)
 {
     const struct api_prompt *prompt = answer->request.prompts + choice->run->number;
-    if (choice->has_begun)
-        return;
-    choice->has_begun = 1;
     if (!answer->request.echoes)
         return;
     begin_chunk(answer, choice);
@@ -164,7 +161,6 @@ static void write_chunk_logprobs(struct api_answer *answer, struct api_choice *c
 
 static void stream_delta(struct api_answer *answer, struct api_choice *choice, const struct answer_delta *delta)
 {
-    begin_choice(answer, choice);
     if (!delta->text_length && !delta->logprob)
         return;
     begin_chunk(answer, choice);
@@ -211,11 +207,10 @@ static void write_finish(struct buffer *out, const struct api_choice *choice)
 
 static void finish_choice(struct api_answer *answer, struct api_choice *choice)
 {
-    begin_choice(answer, choice);
     begin_chunk(answer, choice);
     buffer_append_text(&answer->out, "\"\",\"logprobs\":null");
     write_finish(&answer->out, choice);
-    buffer_append(&answer->out, answer->tail.data, answer->tail.length);
+    answer_end_chunk(answer, 1);
 }
 
 static void write_text(struct buffer *out, const struct api_answer *answer, const struct api_choice *choice)
@@ -254,5 +249,5 @@ static void end_completion(struct api_answer *answer)
 }
 
 const struct answer_form completion_form = {
-    .id_prefix = "cmpl-", .open = open_completion, .delta = on_delta, .finish = finish_choice, .end = end_completion,
+    .id_prefix = "cmpl-", .open = open_completion, .begin_choice = begin_choice, .delta = on_delta, .finish = finish_choice, .end = end_completion,
     .fail = answer_fail_stream};

@@ -174,6 +174,8 @@ void api_serve_admin_load(struct api_call *call)
     if (code == BULLA_OK)
         code = rules->load_model(rules->context, request.body, &problem);
     if (code == BULLA_OK)
+        api_evidence_note_models(call->api);
+    if (code == BULLA_OK)
         reply_loaded(call, name->text);
     else
         api_call_fail(call, &problem);
@@ -186,8 +188,10 @@ void api_serve_admin_unload(struct api_call *call)
     const struct serve_rules *rules = call->api->rules;
     if (!can_administer(call))
         return;
-    if (rules->unload_model(rules->context, call->rest, &problem) == BULLA_OK)
-        reply_named(call, call->rest, "unloaded");
-    else
+    if (rules->unload_model(rules->context, call->rest, &problem) != BULLA_OK) {
         api_call_fail(call, &problem);
+        return;
+    }
+    api_evidence_note_models(call->api);
+    reply_named(call, call->rest, "unloaded");
 }

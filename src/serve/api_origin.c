@@ -25,7 +25,7 @@ void api_serve_preflight(struct api_call *call)
     set_header(call, "Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS");
     set_header(call, "Access-Control-Allow-Headers",
                wanted && is_header_list(wanted) ? wanted : "authorization, content-type, x-api-key, x-request-id, "
-                                                          "x-request-timeout");
+                                                          "x-request-timeout, x-bulla-receipt");
     set_header(call, "Access-Control-Max-Age", "600");
     api_call_reply(call, 204, "text/plain", "", 0);
 }

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "serve/api_answer.h"
+#include "trust/receipt.h"
 
 enum item_kind { ITEM_REASONING, ITEM_MESSAGE, ITEM_CALL };
 
@@ -85,7 +86,6 @@ static void write_fixed(struct api_answer *answer, struct buffer *out)
     write_options(&answer->request.answer, body, out);
     buffer_append_text(out, ",\"truncation\":\"disabled\",\"background\":false,\"store\":false,"
                             "\"previous_response_id\":null,\"service_tier\":\"default\"");
-    answer_write_marks(answer, out);
 }
 
 static int open_response(struct api_answer *answer, struct answer_error *problem)
@@ -238,6 +238,10 @@ static void write_response(struct api_answer *answer, const char *status, const 
     else
         buffer_append_text(out, "null");
     buffer_append(out, state->fixed.data, state->fixed.length);
+    if (answer->request.is_stream)
+        answer_write_marks(answer, out);
+    else
+        answer_write_whole_steps(answer, out);
     buffer_append_byte(out, '}');
 }
 
@@ -265,6 +269,10 @@ static void tell_response(struct api_answer *answer, const char *type, const cha
     begin_event(answer, type);
     buffer_append_text(&answer->out, ",\"response\":");
     write_response(answer, status, problem);
+    if (!problem) { /* there is none before the end */
+        answer_write_steps(answer, &answer->out, 1u << RECEIPT_FINISH, 0);
+        answer_write_receipt(answer, &answer->out);
+    }
     end_event(answer);
 }
 
@@ -289,6 +297,8 @@ static void tell_item(struct api_answer *answer, const struct item *item, const 
     api_write_number(&answer->out, (uint64_t)(item - state->items));
     buffer_append_text(&answer->out, ",\"item\":");
     write_item(&answer->out, item, status, is_empty);
+    if (item->kind == ITEM_CALL && is_empty)
+        answer_write_steps(answer, &answer->out, 1u << RECEIPT_TOOL_CALL, 0);
     end_event(answer);
 }
 
@@ -403,6 +413,8 @@ static void add_piece(struct api_answer *answer, enum item_kind kind, const stru
     static const char *const types[] = {[ITEM_REASONING] = "response.reasoning_text.delta",
                                         [ITEM_MESSAGE] = "response.output_text.delta",
                                         [ITEM_CALL] = "response.function_call_arguments.delta"};
+    static const unsigned parts[] = {[ITEM_REASONING] = 1u << RECEIPT_REASONING, [ITEM_MESSAGE] = 1u << RECEIPT_CONTENT,
+                                     [ITEM_CALL] = 1u << RECEIPT_TOOL_CALL | 1u << RECEIPT_ARGUMENTS};
     struct item *item = find_item(answer, kind, delta);
     if (!item)
         return;
@@ -422,8 +434,10 @@ static void add_piece(struct api_answer *answer, enum item_kind kind, const stru
         if (is_told)
             buffer_append_byte(&answer->out, ']');
     }
-    if (is_told)
+    if (is_told) {
+        answer_write_steps(answer, &answer->out, parts[kind], 0);
         end_event(answer);
+    }
     const bulla_error *error = item->text.error.code != BULLA_OK ? &item->text.error : &item->logprobs.error;
     if (error->code != BULLA_OK && answer->out.error.code == BULLA_OK)
         answer->out.error = *error;

@@ -63,11 +63,15 @@ const char *answer_finish_word(const char *reason)
     return reason && strcmp(reason, "range") == 0 ? "length" : reason;
 }
 
+const char *answer_stop_reason(const struct api_choice *choice)
+{
+    return choice->stop ? choice->stop : choice->finish && strcmp(choice->finish, "range") == 0 ? "range" : NULL;
+}
+
 void answer_write_stop_reason(struct buffer *out, const struct api_choice *choice)
 {
     buffer_append_text(out, ",\"stop_reason\":");
-    api_write_text_or_null(out, choice->stop ? choice->stop
-                                : choice->finish && strcmp(choice->finish, "range") == 0 ? "range" : NULL);
+    api_write_text_or_null(out, answer_stop_reason(choice));
 }
 
 void answer_write_usage(struct buffer *out, const struct answer_usage *usage)
@@ -152,9 +156,16 @@ int answer_open_chunks(struct api_answer *answer, const char *object)
     buffer_append_text(&answer->tail, "]");
     if (answer->request.includes_usage)
         buffer_append_text(&answer->tail, ",\"usage\":null");
-    answer_write_marks(answer, &answer->tail);
-    buffer_append_text(&answer->tail, "}\n\n");
     return answer->head.error.code != BULLA_OK ? answer->head.error.code : answer->tail.error.code;
+}
+
+void answer_end_chunk(struct api_answer *answer, int has_steps)
+{
+    struct buffer *out = &answer->out;
+    buffer_append(out, answer->tail.data, answer->tail.length);
+    answer_write_steps(answer, out, has_steps ? ~0u : 0, 1);
+    answer_write_receipt(answer, out);
+    buffer_append_text(out, "}\n\n");
 }
 
 static void end_stream(struct api_answer *answer)
@@ -165,6 +176,7 @@ static void end_stream(struct api_answer *answer)
         buffer_append_text(out, "],\"usage\":");
         answer_write_usage(out, &answer->usage);
         answer_write_marks(answer, out);
+        answer_write_receipt(answer, out);
         buffer_append_text(out, "}\n\n");
     }
     buffer_append_text(out, "data: [DONE]\n\n");
@@ -187,7 +199,7 @@ void answer_write_end(struct api_answer *answer, const char *object,
     }
     buffer_append_text(out, "],\"usage\":");
     answer_write_usage(out, &answer->usage);
-    answer_write_marks(answer, out);
+    answer_write_whole_steps(answer, out);
     buffer_append_byte(out, '}');
 }
 

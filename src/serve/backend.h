@@ -114,6 +114,9 @@ struct answer_sink {
     void (*embedding)(void *context, const float *values, size_t count);
     void (*end)(void *context, const struct answer_usage *usage);
     void (*fail)(void *context, const struct answer_error *error); /* also after deltas */
+    /* The prompt's tokens, once, before all else, by a backend that knows them; also where `start` then takes nothing.
+     * NULL: nobody wants to know. */
+    void (*prompt)(void *context, const uint32_t *ids, size_t count);
 };
 
 struct answer; /* one under way, the backend's */
@@ -122,6 +125,10 @@ struct backend;
 struct backend_info {
     const char *kind;        /* "native", "upstream" */
     const char *model_root;  /* hex, or NULL: upstream */
+    /* For receipts; as long as the backend. NULL and 0: upstream, a model without a chat template. */
+    const uint8_t *root, *tokenizer, *chat_template; /* the model root; SHA-256 of these parts of the model file */
+    uint32_t program_version;
+    const char *engine, *engine_model; /* an upstream's URL and its model's name there, which may not be known yet */
     uint64_t context;        /* positions; 0: not known */
     uint32_t vocabulary;     /* ids that prompts and biases may have; 0: not known */
     uint32_t spellings;      /* ids of these that have a text: the first ones; 0: not known */

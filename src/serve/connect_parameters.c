@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/decimal.h"
-#include "base/hash.h"
 #include "serve/connect_internal.h"
 
 struct comparison {
@@ -172,19 +171,6 @@ static int apply(const struct comparison *comparison, const struct rule *rules, 
 
 /* ---- Those with rules of their own ---- */
 
-/* SHA-256("bulla-parameter-v1" || salt || canonical JSON). */
-static int hash_parameter(const struct connect_check *check, const struct json *value, uint8_t hash[RECEIPT_HASH])
-{
-    static const char domain[] = "bulla-parameter-v1";
-    struct buffer message = {0};
-    buffer_append(&message, domain, sizeof domain - 1);
-    buffer_append(&message, check->salt, sizeof check->salt);
-    json_write_canonical(&message, value);
-    int is_made = message.error.code == BULLA_OK && hash_sha256(message.data, message.length, hash, NULL) == BULLA_OK;
-    buffer_free(&message);
-    return is_made;
-}
-
 /* What is hashed: the member as it was sent, or null where there is none. */
 static int compare_hash(const struct comparison *comparison, const char *name, const struct json *asked)
 {
@@ -193,7 +179,7 @@ static int compare_hash(const struct comparison *comparison, const char *name, c
     char hex[2 * RECEIPT_HASH + 1];
     if (!asked)
         return !effect || json_is(effect, JSON_NULL) ? BULLA_OK : fail(comparison, name);
-    if (!hash_parameter(comparison->check, asked, hash))
+    if (receipt_parameter_hash(comparison->check->salt, asked, hash, NULL) != BULLA_OK)
         return connect_fail(comparison->problem, "memory", "memory is short");
     hex_encode(hash, sizeof hash, hex);
     return json_is(effect, JSON_STRING) && strcmp(effect->text, hex) == 0 ? BULLA_OK : fail(comparison, name);

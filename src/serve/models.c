@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/buffer.h"
 #include "base/memory.h"
 
 /* `head` is what others see; the texts that it points at are the entry's own. */
@@ -85,6 +86,18 @@ struct served_model *models_at(struct models *models, size_t number)
     while (entry && number-- > 0)
         entry = entry->next;
     return entry ? &entry->head : NULL;
+}
+
+size_t models_roots(struct models *models, uint8_t (*roots)[32], size_t most)
+{
+    size_t count = 0;
+    for (struct entry *entry = models->first; entry && count < most; entry = entry->next, count++) {
+        struct backend_info info = {0};
+        entry->head.backend->class->describe(entry->head.backend, &info);
+        if (!info.model_root || !hex_decode(info.model_root, strlen(info.model_root), roots[count], 32))
+            memset(roots[count], 0, 32);
+    }
+    return count;
 }
 
 /* BULLA_E_USAGE where a name of `model` is empty, is another model's, or comes twice in it. */

@@ -6,7 +6,9 @@
 
 #include "base/buffer.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/memory.h"
+#include "model/model_file.h"
 #include "model/tokenizer.h"
 #include "serve/native_internal.h"
 
@@ -78,6 +80,9 @@ static void describe(const struct backend *backend, struct backend_info *info)
     const struct native *native = (const struct native *)(const void *)backend;
     const struct native_run *run = &native->run;
     *info = (struct backend_info){.kind = "native", .model_root = native->root, .is_verified = 1,
+                                  .root = bulla_model_root(native->model), .tokenizer = native->tokenizer_hash,
+                                  .chat_template = native->chat_template ? native->template_hash : NULL,
+                                  .program_version = BULLA_PROGRAM_VERSION,
                                   .context = bulla_model_program(native->model)->context,
                                   .vocabulary = bulla_model_program(native->model)->vocabulary,
                                   .spellings = bulla_tokenizer_vocabulary(bulla_model_tokenizer(native->model))};
@@ -147,6 +152,21 @@ static const struct backend_class native_class = {
     .close = close_backend,
 };
 
+/* What receipts name of the model beside its root. */
+static int hash_parts(struct native *native, const char *path, const char *source, size_t length, bulla_error *error)
+{
+    struct model_region_header header;
+    struct file_map map;
+    int code = file_map_descriptor(native->model_file, path, &map, error);
+    if (code != BULLA_OK)
+        return code;
+    memcpy(&header, map.data + MODEL_FILE_HEADER, sizeof header); /* checked when the model was opened */
+    code = hash_sha256(map.data + MODEL_FILE_HEADER + header.tokenizer_offset, header.tokenizer_length,
+                       native->tokenizer_hash, error);
+    file_map_close(&map);
+    return code == BULLA_OK ? hash_sha256(source, length, native->template_hash, error) : code;
+}
+
 /* The worker computes the root, and is ready only with the one that the header claims here (native_run.c): the event
  * thread never waits for hundreds of megabytes to be hashed. */
 static int open_model(struct native *native, const struct native_options *options, bulla_error *error)
@@ -161,8 +181,9 @@ static int open_model(struct native *native, const struct native_options *option
     native->limits.bytes = tokenizer_most_bytes(bulla_model_tokenizer(native->model), native->limits.ids);
     size_t length;
     const char *source = bulla_model_chat_template(native->model, &length);
-    if (length == 0)
-        return BULLA_OK;
+    code = hash_parts(native, options->path, source, length, error);
+    if (code != BULLA_OK || length == 0)
+        return code;
     native->format = tool_format_detect(source, length);
     code = bulla_chat_template_compile(source, length, &native->chat_template, error);
     return code ? bulla_fail_prefix(error, "%s: its chat template", options->path) : BULLA_OK;

@@ -534,6 +534,8 @@ struct answer *native_answer_start(struct backend *backend, const struct answer_
     for (uint32_t i = 0; i < request->choices; i++)
         answer->choices[i].answer = answer;
     int code = prepare(answer, &param, &error);
+    if (code == BULLA_OK && sink->prompt)
+        sink->prompt(sink->context, answer->prompt.ids, answer->prompt.count);
     if (code == BULLA_OK && native->held_bytes + answer->held_bytes > MOST_HELD) {
         fail_overloaded(problem, "the prompts, grammars, stop strings and biases of the answers under way are too large "
                         "together");

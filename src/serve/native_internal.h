@@ -181,6 +181,7 @@ struct native {
     bulla_chat_template *chat_template; /* NULL where the model has none */
     struct tool_format format;
     char root[65];
+    uint8_t tokenizer_hash[32], template_hash[32]; /* SHA-256 of these parts of the model's file */
     struct native_limits limits; /* of a prompt that is to be answered */
     uint64_t most_choices; /* under way at once */
     struct native_run run;

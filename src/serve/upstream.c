@@ -23,7 +23,7 @@ enum {
 struct upstream {
     struct backend backend; /* first: a backend is this */
     struct upstream_target target;
-    char *model;            /* NULL: the probe's first */
+    char *url, *model;      /* model NULL: the probe's first */
     unsigned connect_seconds, idle_seconds;
     uint64_t most_waiting;
     struct upstream_probe *probe;
@@ -312,6 +312,8 @@ static void upstream_describe(const struct backend *backend, struct backend_info
     memset(info, 0, sizeof *info);
     info->kind = "upstream";
     info->is_verified = upstream->target.is_loopback;
+    info->engine = upstream->url;
+    info->engine_model = model_name(upstream);
     upstream_probe_describe(upstream->probe, info);
 }
 
@@ -353,6 +355,7 @@ static void upstream_close(struct backend *backend)
     }
     upstream_probe_close(upstream->probe);
     upstream_target_close(&upstream->target);
+    memory_free(upstream->url);
     memory_free(upstream->model);
     memory_free(upstream);
 }
@@ -373,7 +376,8 @@ int upstream_open(struct event_base *base, const struct upstream_options *option
     upstream->connect_seconds = options->connect_seconds ? options->connect_seconds : 5;
     upstream->idle_seconds = options->idle_seconds ? options->idle_seconds : 120;
     upstream->most_waiting = options->most_waiting ? options->most_waiting : 1024;
-    if (options->model)
+    upstream->url = memory_copy_text(options->url, strlen(options->url), &own);
+    if (own.code == BULLA_OK && options->model)
         upstream->model = memory_copy_text(options->model, strlen(options->model), &own);
     if (own.code == BULLA_OK)
         upstream_target_open(base, options->url, options->key, options->ca_file, &upstream->target, &own);

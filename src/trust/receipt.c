@@ -9,7 +9,25 @@
 #include "trust/signature.h"
 
 static const char domain_receipt[] = "bulla-receipt-v1\n", domain_chain[] = "bulla-chain-v1",
-                  domain_request[] = "bulla-request-v1", domain_prompt[] = "bulla-prompt-v1";
+                  domain_request[] = "bulla-request-v1", domain_prompt[] = "bulla-prompt-v1",
+                  domain_prompts[] = "bulla-prompts-v1", domain_parameter[] = "bulla-parameter-v1";
+
+static const char *const part_names[] = {[RECEIPT_CONTENT] = "content", [RECEIPT_REASONING] = "reasoning",
+                                         [RECEIPT_TOOL_CALL] = "tool_call", [RECEIPT_ARGUMENTS] = "arguments",
+                                         [RECEIPT_FINISH] = "finish"};
+
+const char *receipt_part_name(enum receipt_part part)
+{
+    return part >= RECEIPT_CONTENT && part <= RECEIPT_FINISH ? part_names[part] : NULL;
+}
+
+enum receipt_part receipt_part_find(const char *name)
+{
+    for (int part = RECEIPT_CONTENT; part <= RECEIPT_FINISH; part++)
+        if (strcmp(name, part_names[part]) == 0)
+            return (enum receipt_part)part;
+    return (enum receipt_part)0;
+}
 
 /* ---- Hashes ---- */
 
@@ -52,12 +70,9 @@ int receipt_chain_start(const uint8_t salt[RECEIPT_SALT], uint32_t choice, uint8
     return end(stream, chain, error);
 }
 
-int receipt_chain_step(uint8_t chain[RECEIPT_HASH], enum receipt_part part, const uint32_t *ids, size_t id_count,
-                       const void *bytes, size_t length, bulla_error *error)
+int receipt_chain_step_with(struct hash_stream *stream, uint8_t chain[RECEIPT_HASH], enum receipt_part part,
+                            const uint32_t *ids, size_t id_count, const void *bytes, size_t length, bulla_error *error)
 {
-    struct hash_stream *stream = hash_stream_open(error);
-    if (!stream)
-        return BULLA_E_MEMORY;
     hash_stream_update(stream, chain, RECEIPT_HASH);
     update_u32(stream, (uint32_t)part);
     update_u32(stream, (uint32_t)id_count);
@@ -65,7 +80,18 @@ int receipt_chain_step(uint8_t chain[RECEIPT_HASH], enum receipt_part part, cons
     update_u32(stream, (uint32_t)length);
     update_u32(stream, (uint32_t)((uint64_t)length >> 32));
     hash_stream_update(stream, bytes, length);
-    return end(stream, chain, error);
+    return hash_stream_finish(stream, chain, error);
+}
+
+int receipt_chain_step(uint8_t chain[RECEIPT_HASH], enum receipt_part part, const uint32_t *ids, size_t id_count,
+                       const void *bytes, size_t length, bulla_error *error)
+{
+    struct hash_stream *stream = hash_stream_open(error);
+    if (!stream)
+        return BULLA_E_MEMORY;
+    int code = receipt_chain_step_with(stream, chain, part, ids, id_count, bytes, length, error);
+    hash_stream_close(stream);
+    return code;
 }
 
 int receipt_request_hash(const uint8_t salt[RECEIPT_SALT], const void *body, size_t length, uint8_t hash[RECEIPT_HASH],
@@ -86,6 +112,36 @@ int receipt_prompt_hash(const uint8_t salt[RECEIPT_SALT], const uint32_t *ids, s
         return BULLA_E_MEMORY;
     update_ids(stream, ids, count);
     return end(stream, hash, error);
+}
+
+int receipt_prompts_hash(const uint8_t salt[RECEIPT_SALT], const uint8_t (*prompts)[RECEIPT_HASH], size_t count,
+                         uint8_t hash[RECEIPT_HASH], bulla_error *error)
+{
+    if (count == 1) {
+        memcpy(hash, prompts[0], RECEIPT_HASH);
+        return BULLA_OK;
+    }
+    struct hash_stream *stream = begin_salted(domain_prompts, salt, error);
+    if (!stream)
+        return BULLA_E_MEMORY;
+    hash_stream_update(stream, prompts, count * RECEIPT_HASH);
+    return end(stream, hash, error);
+}
+
+int receipt_parameter_hash(const uint8_t salt[RECEIPT_SALT], const struct json *value, uint8_t hash[RECEIPT_HASH],
+                           bulla_error *error)
+{
+    struct hash_stream *stream = begin_salted(domain_parameter, salt, error);
+    struct buffer text = {0};
+    if (!stream)
+        return BULLA_E_MEMORY;
+    json_write_canonical(&text, value);
+    hash_stream_update(stream, text.data, text.length);
+    int code = end(stream, hash, error);
+    if (text.error.code != BULLA_OK)
+        code = bulla_fail(error, text.error.code, "%s", text.error.text);
+    buffer_free(&text);
+    return code;
 }
 
 /* ---- Writing: the members in the order of RFC 8785 ---- */
@@ -224,7 +280,7 @@ static void read_choices(const struct fields *fields, struct arena *arena, struc
 {
     const struct json *list = json_get(fields->object, "choices");
     if (!json_is(list, JSON_ARRAY) || list->length == 0 || list->length > RECEIPT_MOST_CHOICES) {
-        fail_field(fields, "choices", "a list of 1 to 128 choices");
+        fail_field(fields, "choices", "a list of 1 to 2048 choices");
         return;
     }
     struct receipt_choice *choices = arena_alloc(arena, list->length, sizeof *choices, fields->error);

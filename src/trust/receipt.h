@@ -18,11 +18,12 @@
 
 #include "base/arena.h"
 #include "base/buffer.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "bulla/error.h"
 
 enum { RECEIPT_VERSION = 1, RECEIPT_HASH = 32, RECEIPT_ID = 16, RECEIPT_SALT = 32, RECEIPT_KEY = 32, RECEIPT_SIGNATURE = 64,
-       RECEIPT_MOST_CHOICES = 128 };
+       RECEIPT_MOST_CHOICES = 2048 };
 
 /* ---- The chain ---- */
 
@@ -35,17 +36,32 @@ enum receipt_part {
     RECEIPT_FINISH = 5     /* the finish reason; always the last step */
 };
 
+/* "content", ...; NULL where it is none. */
+const char *receipt_part_name(enum receipt_part part);
+/* 0 where there is no part of that name. */
+enum receipt_part receipt_part_find(const char *name);
+
 /* chain = SHA-256("bulla-chain-v1" || salt || choice as u32). Integers are little-endian. */
 int receipt_chain_start(const uint8_t salt[RECEIPT_SALT], uint32_t choice, uint8_t chain[RECEIPT_HASH], bulla_error *error);
 /* chain = SHA-256(chain || part as u32 || count of ids as u32 || ids as u32 each || length of bytes as u64 || bytes). */
 int receipt_chain_step(uint8_t chain[RECEIPT_HASH], enum receipt_part part, const uint32_t *ids, size_t id_count,
                        const void *bytes, size_t length, bulla_error *error);
+/* The same for who makes many: `stream` is at the start of a message, and is so again afterwards. */
+int receipt_chain_step_with(struct hash_stream *stream, uint8_t chain[RECEIPT_HASH], enum receipt_part part,
+                            const uint32_t *ids, size_t id_count, const void *bytes, size_t length, bulla_error *error);
 /* SHA-256("bulla-request-v1" || salt || bytes), of the request's body as it came. */
 int receipt_request_hash(const uint8_t salt[RECEIPT_SALT], const void *body, size_t length, uint8_t hash[RECEIPT_HASH],
                          bulla_error *error);
 /* SHA-256("bulla-prompt-v1" || salt || ids as u32 each), of the prompt's tokens. */
 int receipt_prompt_hash(const uint8_t salt[RECEIPT_SALT], const uint32_t *ids, size_t count, uint8_t hash[RECEIPT_HASH],
                         bulla_error *error);
+
+/* Of several prompts: SHA-256("bulla-prompts-v1" || salt || the prompts' hashes); of one the hash itself. */
+int receipt_prompts_hash(const uint8_t salt[RECEIPT_SALT], const uint8_t (*prompts)[RECEIPT_HASH], size_t count,
+                         uint8_t hash[RECEIPT_HASH], bulla_error *error);
+/* SHA-256("bulla-parameter-v1" || salt || canonical JSON), of a member of the request. */
+int receipt_parameter_hash(const uint8_t salt[RECEIPT_SALT], const struct json *value, uint8_t hash[RECEIPT_HASH],
+                           bulla_error *error);
 
 /* ---- The receipt ---- */
 

@@ -1,4 +1,4 @@
-#include "bulla/verify.h"
+#include "trust/verify.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -6,13 +6,8 @@
 #include "base/hash.h"
 #include "base/memory.h"
 #include "trust/binding.h"
-#include "trust/policy.h"
 
 enum { MOST_GPUS = 64 };
-
-struct bulla_verdict {
-    struct verdict verdict;
-};
 
 /* The policy may name the report data or the program's key itself: for evidence that was not made for a Bulla server. */
 static int wants_binding(const struct policy *policy)
@@ -67,8 +62,8 @@ static void verify_gpus(const struct evidence *cpu, const struct evidence_format
     policy_check_gpu_count(policy, format->is_gpu ? 1 : count, cpu->verdict);
 }
 
-static void verify(const struct json *document, const struct policy *policy, const bulla_evidence_options *options,
-                   struct verdict *verdict)
+const struct evidence_format *verify_evidence(const struct json *document, const struct policy *policy,
+                                              const bulla_evidence_options *options, struct verdict *verdict)
 {
     struct evidence evidence = {.document = document, .time = options->time, .verdict = verdict};
     const struct binding_expected expected = {.tls_key = options->tls_key, .receipt_key = options->receipt_key,
@@ -76,7 +71,7 @@ static void verify(const struct json *document, const struct policy *policy, con
                                               .nonce_path = json_get(document, "nonce_path")};
     const struct evidence_format *format = evidence_verify(&evidence);
     if (!format)
-        return;
+        return NULL;
     if (!format->has_met_real)
         verdict_not_made(verdict, "evidence.tried", "no evidence of real hardware of this type was ever tried");
     verify_gpus(&evidence, format, policy);
@@ -87,24 +82,32 @@ static void verify(const struct json *document, const struct policy *policy, con
     policy_check_evidence(policy, format, &evidence);
     if (options->model)
         policy_check_model(policy, options->model, verdict);
+    return format;
 }
 
-int bulla_verify_evidence(const char *document, size_t length, const bulla_evidence_options *options,
-                          bulla_verdict **result, bulla_error *error)
+static void check_evidence(void *context, const struct json *document, const struct policy *policy, struct verdict *verdict)
+{
+    verify_evidence(document, policy, context, verdict);
+}
+
+int verify_document(const char *document, size_t length, const char *what, const char *policy_text, size_t policy_length,
+                    void (*check)(void *context, const struct json *document, const struct policy *policy,
+                                  struct verdict *verdict),
+                    void *context, bulla_verdict **result, bulla_error *error)
 {
     struct policy *policy = NULL;
     struct arena arena = {0};
     *result = NULL;
-    if (options->policy) {
-        int code = policy_parse(options->policy, options->policy_length, "the policy", &policy, error);
+    if (policy_text) {
+        int code = policy_parse(policy_text, policy_length, "the policy", &policy, error);
         if (code != BULLA_OK)
             return code;
     }
     bulla_error own = {0};
-    const struct json *root = json_parse(document, length, "the evidence", &arena, &own);
+    const struct json *root = json_parse(document, length, what, &arena, &own);
     bulla_verdict *made = root ? memory_alloc(1, sizeof *made, &own) : NULL;
     if (made) {
-        verify(root, policy, options, &made->verdict);
+        check(context, root, policy, &made->verdict);
         if (made->verdict.error.code == BULLA_E_MEMORY)
             bulla_fail(&own, BULLA_E_MEMORY, "%s", made->verdict.error.text);
     }
@@ -116,6 +119,14 @@ int bulla_verify_evidence(const char *document, size_t length, const bulla_evide
     }
     *result = made;
     return BULLA_OK;
+}
+
+int bulla_verify_evidence(const char *document, size_t length, const bulla_evidence_options *options,
+                          bulla_verdict **verdict, bulla_error *error)
+{
+    bulla_evidence_options copy = *options;
+    return verify_document(document, length, "the evidence", options->policy, options->policy_length, check_evidence, &copy,
+                           verdict, error);
 }
 
 int bulla_verdict_passed(const bulla_verdict *verdict)

@@ -1,0 +1,250 @@
+/* Evidence for clients: the standing one, one made for a nonce, and the policy that the server publishes. Open to all,
+ * because a client has to know whom it talks to before it sends its key.
+ *
+ * Quotes are made by the attestation's thread, which hands what it made to this one through a list and an eventfd. The
+ * exchange may be gone by then: the asker is freed when its quote is there, and not before. */
+#define _GNU_SOURCE
+#include <event2/event.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "serve/api_answer.h"
+#include "trust/binding.h"
+
+enum { NONCE_BYTES = 32 };
+
+struct asker {
+    struct api_call call; /* its exchange is NULL after the client hung up */
+    struct api_evidence *evidence;
+    struct buffer document;
+    bulla_error error;
+    struct asker *next;   /* of those that are answered */
+};
+
+struct api_evidence {
+    struct attestation *attestation;
+    int wake;             /* eventfd: something is answered */
+    struct event *woken;
+    pthread_mutex_t lock; /* of the list */
+    struct asker *answered;
+};
+
+/* ---- Refusals ---- */
+
+static void refuse(struct api_call *call, const bulla_error *error)
+{
+    switch (error->code) {
+    case BULLA_E_UNSUPPORTED:
+        api_call_fail_with(call, 404, "invalid_request_error", "no_evidence", NULL, "%s", error->text);
+        break;
+    case BULLA_E_INPUT:
+        api_call_fail_with(call, 404, "invalid_request_error", "evidence_not_found", NULL, "%s", error->text);
+        break;
+    case BULLA_E_LIMIT:
+        api_call_fail_with(call, 503, "overloaded_error", "overloaded", NULL, "%s", error->text);
+        break;
+    case BULLA_E_CANCELLED:
+        api_call_fail_with(call, 503, "server_error", "server_stopping", NULL, "%s", error->text);
+        break;
+    case BULLA_E_MEMORY:
+        api_call_fail_with(call, 503, "server_error", "out_of_memory", NULL, "the server is short of memory");
+        break;
+    default: /* paths and devices are the operator's to read */
+        api_call_fail_with(call, 500, "server_error", "evidence_failed", NULL,
+                           "no evidence could be made; the server's log says why");
+    }
+}
+
+static void reply(struct api_call *call, struct buffer *document, const bulla_error *error)
+{
+    bulla_error ignored = {0};
+    http_reply_header(call->exchange, "Cache-Control", "no-store", &ignored);
+    if (error->code != BULLA_OK)
+        refuse(call, error);
+    else
+        api_call_reply_json(call, 200, document);
+    buffer_free(document);
+}
+
+/* ---- Askers ---- */
+
+static void free_asker(struct asker *asker)
+{
+    buffer_free(&asker->document);
+    memory_free(asker);
+}
+
+/* On the attestation's thread. */
+static void on_quoted(void *context, const char *document, size_t length, const bulla_error *error)
+{
+    struct asker *asker = context;
+    struct api_evidence *evidence = asker->evidence;
+    if (error)
+        asker->error = *error;
+    else
+        buffer_append(&asker->document, document, length);
+    pthread_mutex_lock(&evidence->lock);
+    asker->next = evidence->answered;
+    evidence->answered = asker;
+    pthread_mutex_unlock(&evidence->lock);
+    ssize_t written = write(evidence->wake, &(uint64_t){1}, sizeof(uint64_t)); /* full: it is woken already */
+    (void)written;
+}
+
+static struct asker *take_answered(struct api_evidence *evidence)
+{
+    pthread_mutex_lock(&evidence->lock);
+    struct asker *first = evidence->answered;
+    evidence->answered = NULL;
+    pthread_mutex_unlock(&evidence->lock);
+    return first;
+}
+
+static void on_woken(evutil_socket_t descriptor, short what, void *context)
+{
+    uint64_t count;
+    ssize_t taken = read(descriptor, &count, sizeof count);
+    (void)taken;
+    (void)what;
+    for (struct asker *asker = take_answered(context), *next; asker; asker = next) {
+        next = asker->next;
+        if (asker->call.exchange)
+            reply(&asker->call, &asker->document, &asker->error);
+        free_asker(asker);
+    }
+}
+
+static void on_close(void *context)
+{
+    struct asker *asker = context;
+    asker->call.exchange = NULL;
+    asker->call.record.error_code = "client_closed";
+    api_call_record(&asker->call, 499);
+}
+
+static void ask(struct api_call *call, const uint8_t nonce[NONCE_BYTES])
+{
+    struct api_evidence *evidence = call->api->evidence;
+    bulla_error error = {0};
+    struct asker *asker = memory_alloc(1, sizeof *asker, &error);
+    if (asker) {
+        asker->call = *call;
+        asker->call.rest = NULL;
+        asker->evidence = evidence;
+        /* From here on the thread may answer; what it answers is read by this thread later. */
+        attestation_quote(evidence->attestation, nonce, on_quoted, asker, &error);
+    }
+    if (error.code == BULLA_OK) {
+        http_on_close(asker->call.exchange, on_close, asker);
+        return;
+    }
+    if (asker)
+        free_asker(asker);
+    refuse(call, &error);
+}
+
+/* The models are others than before: the standing evidence is made anew for them. */
+void api_evidence_note_models(struct api *api)
+{
+    uint8_t roots[MOST_MODELS][BINDING_BYTES];
+    bulla_error error = {0}; /* more than evidence can name: it stays what it is, and those are not covered */
+    if (api->evidence)
+        attestation_set_models(api->evidence->attestation, (const uint8_t(*)[32])roots,
+                               models_roots(api->models, roots, MOST_MODELS), &error);
+}
+
+/* ---- Routes ---- */
+
+/* Whether the server has a policy or evidence at all; else the call is answered. */
+static int has_attestation(struct api_call *call, const char *code, const char *sentence)
+{
+    if (call->api->evidence)
+        return 1;
+    api_call_fail_with(call, 404, "invalid_request_error", code, NULL, "%s", sentence);
+    return 0;
+}
+
+void api_serve_evidence(struct api_call *call)
+{
+    static const char name[] = "nonce=";
+    const char *query = http_query(call->exchange);
+    uint8_t nonce[NONCE_BYTES], hash[ATTESTATION_HASH];
+    struct buffer document = {0};
+    bulla_error error = {0};
+    if (!has_attestation(call, "no_evidence", "this server has no evidence: nothing attests to it"))
+        return;
+    if (!*query) {
+        attestation_standing(call->api->evidence->attestation, hash, &document, &error);
+        reply(call, &document, &error);
+    } else if (strncmp(query, name, sizeof name - 1) == 0 &&
+               hex_decode(query + sizeof name - 1, strlen(query) - (sizeof name - 1), nonce, sizeof nonce)) {
+        ask(call, nonce);
+    } else {
+        api_call_fail_with(call, 400, "invalid_request_error", "invalid_nonce", "nonce",
+                           "`nonce` must be 32 random bytes in hex, and nothing else is asked for here");
+    }
+}
+
+void api_serve_evidence_by_hash(struct api_call *call)
+{
+    uint8_t hash[ATTESTATION_HASH];
+    struct buffer document = {0};
+    bulla_error error = {0};
+    if (!has_attestation(call, "no_evidence", "this server has no evidence: nothing attests to it"))
+        return;
+    if (!hex_decode(call->rest, strlen(call->rest), hash, sizeof hash))
+        bulla_fail(&error, BULLA_E_INPUT, "evidence is named by its SHA-256 in hex");
+    else
+        attestation_find(call->api->evidence->attestation, hash, &document, &error);
+    reply(call, &document, &error);
+}
+
+void api_serve_policy(struct api_call *call)
+{
+    size_t length;
+    if (!has_attestation(call, "no_policy", "this server publishes no policy"))
+        return;
+    const char *policy = attestation_policy(call->api->evidence->attestation, &length);
+    if (policy)
+        api_call_reply(call, 200, "application/json", policy, length);
+    else
+        api_call_fail_with(call, 404, "invalid_request_error", "no_policy", NULL, "this server publishes no policy");
+}
+
+/* ---- Open and close ---- */
+
+int api_evidence_open(struct event_base *base, struct attestation *attestation, struct api_evidence **result,
+                      bulla_error *error)
+{
+    struct api_evidence *evidence = memory_alloc(1, sizeof *evidence, error);
+    *result = evidence;
+    if (!evidence)
+        return BULLA_E_MEMORY;
+    pthread_mutex_init(&evidence->lock, NULL);
+    evidence->attestation = attestation;
+    evidence->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (evidence->wake >= 0)
+        evidence->woken = event_new(base, evidence->wake, EV_READ | EV_PERSIST, on_woken, evidence);
+    if (evidence->woken && event_add(evidence->woken, NULL) == 0)
+        return BULLA_OK;
+    return bulla_fail(error, BULLA_E_IO, "the event of evidence could not be made");
+}
+
+void api_evidence_close(struct api_evidence *evidence)
+{
+    if (!evidence)
+        return;
+    for (struct asker *asker = take_answered(evidence), *next; asker; asker = next) {
+        next = asker->next;
+        free_asker(asker);
+    }
+    if (evidence->woken)
+        event_free(evidence->woken);
+    if (evidence->wake >= 0)
+        close(evidence->wake);
+    pthread_mutex_destroy(&evidence->lock);
+    memory_free(evidence);
+}

@@ -1,0 +1,90 @@
+/* A server's evidence: its attester, its standing evidence, and fresh evidence for whoever asks with a nonce.
+ *
+ * The standing evidence is made when the attestation is opened, with a nonce of the server's own, and again each hour and
+ * when the models change; receipts name it by its hash. Earlier ones stay findable, ATTESTATION_KEPT of them.
+ *
+ * Quotes are made by a thread of the attestation's own, one at a time. Whatever nonces wait when it is free are the leaves
+ * of one Merkle tree and share one quote, whose binding has the root (trust/binding.h, "nonce_path"): so a TPM that takes
+ * a second a quote answers a thousand askers in the next. No quote answers a nonce that came after it was begun. */
+#ifndef TRUST_ATTESTATION_H
+#define TRUST_ATTESTATION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buffer.h"
+#include "bulla/error.h"
+#include "trust/attester.h"
+
+enum {
+    ATTESTATION_HASH = 32,
+    ATTESTATION_KEPT = 64,           /* standing documents that can be found */
+    ATTESTATION_MOST_WAITING = 2048, /* nonces; more are refused */
+    ATTESTATION_SECONDS = 3600       /* between renewals */
+};
+
+struct attestation;
+
+/* What happens, for a log; on the attestation's thread. `reason` is a sentence or NULL; `hash` the standing document's. */
+enum attestation_event {
+    ATTESTATION_RENEWED,       /* there is new standing evidence */
+    ATTESTATION_NOT_RENEWED,   /* there is none; the one before stays */
+    ATTESTATION_NOT_QUOTED,    /* askers got an error */
+    ATTESTATION_OLD_COLLATERAL /* the collateral's file cannot be read any more: what it said before stays */
+};
+typedef void (*attestation_told)(void *context, const struct attester *attester, enum attestation_event event,
+                                 const uint8_t hash[ATTESTATION_HASH], const char *reason);
+
+/* Copied but for the texts and tables that attester_options points at. */
+struct attestation_options {
+    const char *attester;        /* NULL: the one that the machine has, and none is an error; "none": no evidence at all */
+    const struct attester *own;  /* instead, where it is not NULL */
+    struct attester_options machine;
+    const uint8_t *tls_key;      /* SHA-256 of the SubjectPublicKeyInfo; NULL: zeros, for a server without TLS */
+    const uint8_t *receipt_key;  /* Ed25519; NULL: zeros */
+    const char *policy;          /* that the server publishes; NULL: none */
+    size_t policy_length;
+    const uint8_t (*models)[32]; /* roots, in any order; none stand for one of zeros, as that of an upstream's model */
+    size_t model_count;
+    const char *collateral;      /* file: an object of JSON with members for the documents, read again when it changes */
+    unsigned renewal_seconds;    /* 0: ATTESTATION_SECONDS */
+    unsigned most_waiting;       /* 0: ATTESTATION_MOST_WAITING */
+    attestation_told told;       /* NULL: nobody is told */
+    void *context;
+};
+
+/* Returns at once: the standing evidence is made on the thread. */
+int attestation_open(const struct attestation_options *options, struct attestation **attestation, bulla_error *error);
+/* Those who wait are told that it ends. NULL is fine. */
+void attestation_close(struct attestation *attestation);
+
+/* Whether the first standing evidence is there: 0 while it is being made, 1, or -1 with the reason in `error` where it
+ * failed. 1 with the attester "none". */
+int attestation_is_ready(struct attestation *attestation, bulla_error *error);
+/* The standing document (canonical JSON), and its hash: SHA-256 of it. `document` may be NULL. BULLA_E_UNSUPPORTED: this
+ * server has no evidence. */
+int attestation_standing(struct attestation *attestation, uint8_t hash[ATTESTATION_HASH], struct buffer *document,
+                         bulla_error *error);
+/* A standing document of this process by its hash; BULLA_E_INPUT where there is none, or it is not kept any more. */
+int attestation_find(struct attestation *attestation, const uint8_t hash[ATTESTATION_HASH], struct buffer *document,
+                     bulla_error *error);
+
+/* Called once, on the attestation's own thread; the document is of the call. */
+typedef void (*attestation_done)(void *context, const char *document, size_t length, const bulla_error *error);
+/* Asks for evidence bound to the nonce; returns at once. An error, without a call of `done`: BULLA_E_LIMIT where too many
+ * wait, BULLA_E_UNSUPPORTED where this server has no evidence. */
+int attestation_quote(struct attestation *attestation, const uint8_t nonce[32], attestation_done done, void *context,
+                      bulla_error *error);
+
+/* The models that are served now. Where they are others than before, the standing evidence is made anew. */
+int attestation_set_models(struct attestation *attestation, const uint8_t (*models)[32], size_t count, bulla_error *error);
+
+const struct attester *attestation_attester(const struct attestation *attestation); /* NULL: "none" */
+int attestation_is_simulated(const struct attestation *attestation);
+/* SHA-256 of the policy's canonical JSON; zeros: none is published. */
+const uint8_t *attestation_policy_hash(const struct attestation *attestation);
+/* The policy as it is published (canonical JSON); NULL: none. */
+const char *attestation_policy(const struct attestation *attestation, size_t *length);
+uint64_t attestation_quotes(struct attestation *attestation); /* tried so far */
+
+#endif
