@@ -37,12 +37,8 @@ int connect_check_open(const struct connect_asked *asked, const char *id, const 
     uint8_t bytes[RECEIPT_ID];
     struct connect_check *check = memory_alloc(1, sizeof *check, NULL);
     *result = NULL;
-    if (check)
-        check->choices = memory_alloc(RECEIPT_MOST_CHOICES, sizeof *check->choices, NULL);
-    if (!check || !check->choices) {
-        memory_free(check);
+    if (!check)
         return connect_fail(problem, "memory", "memory is short");
-    }
     check->asked = *asked;
     int is_read = id && salt && hex_decode(id, strlen(id), bytes, sizeof bytes) &&
                   hex_decode(salt, strlen(salt), check->salt, sizeof check->salt);
@@ -75,7 +71,7 @@ void connect_check_close(struct connect_check *check)
 {
     if (!check)
         return;
-    for (size_t i = 0; i < RECEIPT_MOST_CHOICES; i++)
+    for (size_t i = 0; i < check->choice_count; i++)
         free_choice(&check->choices[i]);
     for (size_t i = 0; i < CONNECT_PARTS; i++)
         buffer_free(&check->scratch[i]);
@@ -145,6 +141,16 @@ struct connect_choice *connect_choice(struct connect_check *check, uint64_t inde
         connect_fail(problem, "answer.choice", "the answer has a choice of the number %" PRIu64 ", at most %d are taken", index,
                      RECEIPT_MOST_CHOICES - 1);
         return NULL;
+    }
+    if (index >= check->choice_count) {
+        struct connect_choice *more = memory_resize(check->choices, (size_t)index + 1, sizeof *more, NULL);
+        if (!more) {
+            connect_fail(problem, "memory", "memory is short");
+            return NULL;
+        }
+        memset(more + check->choice_count, 0, ((size_t)index + 1 - check->choice_count) * sizeof *more);
+        check->choices = more;
+        check->choice_count = (size_t)index + 1;
     }
     struct connect_choice *choice = &check->choices[index];
     if (choice->is_there)

@@ -225,7 +225,7 @@ int connect_read_body(struct connect_check *check, const struct json *body, stru
     if (connect_only(body, top, "answer.members", problem) != BULLA_OK || take_model(check, body, problem) != BULLA_OK ||
         connect_take_usage(check, json_get(body, "usage"), "prompt_tokens", "completion_tokens", problem) != BULLA_OK)
         return BULLA_E_INPUT;
-    for (size_t i = 0; i < RECEIPT_MOST_CHOICES; i++)
+    for (size_t i = 0; i < check->choice_count; i++)
         there += (size_t)check->choices[i].is_there;
     if (!json_is(choices, JSON_ARRAY) || choices->length != there)
         return connect_fail(problem, "answer.choices", "the answer does not have the choices of its steps");

@@ -35,7 +35,8 @@ struct connect_check {
     char id[2 * RECEIPT_ID + 1];
     uint8_t salt[RECEIPT_SALT];
     char salt_text[2 * RECEIPT_SALT + 1];
-    struct connect_choice *choices; /* [RECEIPT_MOST_CHOICES], few of them there */
+    struct connect_choice *choices; /* by their index; not all of them need be there */
+    size_t choice_count;
     struct connect_item *items;
     size_t item_count, item_room;
     struct buffer scratch[CONNECT_PARTS]; /* texts that an event does not have as such */

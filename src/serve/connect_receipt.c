@@ -95,9 +95,9 @@ static int check_counts(const struct connect_check *check, struct connect_proble
     const struct receipt *receipt = &check->receipt;
     uint64_t sum = 0;
     size_t there = 0;
-    for (size_t i = 0; i < RECEIPT_MOST_CHOICES; i++)
+    for (size_t i = 0; i < check->choice_count; i++)
         there += (size_t)check->choices[i].is_there;
-    if (receipt->choice_count > RECEIPT_MOST_CHOICES || there != receipt->choice_count)
+    if (there != receipt->choice_count)
         return connect_fail(problem, "receipt.choices", "the receipt is of %zu choices, and %zu came", receipt->choice_count,
                             there);
     for (size_t i = 0; i < receipt->choice_count; i++) {
