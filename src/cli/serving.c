@@ -5,16 +5,15 @@
 #include <event2/event.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "cli/model_cache.h"
 #include "cli/serving_evidence.h"
 #include "cli/serving_receipts.h"
+#include "cli/state_folder.h"
 #include "ops/listener.h"
 #include "ops/operator.h"
 #include "serve/api.h"
@@ -53,58 +52,9 @@ struct serving {
     bulla_error trouble; /* what ended it */
 };
 
-/* --- Folders --- */
-
-static const char *variable(const char *name)
-{
-    const char *value = getenv(name);
-    return value && value[0] ? value : NULL;
-}
-
-/* `folder` with those above it that are not there; only its owner may look into those that are made. */
-static int make_folders(struct buffer *folder, bulla_error *error)
-{
-    char *path = (char *)folder->data;
-    for (char *slash = strchr(path + 1, '/');; slash = strchr(slash + 1, '/')) {
-        if (slash)
-            *slash = 0;
-        int result = mkdir(path, 0700), number = errno;
-        struct stat status;
-        int is_there = result == 0 || (stat(path, &status) == 0 && S_ISDIR(status.st_mode));
-        if (!is_there)
-            return bulla_fail(error, BULLA_E_IO,
-                              "%s: cannot make this folder: %s (BULLA_STATE names another place for what the server "
-                              "keeps)",
-                              path, strerror(number));
-        if (!slash)
-            return BULLA_OK;
-        *slash = '/';
-    }
-}
-
-/* A folder for what the server keeps, made where it is not there. `what` and `instead` are for the sentence where there is
- * no place for it. */
-static int find_state_folder(const char *name, const char *what, const char *instead, struct buffer *folder,
-                             bulla_error *error)
-{
-    const char *own = variable("BULLA_STATE"), *shared = variable("XDG_STATE_HOME"), *home = variable("HOME");
-    if (own)
-        buffer_append_format(folder, "%s/%s", own, name);
-    else if (shared)
-        buffer_append_format(folder, "%s/bulla/%s", shared, name);
-    else if (home)
-        buffer_append_format(folder, "%s/.local/state/bulla/%s", home, name);
-    else
-        return bulla_fail(error, BULLA_E_USAGE,
-                          "there is no place for %s: neither BULLA_STATE nor HOME is set; set one, or %s", what, instead);
-    if (folder->error.code != BULLA_OK)
-        return bulla_fail(error, folder->error.code, "%s", folder->error.text);
-    return make_folders(folder, error);
-}
-
 int serving_find_tls_folder(struct buffer *folder, bulla_error *error)
 {
-    return find_state_folder("tls", "the server's certificate", "name a certificate with --tls-certificate and --tls-key",
+    return state_folder_find("tls", "the server's certificate", "name a certificate with --tls-certificate and --tls-key",
                              folder, error);
 }
 
@@ -414,7 +364,7 @@ static int open_receipts(struct serving *serving, bulla_error *error)
     struct buffer folder = {0};
     int code = BULLA_OK;
     if (serving_keeps_receipts_in_state(config))
-        code = find_state_folder("receipts", "the log of receipts", "name one with --receipts, or say --no-receipts",
+        code = state_folder_find("receipts", "the log of receipts", "name one with --receipts, or say --no-receipts",
                                  &folder, error);
     if (code == BULLA_OK)
         code = serving_open_receipts(serving->base, config, (const char *)folder.data, serving->receipt_key,

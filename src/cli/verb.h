@@ -30,6 +30,7 @@ int verb_parse(const struct verb *verb, int argc, char **argv, void *values, int
 
 extern const struct verb verb_bench;
 extern const struct verb verb_chat;
+extern const struct verb verb_connect;
 extern const struct verb verb_detokenize;
 extern const struct verb verb_doctor;
 extern const struct verb verb_import;

@@ -1,11 +1,10 @@
 /* What a browser says of where a request comes from: which pages may use the server, and under which names. */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <string.h>
 #include <strings.h>
 
 #include "serve/api_answer.h"
+#include "serve/host_name.h"
 
 static void set_header(struct api_call *call, const char *name, const char *value)
 {
@@ -37,30 +36,9 @@ int api_is_foreign_origin(const struct api_call *call)
 {
     const char *origin = http_header(call->exchange, "origin"), *host = http_header(call->exchange, "host");
     const char *allowed = call->api->cors_origin;
-    if (!origin || (allowed && (strcmp(allowed, "*") == 0 || strcmp(allowed, origin) == 0)))
+    if (origin && allowed && (strcmp(allowed, "*") == 0 || strcmp(allowed, origin) == 0))
         return 0;
-    const char *name = strstr(origin, "://");
-    return !name || !host || strcasecmp(name + 3, host) != 0;
-}
-
-/* localhost and what ends in .localhost (RFC 6761 section 6.3: no resolver gives them another address), 127.0.0.0/8,
- * [::1]. */
-static int is_loopback_name(const char *name)
-{
-    static const char localhost[] = "localhost";
-    size_t length = strlen(name), own = sizeof localhost - 1;
-    char inner[INET6_ADDRSTRLEN];
-    struct in_addr four;
-    struct in6_addr six;
-    if (length >= own && strcasecmp(name + length - own, localhost) == 0)
-        return length == own || (length > own + 1 && name[length - own - 1] == '.');
-    if (inet_pton(AF_INET, name, &four) == 1)
-        return ntohl(four.s_addr) >> 24 == 127;
-    if (name[0] != '[' || length - 2 >= sizeof inner)
-        return 0;
-    memcpy(inner, name + 1, length - 2);
-    inner[length - 2] = 0;
-    return inet_pton(AF_INET6, inner, &six) == 1 && IN6_IS_ADDR_LOOPBACK(&six);
+    return host_name_is_foreign(origin, host);
 }
 
 /* A page whose name's owner lets it mean 127.0.0.1 after it was loaded (DNS rebinding) is of the server's own origin to
@@ -73,14 +51,10 @@ int api_is_foreign_host(const struct api_call *call)
     char name[API_MOST_HOST];
     if (!api->is_local || !host)
         return 0;
-    const char *colon = strrchr(host, ':'), *bracket = strrchr(host, ']');
-    size_t length = colon && (!bracket || colon > bracket) ? (size_t)(colon - host) : strlen(host);
-    if (length == 0 || length >= sizeof name)
+    if (!host_name_read(host, name, sizeof name))
         return 1;
-    memcpy(name, host, length);
-    name[length] = 0;
     for (size_t i = 0; i < api->host_count; i++)
         if (strcasecmp(name, api->hosts[i]) == 0)
             return 0;
-    return !is_loopback_name(name);
+    return !host_name_is_loopback(name);
 }

@@ -94,6 +94,9 @@ void http_reply_end(struct http_exchange *exchange);   /* the exchange is gone a
 void http_reply_abort(struct http_exchange *exchange); /* cuts the connection, so that the client sees that it is not
                                                           whole; the exchange is gone afterwards */
 size_t http_reply_unsent(const struct http_exchange *exchange); /* bytes that wait */
+/* Called each time when all that was written has left, until the answer ends: for a handler that waits for its client.
+ * NULL ends it. */
+void http_on_drain(struct http_exchange *exchange, void (*drained)(void *context), void *context);
 int http_reply_has_begun(const struct http_exchange *exchange);
 
 /* Called once when the client hangs up or is cut off before the answer has ended, as soon as that is seen, also

@@ -419,8 +419,13 @@ static void read_more(struct bufferevent *stream, void *context)
 static void written(struct bufferevent *stream, void *context)
 {
     struct connection *connection = context;
-    if (connection->state == CONNECTION_FLUSHING && !connection->is_cut && connection_unsent(connection) == 0)
+    struct http_exchange *exchange = connection->exchange;
+    if (connection->is_cut || connection_unsent(connection) > 0)
+        return;
+    if (connection->state == CONNECTION_FLUSHING)
         finish_flush(connection);
+    else if (connection->state == CONNECTION_HANDLING && exchange && exchange->drained)
+        exchange->drained(exchange->drained_context);
 }
 
 static void event_happened(struct bufferevent *stream, short what, void *context)

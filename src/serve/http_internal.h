@@ -65,6 +65,8 @@ struct http_exchange {
     struct buffer headers; /* of the answer, by http_reply_header */
     void (*closed)(void *context);
     void *closed_context;
+    void (*drained)(void *context);
+    void *drained_context;
     unsigned has_begun : 1;
     unsigned is_chunked : 1;
     unsigned has_no_body : 1;  /* HEAD, 204, 304 */

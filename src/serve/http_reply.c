@@ -60,6 +60,12 @@ void http_on_close(struct http_exchange *exchange, void (*closed)(void *context)
     exchange->closed_context = context;
 }
 
+void http_on_drain(struct http_exchange *exchange, void (*drained)(void *context), void *context)
+{
+    exchange->drained = drained;
+    exchange->drained_context = context;
+}
+
 size_t http_reply_unsent(const struct http_exchange *exchange)
 {
     return connection_unsent(exchange->connection);

@@ -9,9 +9,11 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
+#include <openssl/x509.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/memory.h"
 
 enum {
@@ -22,6 +24,13 @@ enum {
 /* A look-up that goes on; it may end after its call is gone. */
 struct lookup {
     struct client_call *call;
+};
+
+struct client_connection {
+    struct bufferevent *stream;
+    SSL *tls; /* the stream's, or NULL */
+    void (*lost)(void *context);
+    void *context;
 };
 
 struct client_call {
@@ -38,7 +47,8 @@ struct client_call {
     SSL *tls; /* the connection's, or NULL */
     struct event *timer, *deadline;
     unsigned connect_seconds, idle_seconds;
-    int is_begun, is_connected, has_ended;
+    int is_begun, is_connected, has_ended, is_paused;
+    int keeps, is_kept; /* is_kept: the connection outlived the answer, and may be taken */
     int depth;     /* callbacks of this call that are being run */
     int is_closed; /* freed when depth is 0 */
 };
@@ -112,12 +122,20 @@ static void end_done(struct client_call *call)
     if (call->is_closed || call->has_ended)
         return;
     call->has_ended = 1;
-    drop_connection(call);
+    call->is_kept = call->keeps && upstream_response_can_follow(&call->response) &&
+                    evbuffer_get_length(bufferevent_get_output(call->connection)) == 0;
+    if (!call->is_kept)
+        drop_connection(call);
     call->sink.done(call->sink.context);
+    if (call->is_kept && !call->is_closed)
+        drop_connection(call);
+    call->is_kept = 0;
 }
 
 static void arm_timer(struct client_call *call, unsigned seconds)
 {
+    if (call->is_paused)
+        return;
     struct timeval delay = {.tv_sec = seconds};
     if (event_add(call->timer, &delay) != 0)
         end_failed(call, CLIENT_MEMORY, "memory is short");
@@ -149,6 +167,7 @@ static void drain(struct client_call *call)
         if (call->is_closed)
             return;
         evbuffer_drain(input, length);
+        call->response.has_more |= evbuffer_get_length(input) > 0 && call->response.state == RESPONSE_COMPLETE;
         if (code != BULLA_OK)
             end_failed(call, code == BULLA_E_MEMORY ? CLIENT_MEMORY : CLIENT_BROKEN, error.text);
         else if (call->response.state == RESPONSE_COMPLETE)
@@ -167,6 +186,7 @@ static void on_read(struct bufferevent *connection, void *context)
 }
 
 static void connect_next(struct client_call *call);
+static void use_connection(struct client_call *call);
 
 /* What the TLS handshake did not like, or that there was none. */
 static void end_untrusted(struct client_call *call, unsigned long tls_error)
@@ -295,6 +315,14 @@ static void connect_next(struct client_call *call)
         on_connect_failure(call, EVUTIL_SOCKET_ERROR());
 }
 
+/* Sends on a connection that was there before. */
+static void use_connection(struct client_call *call)
+{
+    call->is_connected = 1;
+    if (!queue_request(call) || bufferevent_enable(call->connection, EV_READ | EV_WRITE) != 0)
+        end_failed(call, CLIENT_MEMORY, "memory is short");
+}
+
 static void on_resolved(int result, struct evutil_addrinfo *list, void *context)
 {
     struct lookup *lookup = context;
@@ -348,8 +376,10 @@ static void on_timer(evutil_socket_t nothing, short what, void *context)
                    call->is_connected ? "it sent nothing for too long" : "it did not take the connection in time");
     } else {
         call->is_begun = 1;
-        arm_timer(call, call->connect_seconds);
-        if (!call->has_ended && call->address_count > 0)
+        arm_timer(call, call->connection ? call->idle_seconds : call->connect_seconds);
+        if (!call->has_ended && call->connection)
+            use_connection(call);
+        else if (!call->has_ended && call->address_count > 0)
             connect_next(call);
         else if (!call->has_ended)
             resolve(call);
@@ -386,7 +416,9 @@ static void write_head(struct buffer *head, const struct upstream_target *target
         buffer_append_format(head, "X-Request-Id: %s\r\n", request->id);
     if (request->body)
         buffer_append_format(head, "Content-Type: application/json\r\nContent-Length: %zu\r\n", request->body->length);
-    buffer_append_text(head, "Connection: close\r\n\r\n");
+    if (request->headers)
+        buffer_append_text(head, request->headers);
+    buffer_append_text(head, request->keeps ? "\r\n" : "Connection: close\r\n\r\n");
 }
 
 static int arm_first(struct client_call *call, uint64_t deadline)
@@ -403,6 +435,14 @@ static int arm_first(struct client_call *call, uint64_t deadline)
     return event_add(call->deadline, &delay) == 0;
 }
 
+static void take_connection(struct client_call *call, struct client_connection *connection)
+{
+    call->connection = connection->stream;
+    call->tls = connection->tls;
+    bufferevent_setcb(call->connection, on_read, NULL, on_event, call);
+    memory_free(connection);
+}
+
 int client_call_open(const struct upstream_target *target, const struct client_request *request,
                      const struct client_sink *sink, struct client_call **result, bulla_error *error)
 {
@@ -414,8 +454,12 @@ int client_call_open(const struct upstream_target *target, const struct client_r
     call->response.sink = (struct response_sink){call, take_head, take_body};
     call->connect_seconds = request->connect_seconds;
     call->idle_seconds = request->idle_seconds;
-    memcpy(call->addresses, target->addresses, sizeof call->addresses);
-    call->address_count = target->address_count;
+    call->keeps = request->keeps;
+    call->response.keeps_headers = request->keeps_headers;
+    if (!request->connection) {
+        memcpy(call->addresses, target->addresses, sizeof call->addresses);
+        call->address_count = target->address_count;
+    }
     write_head(&call->head, target, request);
     if (call->head.error.code != BULLA_OK || !arm_first(call, request->deadline)) {
         client_call_close(call);
@@ -425,6 +469,92 @@ int client_call_open(const struct upstream_target *target, const struct client_r
         call->body = *request->body;
         memset(request->body, 0, sizeof *request->body);
     }
+    if (request->connection)
+        take_connection(call, request->connection);
     *result = call;
     return BULLA_OK;
+}
+
+struct client_connection *client_call_keep(struct client_call *call)
+{
+    struct client_connection *connection = call->is_kept ? memory_alloc(1, sizeof *connection, NULL) : NULL;
+    if (!connection)
+        return NULL;
+    connection->stream = call->connection;
+    connection->tls = call->tls;
+    bufferevent_setcb(connection->stream, NULL, NULL, NULL, NULL);
+    call->connection = NULL;
+    call->tls = NULL;
+    call->is_kept = 0;
+    drop_connection(call); /* its timers */
+    return connection;
+}
+
+int client_call_is_silent(const struct client_call *call)
+{
+    return call->response.state == RESPONSE_STATUS && call->response.head_bytes == 0;
+}
+
+void client_call_pause(struct client_call *call, int is_paused)
+{
+    if (!call->connection || call->is_closed || call->has_ended || call->is_paused == is_paused)
+        return;
+    call->is_paused = is_paused;
+    if (is_paused) {
+        bufferevent_disable(call->connection, EV_READ);
+        event_del(call->timer);
+        return;
+    }
+    enter(call);
+    if (bufferevent_enable(call->connection, EV_READ) != 0)
+        end_failed(call, CLIENT_MEMORY, "memory is short");
+    else
+        arm_timer(call, call->idle_seconds);
+    leave(call);
+}
+
+int client_connection_key(const struct client_connection *connection, uint8_t digest[32], bulla_error *error)
+{
+    X509 *leaf = connection->tls ? SSL_get0_peer_certificate(connection->tls) : NULL;
+    unsigned char *key = NULL;
+    int length = leaf ? i2d_X509_PUBKEY(X509_get_X509_PUBKEY(leaf), &key) : 0;
+    int code = length > 0 ? hash_sha256(key, (size_t)length, digest, error)
+                          : bulla_fail(error, BULLA_E_INPUT, "the connection has no certificate of the server");
+    OPENSSL_free(key);
+    ERR_clear_error();
+    return code;
+}
+
+static void tell_lost(struct client_connection *connection)
+{
+    void (*lost)(void *context) = connection->lost;
+    connection->lost = NULL;
+    if (lost)
+        lost(connection->context);
+}
+
+static void on_watched_read(struct bufferevent *stream, void *context)
+{
+    tell_lost(context);
+}
+
+static void on_watched_event(struct bufferevent *stream, short what, void *context)
+{
+    ERR_clear_error();
+    tell_lost(context);
+}
+
+void client_connection_watch(struct client_connection *connection, void (*lost)(void *context), void *context)
+{
+    connection->lost = lost;
+    connection->context = context;
+    bufferevent_setcb(connection->stream, on_watched_read, NULL, on_watched_event, connection);
+}
+
+void client_connection_close(struct client_connection *connection)
+{
+    if (!connection)
+        return;
+    bufferevent_free(connection->stream);
+    memory_free(connection);
 }

@@ -33,6 +33,7 @@ static int read_status_line(struct upstream_response *response, const char *line
     if (status < 100 || status > 599 || status == 101)
         return bulla_fail(error, BULLA_E_INPUT, "its HTTP status is %d, expected 200 to 599", status);
     response->status = status;
+    response->closes = line[7] == '0';
     response->state = RESPONSE_HEADER;
     return BULLA_OK;
 }
@@ -82,9 +83,44 @@ static void keep_retry_after(struct upstream_response *response, const char *val
     response->retry_after = seconds;
 }
 
+/* "close" among the words of a list. */
+static int has_close(const char *value, size_t length)
+{
+    for (size_t at = 0; at < length;) {
+        size_t end = at;
+        while (end < length && value[end] != ',')
+            end++;
+        size_t last = end;
+        while (at < last && (value[at] == ' ' || value[at] == '\t'))
+            at++;
+        while (last > at && (value[last - 1] == ' ' || value[last - 1] == '\t'))
+            last--;
+        if (is_value(value + at, last - at, "close"))
+            return 1;
+        at = end + 1;
+    }
+    return 0;
+}
+
+static void keep_header(struct upstream_response *response, const char *name, size_t name_length, const char *value,
+                        size_t length)
+{
+    for (size_t i = 0; i < name_length; i++)
+        buffer_append_byte(&response->headers, (uint8_t)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + ('a' - 'A') : name[i]));
+    buffer_append_byte(&response->headers, 0);
+    buffer_append(&response->headers, value, length);
+    buffer_append_byte(&response->headers, 0);
+}
+
 static int read_field(struct upstream_response *response, const char *name, size_t name_length, const char *value,
                       size_t length, bulla_error *error)
 {
+    if (response->keeps_headers)
+        keep_header(response, name, name_length, value, length);
+    if (response->headers.error.code != BULLA_OK)
+        return bulla_fail(error, response->headers.error.code, "%s", response->headers.error.text);
+    if (is_value(name, name_length, "connection"))
+        response->closes |= has_close(value, length);
     if (is_value(name, name_length, "content-length"))
         return read_content_length(response, value, length, error);
     if (is_value(name, name_length, "transfer-encoding")) {
@@ -133,7 +169,8 @@ static int end_head(struct upstream_response *response, bulla_error *error)
     if (response->status < 200) {
         if (++response->interim > MOST_INTERIM)
             return bulla_fail(error, BULLA_E_LIMIT, "it sent more than %d interim answers", MOST_INTERIM);
-        response->has_length = response->is_chunked = 0;
+        response->has_length = response->is_chunked = response->closes = 0;
+        buffer_clear(&response->headers);
         response->content_type[0] = 0;
         response->retry_after = 0;
         response->state = RESPONSE_STATUS;
@@ -260,6 +297,7 @@ int upstream_response_feed(struct upstream_response *response, const uint8_t *by
         bytes += taken;
         length -= taken;
     }
+    response->has_more |= length > 0;
     return BULLA_OK;
 }
 
@@ -274,7 +312,34 @@ int upstream_response_close(struct upstream_response *response, bulla_error *err
     return bulla_fail(error, BULLA_E_INPUT, "it closed the connection in the middle of its answer");
 }
 
+int upstream_response_next_header(const struct upstream_response *response, size_t *at, const char **name,
+                                  const char **value)
+{
+    if (*at >= response->headers.length)
+        return 0;
+    *name = (const char *)response->headers.data + *at;
+    *value = *name + strlen(*name) + 1;
+    *at += (size_t)(*value - *name) + strlen(*value) + 1;
+    return 1;
+}
+
+const char *upstream_response_header(const struct upstream_response *response, const char *name)
+{
+    const char *found, *value;
+    for (size_t at = 0; upstream_response_next_header(response, &at, &found, &value);)
+        if (strcmp(found, name) == 0)
+            return value;
+    return NULL;
+}
+
+int upstream_response_can_follow(const struct upstream_response *response)
+{
+    int is_framed = response->has_length || response->is_chunked || response->status == 204 || response->status == 304;
+    return response->state == RESPONSE_COMPLETE && is_framed && !response->closes && !response->has_more;
+}
+
 void upstream_response_free(struct upstream_response *response)
 {
+    buffer_free(&response->headers);
     buffer_free(&response->line);
 }

@@ -29,11 +29,15 @@ struct upstream_response {
     int status;
     unsigned retry_after;  /* of a Retry-After in seconds; at most 3,600; 0: none */
     char content_type[64]; /* without parameters, in lower case; "" for none */
+    int keeps_headers;     /* set by the caller: upstream_response_header knows all of them */
+    int has_length, is_chunked;
+    int closes;            /* the server closes the connection after it: HTTP/1.0, or "Connection: close" */
     /* private */
+    int has_more;          /* bytes came behind its end */
+    struct buffer headers; /* each "name", NUL, "value", NUL */
     struct buffer line;
     size_t head_bytes;
     unsigned head_lines, interim;
-    int has_length, is_chunked;
     uint64_t left; /* of the body or chunk */
 };
 
@@ -42,6 +46,13 @@ struct upstream_response {
 int upstream_response_feed(struct upstream_response *response, const uint8_t *bytes, size_t length, bulla_error *error);
 /* The connection was closed in order: BULLA_E_INPUT where the response is not whole. */
 int upstream_response_close(struct upstream_response *response, bulla_error *error);
+/* A header by its name in lower case, the first where it came several times; NULL for none. */
+const char *upstream_response_header(const struct upstream_response *response, const char *name);
+/* Walks over them: *at is 0 at first. 0 at the end. */
+int upstream_response_next_header(const struct upstream_response *response, size_t *at, const char **name,
+                                  const char **value);
+/* Whether another response can follow on the same connection: this one is whole, framed by itself, and nobody closes. */
+int upstream_response_can_follow(const struct upstream_response *response);
 void upstream_response_free(struct upstream_response *response);
 
 #endif

@@ -169,16 +169,33 @@ static int open_tls(struct upstream_target *target, const char *ca_file, bulla_e
     return BULLA_OK;
 }
 
-int upstream_target_open(struct event_base *base, const char *url, const char *key, const char *ca_file,
-                         struct upstream_target *target, bulla_error *error)
+static int open_keyed_tls(struct upstream_target *target, bulla_error *error)
+{
+    target->tls = SSL_CTX_new(TLS_client_method());
+    if (!target->tls || SSL_CTX_set_min_proto_version(target->tls, TLS1_3_VERSION) != 1) {
+        ERR_clear_error();
+        return bulla_fail(error, BULLA_E_INTERNAL, "OpenSSL gave no TLS 1.3 client");
+    }
+    SSL_CTX_set_verify(target->tls, SSL_VERIFY_NONE, NULL); /* TLS itself still shows that the server has the key */
+    SSL_CTX_set_session_cache_mode(target->tls, SSL_SESS_CACHE_OFF);
+    return BULLA_OK;
+}
+
+static int open_target(struct event_base *base, const char *url, const char *key, const char *ca_file, int is_keyed,
+                       struct upstream_target *target, bulla_error *error)
 {
     bulla_error own = {0};
     int is_tls = 0;
     memset(target, 0, sizeof *target);
     target->base = base;
+    target->is_keyed = is_keyed;
     if (read_url(target, url, &is_tls, &own) == BULLA_OK && key)
         read_key(target, key, &own);
-    if (own.code == BULLA_OK && is_tls)
+    if (own.code == BULLA_OK && is_keyed && !is_tls)
+        bulla_fail(&own, BULLA_E_USAGE, "\"%.300s\": expected https://HOST:PORT: evidence vouches for a TLS key", url);
+    if (own.code == BULLA_OK && is_keyed)
+        open_keyed_tls(target, &own);
+    else if (own.code == BULLA_OK && is_tls)
         open_tls(target, ca_file, &own);
     if (own.code == BULLA_OK && target->address_count == 0) {
         target->names = evdns_base_new(base, EVDNS_BASE_INITIALIZE_NAMESERVERS | EVDNS_BASE_DISABLE_WHEN_INACTIVE);
@@ -191,6 +208,18 @@ int upstream_target_open(struct event_base *base, const char *url, const char *k
         return bulla_fail(error, own.code, "%s", own.text);
     }
     return BULLA_OK;
+}
+
+int upstream_target_open(struct event_base *base, const char *url, const char *key, const char *ca_file,
+                         struct upstream_target *target, bulla_error *error)
+{
+    return open_target(base, url, key, ca_file, 0, target, error);
+}
+
+int upstream_target_open_keyed(struct event_base *base, const char *url, const char *key, struct upstream_target *target,
+                               bulla_error *error)
+{
+    return open_target(base, url, key, NULL, 1, target, error);
 }
 
 void upstream_target_close(struct upstream_target *target)
@@ -212,7 +241,9 @@ SSL *upstream_target_tls(const struct upstream_target *target, bulla_error *erro
     SSL *tls = SSL_new(target->tls);
     X509_VERIFY_PARAM *check = tls ? SSL_get0_param(tls) : NULL;
     int done = 0;
-    if (check && target->is_name) {
+    if (check && target->is_keyed) {
+        done = !target->is_name || SSL_set_tlsext_host_name(tls, target->host) == 1;
+    } else if (check && target->is_name) {
         X509_VERIFY_PARAM_set_hostflags(check, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
         done = X509_VERIFY_PARAM_set1_host(check, target->host, 0) == 1 &&
                SSL_set_tlsext_host_name(tls, target->host) == 1;

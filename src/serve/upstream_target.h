@@ -28,6 +28,7 @@ struct upstream_target {
     uint16_t port;
     int is_name;      /* not an address: needs `names`, unless it is "localhost" */
     int is_loopback;  /* 127.0.0.0/8, ::1 or "localhost", as written */
+    int is_keyed;     /* opened by upstream_target_open_keyed */
     SSL_CTX *tls;     /* NULL: http */
     struct evdns_base *names;
     struct target_address addresses[TARGET_MOST_ADDRESSES]; /* where no name has to be looked up */
@@ -39,6 +40,11 @@ struct upstream_target {
  * host, by an authority of `ca_file` (PEM; NULL: the system's), over TLS 1.2 or later. */
 int upstream_target_open(struct event_base *base, const char *url, const char *key, const char *ca_file,
                          struct upstream_target *target, bulla_error *error);
+/* The same for a server that is known by its TLS key, whatever its certificate says and whoever signed it: https only,
+ * over TLS 1.3 only, no session is ever resumed. The caller compares the key (client_connection_key) before it trusts
+ * anything. */
+int upstream_target_open_keyed(struct event_base *base, const char *url, const char *key, struct upstream_target *target,
+                               bulla_error *error);
 void upstream_target_close(struct upstream_target *target); /* a zeroed one is fine */
 
 /* A new TLS client connection that accepts this host's certificate only; NULL with the error recorded. */

@@ -376,6 +376,11 @@ const uint8_t *policy_hash(const struct policy *policy)
     return policy->hash;
 }
 
+uint64_t policy_most_age(const struct policy *policy)
+{
+    return policy->most_age;
+}
+
 /* ---- Checks ---- */
 
 static const char *describe_claim(const struct claim *claim, struct verdict *verdict)

@@ -34,6 +34,8 @@ void policy_check_bound_models(const struct policy *policy, const struct evidenc
 /* Bytes of memory that the machine must have; 0: not said. */
 uint64_t policy_memory(const struct policy *policy);
 uint64_t policy_gpu_memory(const struct policy *policy);
+/* Seconds that evidence may be old; 0: not said. */
+uint64_t policy_most_age(const struct policy *policy);
 
 /* In sentences, a line each. */
 void policy_explain(const struct policy *policy, struct buffer *out);
