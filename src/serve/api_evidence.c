@@ -156,6 +156,27 @@ void api_evidence_note_models(struct api *api)
                                models_roots(api->models, roots, MOST_MODELS), &error);
 }
 
+int api_evidence_covers(struct api_call *call, const char *name)
+{
+    struct api *api = call->api;
+    const struct served_model *model = models_find(api->models, name);
+    uint8_t root[BINDING_BYTES];
+    if (!api->evidence || !model)
+        return 1;
+    models_root(model, root);
+    if (attestation_binds(api->evidence->attestation, root))
+        return 1;
+    api_call_fail_with(call, 503, "server_error", "not_ready", NULL,
+                       "the server's evidence does not name this model yet; try again in a moment");
+    return 0;
+}
+
+int api_evidence_is_ready(struct api *api)
+{
+    bulla_error error = {0};
+    return !api->evidence || attestation_is_ready(api->evidence->attestation, &error) > 0;
+}
+
 /* ---- Routes ---- */
 
 /* Whether the server has a policy or evidence at all; else the call is answered. */
