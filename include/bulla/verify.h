@@ -8,6 +8,8 @@
  *         bulla_verdict_text(verdict, 1, &json, &json_length, &error);
  *     }
  *
+ * bulla_verdict_text and bulla_policy_explain are of the whole of Bulla, the other calls of libbulla-verify.
+ *
  * Nothing here opens a file, a socket or a thread. All calls may run at the same time on different objects.
  * docs/evidence.md and docs/receipt.md have the documents, docs/policy.md the policies. */
 #ifndef BULLA_VERIFY_H
