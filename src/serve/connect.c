@@ -251,14 +251,21 @@ int connect_open(struct event_base *base, const struct connect_options *options,
     return BULLA_OK;
 }
 
+/* One that is not over; those that the keeper has may be. */
+static struct passing *find_live(const struct connect *connect)
+{
+    struct passing *passing = connect->passings;
+    while (passing && passing->is_over)
+        passing = passing->next;
+    return passing;
+}
+
 void connect_close(struct connect *connect)
 {
     if (!connect)
         return;
-    for (struct passing *passing = connect->passings, *next; passing; passing = next) {
-        next = passing->next;
+    for (struct passing *passing; (passing = find_live(connect)) != NULL;)
         passing_drop(passing);
-    }
     connect_keeper_close(connect->keeper); /* its callbacks are over */
     for (struct passing *passing = connect->passings, *next; passing; passing = next) {
         next = passing->next;

@@ -12,6 +12,14 @@ static const char *const part_names[CONNECT_PARTS] = {
     [RECEIPT_CONTENT] = "content", [RECEIPT_REASONING] = "reasoning", [RECEIPT_TOOL_CALL] = "tool_call",
     [RECEIPT_ARGUMENTS] = "arguments", [RECEIPT_FINISH] = "finish"};
 
+/* What a server says reaches terminals. */
+static void clean(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
 int connect_fail(struct connect_problem *problem, const char *check, const char *format, ...)
 {
     va_list arguments;
@@ -21,6 +29,8 @@ int connect_fail(struct connect_problem *problem, const char *check, const char 
     va_start(arguments, format);
     vsnprintf(problem->text, sizeof problem->text, format, arguments);
     va_end(arguments);
+    clean(problem->check);
+    clean(problem->text);
     return BULLA_E_INPUT;
 }
 

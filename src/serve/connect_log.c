@@ -23,7 +23,7 @@ struct connect_log {
     char folder[1000], path[PATH_BYTES], fork[PATH_BYTES];
     struct note_key keys[1 + CONNECT_MOST_WITNESSES]; /* the log's, then the witnesses' */
     size_t witness_count, needed;
-    int has_key, has_newest, has_forked;
+    int has_key, has_newest, has_forked, has_fork_file;
     struct checkpoint newest;
     struct buffer note; /* the newest's */
     struct tile tiles[MOST_TILES];
@@ -117,7 +117,7 @@ int connect_log_set_key(struct connect_log *log, const struct note_key *key, bul
     snprintf(log->path, sizeof log->path, "%s/%s.checkpoint", log->folder, id);
     snprintf(log->fork, sizeof log->fork, "%s/%s.fork", log->folder, id);
     struct stat status;
-    log->has_forked = stat(log->fork, &status) == 0;
+    log->has_forked = log->has_fork_file = stat(log->fork, &status) == 0;
     code = load_newest(log, error);
     log->has_key = code == BULLA_OK;
     return code;
@@ -131,7 +131,7 @@ const struct note_key *connect_log_key(const struct connect_log *log)
 const char *connect_log_fork(struct connect_log *log)
 {
     struct stat status;
-    if (log->has_forked && stat(log->fork, &status) != 0 && errno == ENOENT) {
+    if (log->has_forked && log->has_fork_file && stat(log->fork, &status) != 0 && errno == ENOENT) {
         bulla_error error = {0};
         const struct note_key key = log->keys[0];
         log->has_forked = 0;
@@ -299,7 +299,7 @@ static enum connect_history fork_log(struct connect_log *log, const struct conne
     if (both.error.code != BULLA_OK)
         bulla_fail(&error, both.error.code, "%s", both.error.text);
     else
-        file_write_private(log->fork, both.data, both.length, &error);
+        log->has_fork_file = file_write_private(log->fork, both.data, both.length, &error) == BULLA_OK;
     buffer_free(&both);
     connect_fail(problem, "log.fork", "the log %.100s has forked: %s; both checkpoints are in %.300s, and nothing is sent "
                                       "until that file is removed%s%.200s",
