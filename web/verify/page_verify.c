@@ -45,28 +45,33 @@ EMSCRIPTEN_KEEPALIVE char *page_explain(const char *policy, size_t length)
     return answer;
 }
 
-/* Of a receipt's document or of evidence. Seconds in decimal; nonce in hex and the log's key (NAME+HEXID+BASE64) or NULL. */
-EMSCRIPTEN_KEEPALIVE char *page_verify(const char *document, size_t length, const char *policy, size_t policy_length,
-                                       const char *time, size_t time_length, const char *nonce, size_t nonce_length,
-                                       const char *log_key, size_t log_key_length)
+static char *verdict_answer(int code, bulla_verdict *verdict, bulla_error *error)
+{
+    char *text = NULL;
+    size_t length;
+    if (code == BULLA_OK)
+        code = bulla_verdict_text(verdict, 1, &text, &length, error);
+    bulla_verdict_free(verdict);
+    return code == BULLA_OK ? text : error_answer(error);
+}
+
+/* Of evidence, or of a receipt's document. Seconds in decimal; nonce in hex and the log's key (NAME+HEXID+BASE64), or NULL. */
+EMSCRIPTEN_KEEPALIVE char *page_verify(int is_receipt, const char *document, size_t length, const char *policy,
+                                       size_t policy_length, const char *time, size_t time_length, const char *nonce,
+                                       size_t nonce_length, const char *log_key, size_t log_key_length)
 {
     uint8_t nonce_bytes[BULLA_BINDING_BYTES];
     bulla_error error = {0};
-    (void)time_length;
-    (void)log_key;
-    (void)log_key_length;
-    bulla_evidence_options options = {.policy = policy, .policy_length = policy_length, .time = strtoll(time, NULL, 10)};
+    bulla_verdict *verdict = NULL;
+    bulla_receipt_options options = {.evidence = {.policy = policy, .policy_length = policy_length},
+                                     .log_keys = &log_key, .log_key_count = log_key ? 1 : 0};
+    options.evidence.time = strtoll(time, NULL, 10);
     if (nonce && !hex_decode(nonce, nonce_length, nonce_bytes, sizeof nonce_bytes)) {
         bulla_fail(&error, BULLA_E_INPUT, "The nonce is not %d bytes in hex", BULLA_BINDING_BYTES);
         return error_answer(&error);
     }
-    options.nonce = nonce ? nonce_bytes : NULL;
-    bulla_verdict *verdict;
-    if (bulla_verify_evidence(document, length, &options, &verdict, &error) != BULLA_OK)
-        return error_answer(&error);
-    char *text = NULL;
-    size_t text_length;
-    int code = bulla_verdict_text(verdict, 1, &text, &text_length, &error);
-    bulla_verdict_free(verdict);
-    return code == BULLA_OK ? text : error_answer(&error);
+    options.evidence.nonce = nonce ? nonce_bytes : NULL;
+    int code = is_receipt ? bulla_verify_receipt(document, length, &options, &verdict, &error)
+                          : bulla_verify_evidence(document, length, &options.evidence, &verdict, &error);
+    return verdict_answer(code, verdict, &error);
 }

@@ -17,12 +17,12 @@ function toLibrary(bytes) {
 
 const textBytes = (text) => new TextEncoder().encode(text);
 
-/* Calls a function of the library with texts (null where there is none) and their lengths; its answer is JSON. */
-function ask(name, ...texts) {
+/* Calls a function of the library with numbers, and texts (null where there is none) with their lengths; its answer is JSON. */
+function ask(name, numbers, ...texts) {
   const places = texts.map((text) => (text === null ? 0 : toLibrary(text)));
   const lengths = texts.map((text) => (text === null ? 0 : text.length));
   try {
-    const answer = library["_" + name](...places.flatMap((place, i) => [place, lengths[i]]));
+    const answer = library["_" + name](...numbers, ...places.flatMap((place, i) => [place, lengths[i]]));
     const text = library.UTF8ToString(answer);
     library._free(answer);
     return JSON.parse(text);
@@ -51,9 +51,20 @@ function line(label, text) {
 }
 
 const WORDS = {pass: ["passed", "✓ pass"], fail: ["failed", "✗ FAIL"], "not checked": ["not", "– not checked"]};
+/* The document's members; none where it is no JSON: the library says so. */
+function members() {
+  try {
+    return Object(JSON.parse(new TextDecoder().decode(given.document)));
+  } catch {
+    return {};
+  }
+}
+
+const isReceipt = () => "bulla_receipt" in members();
+
 /* Whether nothing but a simulation stands behind the document. */
 function isSimulated() {
-  const document = JSON.parse(new TextDecoder().decode(given.document));
+  const document = members();
   return [document, document.evidence].some((evidence) => evidence && evidence.type === "sim") ||
     Boolean(document.signed && document.signed.receipt && document.signed.receipt.simulated);
 }
@@ -101,7 +112,7 @@ function showVerdict() {
 /* Seconds, or null where the field says no time. */
 function chosenTime() {
   const value = element("time").value.trim();
-  if (!value) return Math.floor(Date.now() / 1000);
+  if (!value) return isReceipt() ? 0 : Math.floor(Date.now() / 1000); /* 0: when it was signed */
   const time = /^\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\dZ)?$/.test(value) ? Date.parse(value) : NaN;
   return Number.isNaN(time) ? null : Math.floor(time / 1000);
 }
@@ -113,7 +124,7 @@ function verify() {
   if (!library) return;
   try {
     if (given.policy !== null) {
-      const explained = ask("page_explain", given.policy);
+      const explained = ask("page_explain", [], given.policy);
       if (explained.error) throw new Error(explained.error);
       element("policy-text").textContent = explained.text;
       element("policy-section").hidden = false;
@@ -122,7 +133,8 @@ function verify() {
     const time = chosenTime();
     if (time === null) throw new Error("The time is neither like 2026-01-31 nor like 2026-01-31T12:00:00Z.");
     const field = (id) => (element(id).value.trim() ? textBytes(element(id).value.trim()) : null);
-    const answer = ask("page_verify", given.document, given.policy, textBytes(String(time)), field("nonce"), field("log-key"));
+    const answer = ask("page_verify", [isReceipt() ? 1 : 0], given.document, given.policy, textBytes(String(time)), field("nonce"),
+      field("log-key"));
     if (answer.error) throw new Error(answer.error);
     verdict = answer;
     showVerdict();
