@@ -27,7 +27,7 @@ static int read_certificate(const char *bytes, size_t length, struct ra_tls *ra_
     struct certificates list = {0};
     bulla_error error = {0};
     unsigned char *key = NULL;
-    int is_read = certificates_add(&list, (const uint8_t *)bytes, length, &error) == BULLA_OK && list.count > 0;
+    int is_read = certificates_add(&list, CERTIFICATE, (const uint8_t *)bytes, length, &error) == BULLA_OK && list.count > 0;
     if (is_read) { /* a server's chain: the first is its own */
         ra_tls->certificate = list.list[0];
         X509_up_ref(list.list[0]);
