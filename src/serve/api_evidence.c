@@ -146,8 +146,7 @@ static void ask(struct api_call *call, const uint8_t nonce[NONCE_BYTES])
     refuse(call, &error);
 }
 
-/* The models are others than before: the standing evidence is made anew for them. */
-void api_evidence_note_models(struct api *api)
+void api_note_models(struct api *api)
 {
     uint8_t roots[MOST_MODELS][BINDING_BYTES];
     bulla_error error = {0}; /* more than evidence can name: it stays what it is, and those are not covered */

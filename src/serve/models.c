@@ -99,8 +99,9 @@ void models_root(const struct served_model *model, uint8_t root[32])
 size_t models_roots(struct models *models, uint8_t (*roots)[32], size_t most)
 {
     size_t count = 0;
-    for (struct entry *entry = models->first; entry && count < most; entry = entry->next)
-        models_root(&entry->head, roots[count++]);
+    for (int is_removed = 0; is_removed <= 1; is_removed++)
+        for (struct entry *entry = is_removed ? models->removed : models->first; entry && count < most; entry = entry->next)
+            models_root(&entry->head, roots[count++]);
     return count;
 }
 

@@ -37,7 +37,7 @@ struct served_model *models_find(struct models *models, const char *name);
 struct served_model *models_at(struct models *models, size_t number);
 /* Its root: zeros for one that has none, as an upstream's. */
 void models_root(const struct served_model *model, uint8_t root[32]);
-/* The roots of those that are served, at most `most`. */
+/* The roots of those that are served, and of those whose last answers are still under way; at most `most`. */
 size_t models_roots(struct models *models, uint8_t (*roots)[32], size_t most);
 /* Bracket an answer. The second never closes a backend itself, because it is called from inside a backend's callbacks:
  * models_sweep does. */
