@@ -76,9 +76,13 @@ X509 *authority_issue(const struct authority_certificate *wanted)
     assert_int_equal(X509_set_pubkey(made, wanted->key), 1);
     X509V3_CTX context;
     X509V3_set_ctx(&context, issuer, made, NULL, NULL, 0);
-    add_extension(made, &context, "basicConstraints", wanted->is_authority ? "critical,CA:TRUE" : "critical,CA:FALSE");
-    if (wanted->is_authority)
-        add_extension(made, &context, "keyUsage", "critical,keyCertSign,cRLSign");
+    const char *constraints = wanted->constraints ? wanted->constraints
+                              : wanted->is_authority ? "critical,CA:TRUE" : "critical,CA:FALSE";
+    const char *usage = wanted->usage ? wanted->usage : wanted->is_authority ? "critical,keyCertSign,cRLSign" : "";
+    if (constraints[0])
+        add_extension(made, &context, "basicConstraints", constraints);
+    if (usage[0])
+        add_extension(made, &context, "keyUsage", usage);
     for (size_t i = 0; i < wanted->extension_count; i++)
         add_raw_extension(made, &wanted->extensions[i]);
     EVP_MD_CTX *signing = EVP_MD_CTX_new();

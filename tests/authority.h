@@ -28,6 +28,7 @@ struct authority_certificate {
     EVP_PKEY *issuer_key;      /* NULL: the subject's */
     int64_t from, until;       /* Unix seconds; 0: 2020-01-01 and 2040-01-01 */
     int is_authority;          /* basicConstraints CA:TRUE, keyCertSign and cRLSign */
+    const char *constraints, *usage; /* basicConstraints and keyUsage otherwise, as "critical,CA:TRUE,pathlen:0"; "": none */
     int signs_with_pss;        /* RSASSA-PSS with SHA-384 */
     const char *digest;        /* NULL: SHA-384 for P-384 and RSA, SHA-256 for P-256 */
     int64_t serial;            /* 0: the next number */

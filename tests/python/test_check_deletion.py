@@ -34,7 +34,7 @@ def names():
 
 
 def fails(test, name, pattern="*"):
-    environment = dict(os.environ, BULLA_CHECK_SWITCHED_OFF=name, BULLA_TESTS=pattern)
+    environment = dict(os.environ, BULLA_CHECK_SWITCHED_OFF=name, BULLA_TESTS=pattern, BULLA_TEST_COUNTS="reduced")
     result = subprocess.run([os.path.join(BUILD, "tests", "test_" + test)], env=environment, stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, check=False)
     return result.returncode != 0
