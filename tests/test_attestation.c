@@ -454,6 +454,73 @@ static void collateral_is_joined_and_read_again(void **state)
     }
 }
 
+/* ---- What goes into a certificate ---- */
+
+static int intel_quote(void *state, const uint8_t report_data[ATTESTER_DATA], struct buffer *document, bulla_error *error)
+{
+    buffer_append_text(document, "{\"type\":\"sgx\",\"quote\":\"");
+    base64_append(document, report_data, ATTESTER_DATA);
+    buffer_append_text(document, "\"}");
+    return BULLA_OK;
+}
+
+static struct buffer take_extension(const struct attester *attester, const char *collateral, int expected)
+{
+    uint8_t key[32];
+    struct attestation *attestation;
+    struct buffer extension = {0};
+    bulla_error error = {0};
+    memset(key, 0xab, sizeof key);
+    struct attestation_options options = {.own = attester, .tls_key = key, .makes_extension = 1, .collateral = collateral};
+    assert_ok(attestation_open(&options, &attestation, &error), error);
+    while (attestation_is_ready(attestation, &error) == 0)
+        usleep(1000);
+    assert_int_equal(error.code, expected);
+    if (error.code == BULLA_OK)
+        assert_ok(attestation_extension(attestation, &extension, &error), error);
+    attestation_close(attestation);
+    return extension;
+}
+
+/* 60000([quote, {"pubkey-hash": bytes of [1, SHA-256 of the key]}]), the quote over the SHA-256 of the claims. */
+static void an_intel_quote_is_over_the_key(void **state)
+{
+    static const char claims_hex[] = "a16b7075626b65792d6861736858248201" "5820abababababababababababababababababababababababababababababab"
+                                     "abab";
+    static const uint8_t zeros[32], before[] = {0xd9, 0xea, 0x60, 0x82, 0x58, 0x40}, between[] = {0x58, 0x33};
+    const struct attester intel = {.name = "intel", .open = slow_open, .quote = intel_quote, .close = slow_close};
+    uint8_t claims[51], hash[32];
+    bulla_error error = {0};
+    struct buffer extension = take_extension(&intel, NULL, BULLA_OK);
+    assert_true(hex_decode(claims_hex, sizeof claims_hex - 1, claims, sizeof claims));
+    assert_ok(hash_sha256(claims, sizeof claims, hash, &error), error);
+    assert_int_equal(extension.length, sizeof before + 64 + sizeof between + sizeof claims);
+    assert_memory_equal(extension.data, before, sizeof before);
+    assert_memory_equal(extension.data + 6, hash, 32);
+    assert_memory_equal(extension.data + 38, zeros, 32);
+    assert_memory_equal(extension.data + 70, between, sizeof between);
+    assert_memory_equal(extension.data + 72, claims, sizeof claims);
+    buffer_free(&extension);
+}
+
+static void other_evidence_is_wrapped_where_it_fits(void **state)
+{
+    struct buffer extension = take_extension(&attester_sim, NULL, BULLA_OK), large = {0};
+    assert_memory_equal(extension.data, "\x82\x78\x23" "application/vnd.bulla.evidence+json\x59", 39);
+    size_t length = (size_t)(extension.data[39] << 8 | extension.data[40]);
+    assert_int_equal(extension.length, 41 + length);
+    assert_true(judge((char *)extension.data + 41, length, NULL));
+    buffer_free(&extension);
+    buffer_append_text(&large, "{\"event_log\":\"");
+    memset(buffer_extend(&large, ATTESTATION_MOST_EXTENSION), 'A', ATTESTATION_MOST_EXTENSION);
+    buffer_append_text(&large, "\"}");
+    const char *path = in_folder("large");
+    write_file(path, (const char *)large.data);
+    extension = take_extension(&attester_sim, path, BULLA_E_LIMIT);
+    assert_int_equal(extension.length, 0);
+    buffer_free(&large);
+}
+
 /* ---- The tree ---- */
 
 static void paths_lead_to_the_root(void **state)
@@ -545,6 +612,8 @@ int main(void)
         cmocka_unit_test(only_so_many_are_kept),
         cmocka_unit_test(everything_is_bound),
         cmocka_unit_test(collateral_is_joined_and_read_again),
+        cmocka_unit_test(an_intel_quote_is_over_the_key),
+        cmocka_unit_test(other_evidence_is_wrapped_where_it_fits),
         cmocka_unit_test(paths_lead_to_the_root),
         cmocka_unit_test(without_an_attester),
         cmocka_unit_test(memory_runs_short),

@@ -2,6 +2,7 @@
  *
  *     tool_log append FOLDER COUNT [WAITING [SECONDS]]   "ack ID INDEX SIZE ROOT" for each that is durable, "failed SENTENCE"
  *         for each that is not; WAITING appends wait at a time. COUNT 0: until SECONDS are over or standard input ends
+ *     tool_log documents FOLDER COUNT        the same, of receipts that are JSON
  *     tool_log recovered FOLDER [append]     reads such lines, and "tree SIZE ROOT" for a checkpoint that was published:
  *         opens the log, proves each receipt, and that each tree is the beginning of the newest one, from the files */
 #include <inttypes.h>
@@ -26,6 +27,7 @@ enum { BODY = 1000, LONGEST_LINE = 400 };
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static uint64_t waiting, failures;
+static int as_json;
 
 static int fail(const char *what)
 {
@@ -83,12 +85,17 @@ static void append_one(struct tlog *log, const uint8_t run[8], uint64_t number)
     memcpy(id, run, 8);
     memcpy(id + 8, &number, 8);
     memset(body, 'x', BODY);
-    snprintf(body, sizeof body, "%016" PRIx64 " is receipt %" PRIu64, *(const uint64_t *)(const void *)id, number);
-    body[strlen(body)] = ' ';
+    int length = snprintf(body, sizeof body, as_json ? "{\"receipt\":{\"number\":\"%016" PRIx64 "-%" PRIu64 "\"},\"signature\":\"\"}"
+                                                     : "%016" PRIx64 " is receipt %" PRIu64,
+                          *(const uint64_t *)(const void *)id, number);
+    if (!as_json) {
+        body[length] = ' ';
+        length = BODY;
+    }
     pthread_mutex_lock(&mutex);
     waiting++;
     pthread_mutex_unlock(&mutex);
-    if (tlog_append(log, id, body, BODY, on_done, id, &error) != BULLA_OK)
+    if (tlog_append(log, id, body, (size_t)length, on_done, id, &error) != BULLA_OK)
         exit(fail(error.text));
 }
 
@@ -192,16 +199,21 @@ static int recovered(const char *folder, int appends)
         append_one(log, (const uint8_t *)"recover", published.checkpoint.size);
     }
     tlog_close(log);
+    struct tlog_check whole;
+    bulla_error error = {0};
+    if (!failed && tlog_check(folder, &whole, &error) != BULLA_OK)
+        failed = fail(error.text);
     printf("recovered %" PRIu64 "\n", published.checkpoint.size);
     return failed || failures;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc >= 4 && strcmp(argv[1], "append") == 0)
+    as_json = argc >= 4 && strcmp(argv[1], "documents") == 0;
+    if (argc >= 4 && (as_json || strcmp(argv[1], "append") == 0))
         return append(argv[2], strtoull(argv[3], NULL, 10), argc > 4 ? strtoull(argv[4], NULL, 10) : 1,
                       argc > 5 ? strtod(argv[5], NULL) : 0);
     if (argc >= 3 && strcmp(argv[1], "recovered") == 0)
         return recovered(argv[2], argc > 3);
-    return fail("append FOLDER COUNT [WAITING [SECONDS]], or recovered FOLDER [append]");
+    return fail("append FOLDER COUNT [WAITING [SECONDS]], documents FOLDER COUNT, or recovered FOLDER [append]");
 }

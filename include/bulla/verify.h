@@ -31,9 +31,13 @@ typedef struct bulla_evidence_options {
     const uint8_t *receipt_key;   /* Ed25519 */
     const uint8_t *nonce;         /* that the caller sent; with the document's "nonce_path" where it was one of many */
     const uint8_t *model;         /* model root */
+    const char *collateral;       /* of a certificate's evidence, which has none in it: an object of JSON with members for the
+                                     document, {"collateral": {...}}; or NULL */
+    size_t collateral_length;
 } bulla_evidence_options;
 
-/* Verifies a document of evidence. BULLA_OK: the verdict says what was found, also where the evidence is worthless; an
+/* Verifies a document of evidence, or the evidence in a TLS certificate (RA-TLS; PEM or DER, whose key it must vouch for).
+ * BULLA_OK: the verdict says what was found, also where the evidence is worthless; an
  * error: the document is no JSON, the policy is malformed, or memory was short. The verdict is the caller's
  * (bulla_verdict_free). */
 int bulla_verify_evidence(const char *document, size_t length, const bulla_evidence_options *options,

@@ -42,6 +42,7 @@ struct serving {
     struct attestation *attestation;
     struct receipts_log receipts_log;
     struct receipts *receipts;
+    uint8_t attested[ATTESTATION_HASH]; /* hash of the evidence in the certificate */
     struct listener_address address;
     struct listener listener;
     struct api *api;
@@ -122,9 +123,20 @@ static void notice_keys(struct serving *serving)
         log_event(serving, LOG_LEVEL_INFO, "keys_reloaded", NULL, NULL);
 }
 
+/* The certificate follows the standing evidence. */
+static int attest_certificate(struct serving *serving, bulla_error *error)
+{
+    if (!serving->config->ra_tls)
+        return BULLA_OK;
+    return serving_attest_certificate(serving->attestation, serving->tls, serving->attested, serving->log, error);
+}
+
 static void on_tick(evutil_socket_t unused, short what, void *context)
 {
     struct serving *serving = context;
+    bulla_error error = {0};
+    if (serving->stage != STARTING && attest_certificate(serving, &error) != BULLA_OK)
+        log_event(serving, LOG_LEVEL_ERROR, "certificate_not_attested", "reason", error.text);
     (void)unused;
     (void)what;
     operator_sample(serving->operator);
@@ -215,6 +227,10 @@ static void log_ready(struct serving *serving, const char *url)
 static void begin_serving(struct serving *serving)
 {
     bulla_error error = {0};
+    if (attest_certificate(serving, &error) != BULLA_OK) {
+        stop_with(serving, error.code, error.text);
+        return;
+    }
     if (!serving->server && (open_listener(serving, &error) != BULLA_OK || open_server(serving, &error) != BULLA_OK)) {
         stop_with(serving, error.code, error.text);
         return;

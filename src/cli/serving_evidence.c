@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "ops/preflight.h"
 #include "trust/binding.h"
+#include "trust/ra_tls.h"
 
 enum { POLICY_BYTES = 1 << 20 };
 
@@ -60,9 +61,12 @@ int serving_open_attestation(const struct config *config, const uint8_t *tls_key
     size_t key_length = sizeof key;
     struct attestation_options options = {.attester = config->attester, .machine = config->attesting, .tls_key = tls_key,
                                           .receipt_key = key, .models = (const uint8_t(*)[32])roots,
-                                          .collateral = config->collateral, .told = on_told, .context = log};
+                                          .collateral = config->collateral, .makes_extension = config->ra_tls, .told = on_told, .context = log};
     if (!options.attester && !attester_find(&config->attesting))
         options.attester = "none";
+    if (config->ra_tls && (!tls_key || (options.attester && strcmp(options.attester, "none") == 0)))
+        return bulla_fail(error, BULLA_E_USAGE, "--ra-tls puts evidence into the TLS certificate, and there is no %s",
+                          tls_key ? "evidence: this server has no attester" : "TLS");
     setenv("TSS2_LOG", "all+none", 0); /* the TPM's library would print what the log says anyway */
     options.model_count = models_roots(models, roots, MOST_MODELS);
     int code = BULLA_OK;
@@ -75,4 +79,30 @@ int serving_open_attestation(const struct config *config, const uint8_t *tls_key
         code = attestation_open(&options, attestation, error);
     memory_free(policy);
     return code;
+}
+
+int serving_attest_certificate(struct attestation *attestation, struct http_tls *tls, uint8_t shown[ATTESTATION_HASH],
+                               struct log *log, bulla_error *error)
+{
+    uint8_t hash[ATTESTATION_HASH];
+    char digest[65];
+    struct buffer extension = {0};
+    struct log_line line;
+    int code = attestation_standing(attestation, hash, NULL, error);
+    if (code != BULLA_OK || memcmp(hash, shown, ATTESTATION_HASH) == 0)
+        return code;
+    code = attestation_extension(attestation, &extension, error);
+    if (code == BULLA_OK)
+        code = tls_attest(tls, RA_TLS_OID, extension.data, extension.length, error);
+    buffer_free(&extension);
+    if (code != BULLA_OK)
+        return code;
+    memcpy(shown, hash, ATTESTATION_HASH);
+    hex_encode(tls_certificate_digest(tls), 32, digest);
+    log_line_begin(&line, log, LOG_LEVEL_INFO, "certificate_attested");
+    if (attestation_is_simulated(attestation))
+        log_line_text(&line, "attester", attestation_attester(attestation)->title);
+    log_line_text(&line, "sha256", digest);
+    log_line_end(&line);
+    return BULLA_OK;
 }

@@ -6,6 +6,7 @@
 
 #include "ops/config.h"
 #include "ops/log.h"
+#include "serve/tls.h"
 #include "trust/attestation.h"
 
 /* An Ed25519 key that is never written anywhere: it ends with the process. EVP_PKEY_free ends it. */
@@ -16,5 +17,9 @@ int serving_make_receipt_key(EVP_PKEY **key, bulla_error *error);
 int serving_open_attestation(const struct config *config, const uint8_t *tls_key, EVP_PKEY *receipt_key,
                              struct models *models, struct log *log, struct attestation **attestation,
                              bulla_error *error);
+
+/* Puts the newest standing evidence into the certificate where it is another than `shown`, which then is its hash. */
+int serving_attest_certificate(struct attestation *attestation, struct http_tls *tls, uint8_t shown[ATTESTATION_HASH],
+                               struct log *log, bulla_error *error);
 
 #endif

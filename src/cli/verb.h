@@ -36,6 +36,7 @@ extern const struct verb verb_doctor;
 extern const struct verb verb_import;
 extern const struct verb verb_inspect;
 extern const struct verb verb_keys;
+extern const struct verb verb_log;
 extern const struct verb verb_policy;
 extern const struct verb verb_run;
 extern const struct verb verb_serve;

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <openssl/crypto.h>
 #include <sched.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +12,12 @@
 
 #include "base/buffer.h"
 #include "base/cpu_features.h"
+#include "base/file.h"
+#include "base/memory.h"
 #include "cli/verb.h"
 #include "exec/cpu/isa.h"
+#include "ops/preflight.h"
+#include "trust/attester.h"
 
 #if defined(__clang__)
 #define COMPILER "clang " __clang_version__
@@ -20,7 +25,16 @@
 #define COMPILER "gcc " __VERSION__
 #endif
 
-enum { LINE_BYTES = 512 };
+enum { LINE_BYTES = 512, POLICY_BYTES = 1 << 20 };
+
+struct doctor_choice {
+    const char *policy;
+};
+
+static const struct option_spec options[] = {
+    {"policy", 'p', OPTION_TEXT, offsetof(struct doctor_choice, policy), "FILE",
+     "whether this machine has what the policy's \"resources\" demand", 0, 0},
+};
 
 /* One fact, aligned. */
 #define FACT "  %-14s "
@@ -128,10 +142,47 @@ static void describe_memory(struct buffer *out)
                          read_line("/sys/kernel/mm/transparent_hugepage/enabled", "", line) ? line : "not there");
 }
 
+/* What could attest to a server here, in the order in which `bulla serve` looks. */
+static void describe_attesters(struct buffer *out)
+{
+    const struct attester_options machine = {0};
+    const char *before = "";
+    size_t count;
+    const struct attester *const *all = attesters(&count);
+    buffer_append_format(out, FACT, "attesters");
+    for (size_t i = 0; i < count; i++)
+        if (all[i]->is_there && all[i]->is_there(&machine)) {
+            buffer_append_format(out, "%s%s (%s)", before, all[i]->name, all[i]->title);
+            before = ", ";
+        }
+    buffer_append_text(out, *before ? "\n" : "none: servers on this machine have no evidence\n");
+}
+
+/* Fails where the machine has less than the policy demands. */
+static int describe_policy(const char *path, struct buffer *out, bulla_error *error)
+{
+    uint8_t *text = NULL;
+    size_t length;
+    struct policy *policy = NULL;
+    if (!path)
+        return BULLA_OK;
+    int code = file_read(path, POLICY_BYTES, &text, &length, error);
+    if (code == BULLA_OK)
+        code = policy_parse((const char *)text, length, path, &policy, error);
+    if (code == BULLA_OK)
+        code = preflight_check(policy, error);
+    if (code == BULLA_OK)
+        buffer_append_format(out, FACT "%s: this machine has what it demands\n", "policy", path);
+    policy_free(policy);
+    memory_free(text);
+    return code;
+}
+
 static int run_doctor(const struct verb *verb, int argc, char **argv, bulla_error *error)
 {
+    struct doctor_choice chosen = {0};
     int others;
-    int code = verb_parse(verb, argc, argv, NULL, &others, error);
+    int code = verb_parse(verb, argc, argv, &chosen, &others, error);
     if (code != BULLA_OK)
         return code;
     struct buffer out = {0};
@@ -139,6 +190,9 @@ static int run_doctor(const struct verb *verb, int argc, char **argv, bulla_erro
     describe_processor(&out);
     code = describe_kernels(&out, error);
     describe_memory(&out);
+    describe_attesters(&out);
+    if (code == BULLA_OK)
+        code = describe_policy(chosen.policy, &out, error);
     if (out.error.code != BULLA_OK)
         code = bulla_fail(error, out.error.code, "%s", out.error.text);
     else
@@ -152,6 +206,9 @@ const struct verb verb_doctor = {
     .summary = "say what this machine offers, and which kernels and libraries run",
     .arguments = "",
     .details = "For a report of a problem, and to see what a model will run on. Looks only at this machine. Fails\n"
-               "where BULLA_ISA asks for kernels that do not run here.",
+               "where BULLA_ISA asks for kernels that do not run here, and where a policy demands more than\n"
+               "there is.",
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
     .run = run_doctor,
 };

@@ -14,7 +14,7 @@ struct serve_choice {
     const char *listen, *config, *keys, *name, *cors, *hosts, *log, *log_level, *certificate, *key, *upstream, *receipts,
         *receipts_origin;
     const char *attester, *policy, *collateral, *tpm_tcti, *tpm_key, *tpm_certificate, *tpm_pcrs;
-    int http, insecure_http, is_open, takes_over, metrics_open, no_page, no_receipts;
+    int ra_tls, http, insecure_http, is_open, takes_over, metrics_open, no_page, no_receipts;
     struct option_texts tls_names;
     uint64_t threads, cache_positions, max_running, max_tokens, max_seconds, speculate, drain_seconds;
 };
@@ -39,6 +39,7 @@ static const struct option_spec options[] = {
          "what attests to the server: tsm, gramine, nsm, tpm, none; sim is SIMULATED; default: the one that this machine has"),
     TEXT("policy", policy, "FILE", "policy that is published, and whose resources this machine must have"),
     TEXT("collateral", collateral, "FILE", "JSON file with what evidence needs beside the hardware's word"),
+    FLAG("ra-tls", ra_tls, "evidence in the TLS certificate too; clients that know the kept certificate as their CA do not take it"),
     TEXT("tpm-tcti", tpm_tcti, "TCTI", "how to reach the TPM; default device:/dev/tpmrm0"),
     TEXT("tpm-key", tpm_key, "HANDLE", "persistent attestation key of the TPM; default: one is made at each start"),
     TEXT("tpm-certificate", tpm_certificate, "INDEX", "NV index of that key's certificate"),
@@ -192,6 +193,7 @@ static int apply(const struct serve_choice *chosen, struct config *config, bulla
     choose(&config->attesting.tpm_pcrs, chosen->tpm_pcrs);
     choose(&config->log, chosen->log);
     choose(&config->log_level, chosen->log_level);
+    config->ra_tls |= chosen->ra_tls;
     config->is_open |= chosen->is_open;
     config->takes_over |= chosen->takes_over;
     config->metrics_open |= chosen->metrics_open;

@@ -15,7 +15,7 @@
 enum { LARGEST_DOCUMENT = 16 << 20 };
 
 struct verify_choice {
-    const char *policy, *time, *tls_key, *receipt_key, *nonce, *model, *evidence, *request, *parameters;
+    const char *collateral, *policy, *time, *tls_key, *receipt_key, *nonce, *model, *evidence, *request, *parameters;
     struct option_texts log_keys;
     uint64_t witnesses;
     int as_json;
@@ -24,6 +24,8 @@ struct verify_choice {
 static const struct option_spec options[] = {
     {"policy", 'p', OPTION_TEXT, offsetof(struct verify_choice, policy), "FILE",
      "what is accepted (docs/policy.md); without one nothing is required and nothing is verified", 0, 0},
+    {"collateral", 0, OPTION_TEXT, offsetof(struct verify_choice, collateral), "FILE",
+     "of a certificate's evidence: JSON with what it needs beside it, {\"collateral\": {...}}", 0, 0},
     {"json", 0, OPTION_FLAG, offsetof(struct verify_choice, as_json), NULL, "the verdict as JSON", 0, 0},
     {"time", 0, OPTION_TEXT, offsetof(struct verify_choice, time), "TIME",
      "when it is judged, as 2026-01-31 or 2026-01-31T12:00:00Z; default: now, of a receipt when it was signed", 0, 0},
@@ -159,20 +161,26 @@ static int is_receipt(const char *document, size_t length)
 static int verify_file(const char *path, const char *policy, size_t policy_length, const struct verify_choice *chosen,
                        bulla_error *error)
 {
-    uint8_t keys[4][BULLA_BINDING_BYTES], *document;
+    uint8_t keys[4][BULLA_BINDING_BYTES], *document, *collateral = NULL;
     size_t length;
     bulla_evidence_options wanted = {.policy = policy, .policy_length = policy_length};
     bulla_verdict *verdict;
     int code = read_options(chosen, keys, &wanted, error);
+    if (code == BULLA_OK && chosen->collateral)
+        code = file_read(chosen->collateral, LARGEST_DOCUMENT, &collateral, &wanted.collateral_length, error);
+    wanted.collateral = (const char *)collateral;
     if (code == BULLA_OK)
         code = file_read(path, LARGEST_DOCUMENT, &document, &length, error);
-    if (code != BULLA_OK)
+    if (code != BULLA_OK) {
+        memory_free(collateral);
         return code;
+    }
     if (is_receipt((const char *)document, length))
         code = verify_receipt((const char *)document, length, chosen, &wanted, &verdict, error);
     else
         code = bulla_verify_evidence((const char *)document, length, &wanted, &verdict, error);
     memory_free(document);
+    memory_free(collateral);
     if (code != BULLA_OK)
         return bulla_fail_prefix(error, "%s", path);
     code = print_verdict(verdict, chosen->as_json, error);
@@ -202,7 +210,8 @@ const struct verb verb_verify = {
     .name = "verify",
     .summary = "check evidence or a receipt against a policy, offline",
     .arguments = "FILE --policy FILE",
-    .details = "Prints every check as pass, fail or not checked, with what was found and expected. The exit\n"
+    .details = "FILE is a document of evidence, a TLS certificate that holds some (RA-TLS), or a receipt.\n"
+               "Prints every check as pass, fail or not checked, with what was found and expected. The exit\n"
                "status is 0 only where all that the policy requires was checked and passed. docs/evidence.md\n"
                "and docs/receipt.md say more.",
     .options = options,

@@ -102,6 +102,7 @@ static const struct field config_fields[] = {
     {"attester", FIELD_TEXT, AT(config, attester), 0, 0},
     {"policy", FIELD_TEXT, AT(config, policy), 0, 0},
     {"collateral", FIELD_TEXT, AT(config, collateral), 0, 0},
+    {"ra_tls", FIELD_FLAG, AT(config, ra_tls), 0, 0},
     {"tpm", FIELD_OWN, 0, 0, 0},
     {"limits", FIELD_OWN, 0, 0, 0},
     {"models", FIELD_OWN, 0, 0, 0},

@@ -55,6 +55,7 @@ struct config {
     const char *attester;                     /* NULL: the one that the machine has, or none */
     struct attester_options attesting;        /* what it is told of its TPM */
     const char *policy, *collateral;          /* files; NULL: none */
+    int ra_tls;                               /* evidence in the TLS certificate */
     size_t most_answer_bytes;                 /* held by answers under way together; 0: the API's default */
     struct config_model models[CONFIG_MOST_MODELS];
     size_t model_count;

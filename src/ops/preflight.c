@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "ops/preflight.h"
 
+#include <dlfcn.h>
 #include <glob.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -29,7 +30,43 @@ uint64_t preflight_memory(void)
     return group > 0 && (group < machine || machine == 0) ? group : machine;
 }
 
-uint64_t preflight_gpu_memory(void)
+/* NVIDIA's Management Library comes with its driver, and only there: it is asked where it is. */
+static uint64_t nvidia_memory(void)
+{
+    struct {
+        unsigned long long total, free, used;
+    } memory;
+    union {
+        void *symbol;
+        int (*start)(void);
+        int (*count)(unsigned *count);
+        int (*find)(unsigned index, void **device);
+        int (*measure)(void *device, void *memory);
+    } start, count, find, measure, end;
+    unsigned devices = 0;
+    uint64_t sum = 0;
+    void *device, *library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        return 0;
+    start.symbol = dlsym(library, "nvmlInit_v2");
+    count.symbol = dlsym(library, "nvmlDeviceGetCount_v2");
+    find.symbol = dlsym(library, "nvmlDeviceGetHandleByIndex_v2");
+    measure.symbol = dlsym(library, "nvmlDeviceGetMemoryInfo");
+    end.symbol = dlsym(library, "nvmlShutdown");
+    if (start.symbol && count.symbol && find.symbol && measure.symbol && end.symbol && start.start() == 0) {
+        if (count.count(&devices) != 0)
+            devices = 0;
+        for (unsigned i = 0; i < devices; i++)
+            if (find.find(i, &device) == 0 && measure.measure(device, &memory) == 0)
+                sum += memory.total;
+        end.start();
+    }
+    dlclose(library);
+    return sum;
+}
+
+/* As AMD's driver tells it. */
+static uint64_t amd_memory(void)
 {
     glob_t found;
     uint64_t sum = 0;
@@ -39,6 +76,11 @@ uint64_t preflight_gpu_memory(void)
         sum += read_number(found.gl_pathv[i], "");
     globfree(&found);
     return sum;
+}
+
+uint64_t preflight_gpu_memory(void)
+{
+    return amd_memory() + nvidia_memory();
 }
 
 static int demand(const char *what, uint64_t wanted, uint64_t there, const char *unknown, bulla_error *error)
@@ -54,6 +96,6 @@ int preflight_check(const struct policy *policy, bulla_error *error)
     int code = demand("memory", policy_memory(policy), preflight_memory(), " that could be found", error);
     if (code != BULLA_OK)
         return code;
-    return demand("GPU memory", policy_gpu_memory(policy), preflight_gpu_memory(),
-                  " that its kernel tells of (NVIDIA's driver does not)", error);
+    uint64_t wanted = policy_gpu_memory(policy);
+    return wanted ? demand("GPU memory", wanted, preflight_gpu_memory(), " that its drivers tell of", error) : BULLA_OK;
 }

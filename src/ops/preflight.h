@@ -8,7 +8,7 @@
 
 /* Bytes of memory that this process may have: the machine's, or its control group's limit where that is less. 0: unknown. */
 uint64_t preflight_memory(void);
-/* Of all GPUs that the kernel tells about. 0: none, or it does not say. */
+/* Of all GPUs together, as AMD's driver and NVIDIA's library tell. 0: none, or they do not say. */
 uint64_t preflight_gpu_memory(void);
 
 /* BULLA_E_LIMIT, with what is there and what is demanded, where something is too small. */

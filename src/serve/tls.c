@@ -180,6 +180,23 @@ struct ssl_ctx_st *tls_context(const struct http_tls *tls)
     return tls->context;
 }
 
+int tls_attest(struct http_tls *tls, const char *oid, const void *content, size_t length, bulla_error *error)
+{
+    X509 *leaf = SSL_CTX_get0_certificate(tls->context);
+    EVP_PKEY *key = SSL_CTX_get0_privatekey(tls->context);
+    ERR_clear_error();
+    if (X509_self_signed(leaf, 1) != 1)
+        return bulla_fail(error, BULLA_E_USAGE, "evidence goes into a certificate that the server signs itself, and this one is "
+                          "of an authority; leave out --tls-certificate, or --ra-tls");
+    X509 *made = tls_extend(leaf, key, oid, content, length, error);
+    if (!made)
+        return error ? error->code : BULLA_E_INTERNAL;
+    int code = SSL_CTX_use_certificate(tls->context, made) == 1 ? digest_leaf(tls, made, error)
+                                                               : tls_fail(error, "the certificate with evidence cannot be used");
+    X509_free(made);
+    return code;
+}
+
 /* The folder's lock, held while its files are looked at and made: processes that start at once would else mix their
  * pairs. The descriptor, or -1. */
 static int lock_folder(const char *folder, bulla_error *error)

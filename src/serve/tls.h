@@ -24,6 +24,10 @@ struct tls_names {
  * a stop in between leaves none or both (made again where only one is there). The folder is made where only it is
  * missing; of several processes that start at once one makes the files. */
 int tls_open_folder(const char *folder, const struct tls_names *names, struct http_tls **tls, bulla_error *error);
+/* Puts evidence into the certificate that connections get from now on: a copy with that extension (dotted OID, not critical)
+ * and a serial number of its own, signed by the same key. What lies in files stays as it is; clients that take that
+ * certificate as their CA do not know this one. BULLA_E_USAGE where another authority signed the server's. */
+int tls_attest(struct http_tls *tls, const char *oid, const void *content, size_t length, bulla_error *error);
 int tls_was_made(const struct http_tls *tls); /* tls_open_folder made its pair */
 void tls_close(struct http_tls *tls); /* NULL is fine */
 /* SHA-256 of the key's SubjectPublicKeyInfo, and of the certificate. */

@@ -134,6 +134,32 @@ static int take_memory(BIO *bio, struct buffer *out)
     return length > 0;
 }
 
+static int put_extension(X509 *certificate, const char *oid, const void *content, size_t length)
+{
+    ASN1_OBJECT *object = OBJ_txt2obj(oid, 1);
+    ASN1_OCTET_STRING *bytes = ASN1_OCTET_STRING_new();
+    X509_EXTENSION *extension = NULL;
+    if (object && bytes && ASN1_OCTET_STRING_set(bytes, content, (int)length) == 1)
+        extension = X509_EXTENSION_create_by_OBJ(NULL, object, 0, bytes);
+    for (int at; object && (at = X509_get_ext_by_OBJ(certificate, object, -1)) >= 0;)
+        X509_EXTENSION_free(X509_delete_ext(certificate, at));
+    int is_good = extension && X509_add_ext(certificate, extension, -1) == 1;
+    X509_EXTENSION_free(extension);
+    ASN1_OCTET_STRING_free(bytes);
+    ASN1_OBJECT_free(object);
+    return is_good;
+}
+
+X509 *tls_extend(X509 *certificate, EVP_PKEY *key, const char *oid, const void *content, size_t length, bulla_error *error)
+{
+    X509 *made = X509_dup(certificate);
+    if (made && put_extension(made, oid, content, length) && set_serial(made) && X509_sign(made, key, EVP_sha256()) > 0)
+        return made;
+    X509_free(made);
+    tls_fail(error, "OpenSSL could not put evidence into the certificate");
+    return NULL;
+}
+
 int tls_make(const char *const *names, size_t count, const X509 *before, struct buffer *certificate, struct buffer *key,
              bulla_error *error)
 {

@@ -13,6 +13,7 @@
 #include "base/random.h"
 #include "trust/attestation_internal.h"
 #include "trust/policy.h"
+#include "trust/ra_tls_write.h"
 
 enum { RETRY_SECONDS = 60 }; /* after a renewal that failed */
 
@@ -47,6 +48,7 @@ struct attestation {
     char *policy;                    /* canonical, or NULL */
     size_t policy_length;
     unsigned renewal_seconds, most_waiting;
+    int makes_extension;
 
     pthread_t thread;
     int has_thread;
@@ -55,6 +57,7 @@ struct attestation {
     struct binding binding;          /* all but the nonce; only the models change */
     struct queue waiting;            /* has room for most_waiting */
     struct kept kept[ATTESTATION_KEPT]; /* a ring: `made` documents so far */
+    struct buffer extension;         /* of the newest */
     uint64_t made, quotes;
     int is_stale, is_closing;
     uint64_t renew_at;               /* clock_nanoseconds() */
@@ -86,7 +89,15 @@ static int read_collateral(struct attestation *attestation, bulla_error *error)
 static int quote(struct attestation *attestation, const uint8_t report_data[REPORT_DATA_BYTES], struct buffer *given,
                  bulla_error *error)
 {
-    int code = attestation->attester->quote(attestation->state, report_data, given, error);
+    pthread_mutex_lock(&attestation->lock);
+    attestation->quotes++;
+    pthread_mutex_unlock(&attestation->lock);
+    int code = attestation->is_open ? BULLA_OK
+                                    : attestation->attester->open(&attestation->machine, &attestation->state, error);
+    if (code != BULLA_OK)
+        return code;
+    attestation->is_open = 1;
+    code = attestation->attester->quote(attestation->state, report_data, given, error);
     if (code == BULLA_OK)
         return given->error.code == BULLA_OK ? BULLA_OK : bulla_fail(error, given->error.code, "%s", given->error.text);
     attestation->attester->close(attestation->state);
@@ -103,10 +114,6 @@ static int make_document(struct attestation *attestation, const struct binding *
     struct buffer given = {0};
     *document = (struct document){0};
     int code = read_collateral(attestation, error);
-    if (code == BULLA_OK && !attestation->is_open) {
-        code = attestation->attester->open(&attestation->machine, &attestation->state, error);
-        attestation->is_open = code == BULLA_OK;
-    }
     if (code == BULLA_OK)
         code = binding_report_data(binding, report_data, error);
     if (code == BULLA_OK)
@@ -114,9 +121,6 @@ static int make_document(struct attestation *attestation, const struct binding *
     if (code == BULLA_OK)
         code = document_make(&given, binding, &attestation->collateral, document, error);
     buffer_free(&given);
-    pthread_mutex_lock(&attestation->lock);
-    attestation->quotes++;
-    pthread_mutex_unlock(&attestation->lock);
     return code;
 }
 
@@ -135,23 +139,84 @@ static const struct kept *newest(const struct attestation *attestation)
     return attestation->made ? &attestation->kept[(attestation->made - 1) % ATTESTATION_KEPT] : NULL;
 }
 
-static void keep(struct attestation *attestation, struct buffer *text, const uint8_t hash[ATTESTATION_HASH])
+/* The quote of what an attester gave, in bytes. */
+static int take_quote(const struct buffer *given, struct buffer *bytes, bulla_error *error)
 {
+    struct arena arena = {0};
+    size_t length = 0;
+    const struct json *value = json_parse((const char *)given->data, given->length, "the attester's answer", &arena, error);
+    const struct json *text = json_get(value, "quote");
+    uint8_t *room = json_is(text, JSON_STRING) ? buffer_extend(bytes, base64_most(text->length)) : NULL;
+    int is_read = room && base64_decode(text->text, text->length, room, &length);
+    buffer_cut(bytes, length);
+    arena_free(&arena);
+    return is_read ? BULLA_OK : bulla_fail(error, BULLA_E_INTERNAL, "the attester gave no quote");
+}
+
+/* As other RA-TLS clients read it: a quote whose report data are the claims about the key. */
+static int quote_key(struct attestation *attestation, const uint8_t key[BINDING_BYTES], struct buffer *extension,
+                     bulla_error *error)
+{
+    uint8_t report_data[REPORT_DATA_BYTES] = {0};
+    struct buffer claims = {0}, given = {0}, bytes = {0};
+    ra_tls_write_claims(key, &claims);
+    int code = claims.error.code == BULLA_OK ? hash_sha256(claims.data, claims.length, report_data, error)
+                                             : bulla_fail(error, claims.error.code, "%s", claims.error.text);
+    if (code == BULLA_OK)
+        code = quote(attestation, report_data, &given, error);
+    if (code == BULLA_OK)
+        code = take_quote(&given, &bytes, error);
+    if (code == BULLA_OK)
+        ra_tls_write_tagged(bytes.data, bytes.length, &claims, extension);
+    buffer_free(&claims);
+    buffer_free(&given);
+    buffer_free(&bytes);
+    return code;
+}
+
+static int make_extension(struct attestation *attestation, const struct binding *binding, const struct buffer *standing,
+                          struct buffer *extension, bulla_error *error)
+{
+    struct arena arena = {0};
+    const struct json *value = json_parse((const char *)standing->data, standing->length, "the evidence", &arena, error);
+    const struct json *type = json_get(value, "type");
+    int is_intel = json_is(type, JSON_STRING) && (strcmp(type->text, "sgx") == 0 || strcmp(type->text, "tdx") == 0);
+    arena_free(&arena);
+    if (!value)
+        return BULLA_E_MEMORY;
+    int code = is_intel ? quote_key(attestation, binding->tls_key, extension, error) : BULLA_OK;
+    if (!is_intel)
+        ra_tls_write_wrapped(standing->data, standing->length, extension);
+    if (code == BULLA_OK && extension->error.code != BULLA_OK)
+        code = bulla_fail(error, extension->error.code, "%s", extension->error.text);
+    if (code == BULLA_OK && extension->length > ATTESTATION_MOST_EXTENSION)
+        code = bulla_fail(error, BULLA_E_LIMIT, "the evidence has %zu bytes, and a certificate has room for %d: do without "
+                          "RA-TLS, clients can ask for evidence (GET /v1/evidence)", extension->length,
+                          ATTESTATION_MOST_EXTENSION);
+    return code;
+}
+
+static void keep(struct attestation *attestation, struct buffer *text, struct buffer *extension,
+                 const uint8_t hash[ATTESTATION_HASH])
+{
+    struct buffer before = attestation->extension;
     pthread_mutex_lock(&attestation->lock);
     struct kept *kept = &attestation->kept[attestation->made++ % ATTESTATION_KEPT];
     memory_free(kept->text);
     *kept = (struct kept){.text = (char *)text->data, .length = text->length};
     memcpy(kept->hash, hash, sizeof kept->hash);
+    attestation->extension = *extension;
     attestation->renew_at = clock_nanoseconds() + UINT64_C(1000000000) * attestation->renewal_seconds;
     pthread_mutex_unlock(&attestation->lock);
-    *text = (struct buffer){0};
+    buffer_free(&before);
+    *text = *extension = (struct buffer){0};
 }
 
 static int make_standing(struct attestation *attestation, const struct binding *binding, uint8_t hash[ATTESTATION_HASH],
                          bulla_error *error)
 {
     struct document document;
-    struct buffer text = {0};
+    struct buffer text = {0}, extension = {0};
     int code = make_document(attestation, binding, &document, error);
     if (code == BULLA_OK)
         document_write(&document, NULL, 0, &text);
@@ -160,9 +225,12 @@ static int make_standing(struct attestation *attestation, const struct binding *
         code = bulla_fail(error, text.error.code, "%s", text.error.text);
     if (code == BULLA_OK)
         code = hash_sha256(text.data, text.length, hash, error);
+    if (code == BULLA_OK && attestation->makes_extension)
+        code = make_extension(attestation, binding, &text, &extension, error);
     if (code == BULLA_OK)
-        keep(attestation, &text, hash);
+        keep(attestation, &text, &extension, hash);
     buffer_free(&text);
+    buffer_free(&extension);
     return code;
 }
 
@@ -366,6 +434,7 @@ static int take_options(struct attestation *attestation, const struct attestatio
     attestation->told = options->told;
     attestation->context = options->context;
     attestation->collateral.path = options->collateral;
+    attestation->makes_extension = options->makes_extension;
     attestation->renewal_seconds = options->renewal_seconds ? options->renewal_seconds : ATTESTATION_SECONDS;
     attestation->most_waiting = options->most_waiting ? options->most_waiting : ATTESTATION_MOST_WAITING;
     take_key(attestation->binding.tls_key, options->tls_key);
@@ -443,6 +512,7 @@ void attestation_close(struct attestation *attestation)
         memory_free(attestation->kept[i].text);
     free_queue(&attestation->waiting);
     free_queue(&attestation->batch);
+    buffer_free(&attestation->extension);
     collateral_free(&attestation->collateral);
     memory_free(attestation->policy);
     pthread_cond_destroy(&attestation->changed);
@@ -509,6 +579,16 @@ int attestation_find(struct attestation *attestation, const uint8_t hash[ATTESTA
                                   ATTESTATION_KEPT);
     pthread_mutex_unlock(&attestation->lock);
     return code;
+}
+
+int attestation_extension(struct attestation *attestation, struct buffer *extension, bulla_error *error)
+{
+    if (!attestation->attester)
+        return fail_without_evidence(error);
+    pthread_mutex_lock(&attestation->lock);
+    buffer_append(extension, attestation->extension.data, attestation->extension.length);
+    pthread_mutex_unlock(&attestation->lock);
+    return extension->error.code == BULLA_OK ? BULLA_OK : bulla_fail(error, extension->error.code, "%s", extension->error.text);
 }
 
 int attestation_quote(struct attestation *attestation, const uint8_t nonce[32], attestation_done done, void *context,

@@ -20,7 +20,8 @@ enum {
     ATTESTATION_HASH = 32,
     ATTESTATION_KEPT = 64,           /* standing documents that can be found */
     ATTESTATION_MOST_WAITING = 2048, /* nonces; more are refused */
-    ATTESTATION_SECONDS = 3600       /* between renewals */
+    ATTESTATION_SECONDS = 3600,      /* between renewals */
+    ATTESTATION_MOST_EXTENSION = 60000 /* bytes: TLS clients take certificates of 64 KiB and more, but not much more */
 };
 
 struct attestation;
@@ -47,6 +48,7 @@ struct attestation_options {
     const uint8_t (*models)[32]; /* roots, in any order; none stand for one of zeros, as that of an upstream's model */
     size_t model_count;
     const char *collateral;      /* file: an object of JSON with members for the documents, read again when it changes */
+    int makes_extension;         /* for certificates: attestation_extension */
     unsigned renewal_seconds;    /* 0: ATTESTATION_SECONDS */
     unsigned most_waiting;       /* 0: ATTESTATION_MOST_WAITING */
     attestation_told told;       /* NULL: nobody is told */
@@ -68,6 +70,10 @@ int attestation_standing(struct attestation *attestation, uint8_t hash[ATTESTATI
 /* A standing document of this process by its hash; BULLA_E_INPUT where there is none, or it is not kept any more. */
 int attestation_find(struct attestation *attestation, const uint8_t hash[ATTESTATION_HASH], struct buffer *document,
                      bulla_error *error);
+
+/* What a certificate of the TLS key has in its extension for evidence (trust/ra_tls.h): an Intel quote over the key alone, as
+ * other RA-TLS clients read it, and else the standing document. Made anew with the standing evidence. */
+int attestation_extension(struct attestation *attestation, struct buffer *extension, bulla_error *error);
 
 /* Called once, on the attestation's own thread; the document is of the call. */
 typedef void (*attestation_done)(void *context, const char *document, size_t length, const bulla_error *error);

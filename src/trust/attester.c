@@ -5,6 +5,9 @@
 /* What says most about the machine comes first: confidential machines before enclaves, both before a TPM, which many of
  * them have as well. */
 static const struct attester *const table[] = {
+    &attester_tsm,
+    &attester_gramine,
+    &attester_nsm,
     &attester_tpm,
     &attester_sim,
 };

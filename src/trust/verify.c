@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "base/memory.h"
 #include "trust/binding.h"
+#include "trust/ra_tls.h"
 
 enum { MOST_GPUS = 64 };
 
@@ -62,11 +63,13 @@ static void verify_gpus(const struct evidence *cpu, const struct evidence_format
     policy_check_gpu_count(policy, format->is_gpu ? 1 : count, cpu->verdict);
 }
 
-const struct evidence_format *verify_evidence(const struct json *document, const struct policy *policy,
-                                              const bulla_evidence_options *options, struct verdict *verdict)
+/* `certificate` NULL: the document did not come in one. */
+static const struct evidence_format *verify(const struct json *document, const struct ra_tls *certificate,
+                                            const struct policy *policy, const bulla_evidence_options *options,
+                                            struct verdict *verdict)
 {
     struct evidence evidence = {.document = document, .time = options->time, .verdict = verdict};
-    const struct binding_expected expected = {.tls_key = options->tls_key, .receipt_key = options->receipt_key,
+    struct binding_expected expected = {.tls_key = options->tls_key, .receipt_key = options->receipt_key,
                                               .nonce = options->nonce, .model = options->model,
                                               .nonce_path = json_get(document, "nonce_path")};
     const struct evidence_format *format = evidence_verify(&evidence);
@@ -75,7 +78,13 @@ const struct evidence_format *verify_evidence(const struct json *document, const
     if (!format->has_met_real)
         verdict_not_made(verdict, "evidence.tried", "no evidence of real hardware of this type was ever tried");
     verify_gpus(&evidence, format, policy);
-    if (wants_binding(policy))
+    if (certificate)
+        ra_tls_check(certificate, &evidence, &expected);
+    if (certificate && certificate->form == RA_TLS_DOCUMENT)
+        expected.tls_key = certificate->key;
+    if (certificate && certificate->form != RA_TLS_DOCUMENT)
+        verdict_not_made(verdict, "binding", "the certificate's form binds its key alone");
+    else if (certificate || wants_binding(policy))
         binding_check(format, &evidence, &expected);
     else
         verdict_not_made(verdict, "binding", "the policy names the report data or the key instead");
@@ -85,15 +94,39 @@ const struct evidence_format *verify_evidence(const struct json *document, const
     return format;
 }
 
-static void check_evidence(void *context, const struct json *document, const struct policy *policy, struct verdict *verdict)
+const struct evidence_format *verify_evidence(const struct json *document, const struct policy *policy,
+                                              const bulla_evidence_options *options, struct verdict *verdict)
 {
-    verify_evidence(document, policy, context, verdict);
+    return verify(document, NULL, policy, options, verdict);
 }
 
-int verify_document(const char *document, size_t length, const char *what, const char *policy_text, size_t policy_length,
-                    void (*check)(void *context, const struct json *document, const struct policy *policy,
-                                  struct verdict *verdict),
-                    void *context, bulla_verdict **result, bulla_error *error)
+/* Of a certificate the document in it, with the caller's collateral. */
+static void verify_certificate(const char *bytes, size_t length, const struct policy *policy,
+                               const bulla_evidence_options *options, struct arena *arena, struct verdict *verdict,
+                               bulla_error *error)
+{
+    struct ra_tls certificate;
+    struct buffer document = {0};
+    const struct json *collateral = NULL;
+    if (options->collateral)
+        collateral = json_parse(options->collateral, options->collateral_length, "the collateral", arena, error);
+    if (collateral && collateral->type != JSON_OBJECT)
+        bulla_fail(error, BULLA_E_INPUT, "the collateral is not an object of JSON");
+    if (ra_tls_open(bytes, length, &certificate, verdict) && error->code == BULLA_OK) {
+        ra_tls_write_document(&certificate, collateral, &document);
+        if (document.error.code != BULLA_OK)
+            bulla_fail(error, document.error.code, "%s", document.error.text);
+        const struct json *root = json_parse((const char *)document.data, document.length, "the certificate's evidence", arena,
+                                             error);
+        if (root)
+            verify(root, &certificate, policy, options, verdict);
+    }
+    ra_tls_close(&certificate);
+    buffer_free(&document);
+}
+
+int verify_with(const char *policy_text, size_t policy_length, verify_checks *checks, void *context,
+                bulla_verdict **result, bulla_error *error)
 {
     struct policy *policy = NULL;
     struct arena arena = {0};
@@ -104,10 +137,9 @@ int verify_document(const char *document, size_t length, const char *what, const
             return code;
     }
     bulla_error own = {0};
-    const struct json *root = json_parse(document, length, what, &arena, &own);
-    bulla_verdict *made = root ? memory_alloc(1, sizeof *made, &own) : NULL;
+    bulla_verdict *made = memory_alloc(1, sizeof *made, &own);
     if (made) {
-        check(context, root, policy, &made->verdict);
+        checks(context, policy, &arena, &made->verdict, &own);
         if (made->verdict.error.code == BULLA_E_MEMORY)
             bulla_fail(&own, BULLA_E_MEMORY, "%s", made->verdict.error.text);
     }
@@ -121,12 +153,31 @@ int verify_document(const char *document, size_t length, const char *what, const
     return BULLA_OK;
 }
 
+/* A document or certificate to be verified. */
+struct subject {
+    const char *bytes;
+    size_t length;
+    const bulla_evidence_options *options;
+};
+
+static void check_subject(void *context, const struct policy *policy, struct arena *arena, struct verdict *verdict,
+                          bulla_error *error)
+{
+    const struct subject *subject = context;
+    if (ra_tls_is_certificate(subject->bytes, subject->length)) {
+        verify_certificate(subject->bytes, subject->length, policy, subject->options, arena, verdict, error);
+        return;
+    }
+    const struct json *document = json_parse(subject->bytes, subject->length, "the evidence", arena, error);
+    if (document)
+        verify(document, NULL, policy, subject->options, verdict);
+}
+
 int bulla_verify_evidence(const char *document, size_t length, const bulla_evidence_options *options,
                           bulla_verdict **verdict, bulla_error *error)
 {
-    bulla_evidence_options copy = *options;
-    return verify_document(document, length, "the evidence", options->policy, options->policy_length, check_evidence, &copy,
-                           verdict, error);
+    struct subject subject = {document, length, options};
+    return verify_with(options->policy, options->policy_length, check_subject, &subject, verdict, error);
 }
 
 int bulla_verdict_passed(const bulla_verdict *verdict)

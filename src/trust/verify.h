@@ -15,10 +15,11 @@ struct bulla_verdict {
 const struct evidence_format *verify_evidence(const struct json *document, const struct policy *policy,
                                               const bulla_evidence_options *options, struct verdict *verdict);
 
-/* Reads policy and document (`what`, in error sentences) and lets `check` state its checks. */
-int verify_document(const char *document, size_t length, const char *what, const char *policy, size_t policy_length,
-                    void (*check)(void *context, const struct json *document, const struct policy *policy,
-                                  struct verdict *verdict),
-                    void *context, bulla_verdict **verdict, bulla_error *error);
+/* States the checks of one verification. What it reads lives in the arena until it returns. */
+typedef void verify_checks(void *context, const struct policy *policy, struct arena *arena, struct verdict *verdict,
+                           bulla_error *error);
+/* Reads the policy (NULL: none) and makes a verdict of what `checks` states. */
+int verify_with(const char *policy, size_t policy_length, verify_checks *checks, void *context, bulla_verdict **verdict,
+                bulla_error *error);
 
 #endif

@@ -17,6 +17,8 @@ static const uint8_t zeros[RECEIPT_HASH];
 
 /* One verification. */
 struct checking {
+    const char *text;
+    size_t length;
     const bulla_receipt_options *options;
     const struct note_key *log_keys;
     const struct json *document, *evidence, *parameters; /* evidence, parameters NULL: none */
@@ -150,7 +152,10 @@ static void check_parameters(struct checking *checking)
         if (found)
             json_write_canonical(&texts[1], found);
         int is_same = found && texts[0].length == texts[1].length && memcmp(texts[0].data, texts[1].data, texts[0].length) == 0;
-        if (!is_same)
+        for (size_t k = 0; k < 2; k++)
+            if (texts[k].error.code != BULLA_OK)
+                bulla_fail(&checking->error, texts[k].error.code, "%s", texts[k].error.text);
+        if (!is_same && checking->error.code == BULLA_OK)
             verdict_holds(checking->verdict, "receipt.parameters", 0, (const char *)texts[0].data, "%s: %.200s",
                           expected->keys[i], found ? (const char *)texts[1].data : "nothing");
         buffer_free(&texts[0]);
@@ -397,36 +402,36 @@ static void check_log(struct checking *checking)
 
 /* ---- All of it ---- */
 
-static void check_all(void *context, const struct json *document, const struct policy *policy, struct verdict *verdict)
+static void check_all(void *context, const struct policy *policy, struct arena *arena, struct verdict *verdict,
+                      bulla_error *error)
 {
     struct checking *checking = context;
     const bulla_receipt_options *options = checking->options;
-    struct arena arena = {0};
-    checking->document = document;
     checking->policy = policy;
     checking->verdict = verdict;
-    checking->evidence = json_get(document, "evidence");
-    if (!checking->evidence && options->evidence_document)
-        checking->evidence = json_parse(options->evidence_document, options->evidence_length, "the evidence", &arena,
-                                        &checking->error);
-    if (options->parameters)
-        checking->parameters = json_parse(options->parameters, options->parameters_length, "the expected parameters", &arena,
-                                          &checking->error);
-    if (checking->error.code == BULLA_OK && checking->parameters && !json_is(checking->parameters, JSON_OBJECT))
-        bulla_fail(&checking->error, BULLA_E_USAGE, "the expected parameters are no object");
-    if (checking->error.code == BULLA_OK && check_signed(checking)) {
+    checking->document = json_parse(checking->text, checking->length, "the receipt", arena, error);
+    checking->evidence = json_get(checking->document, "evidence");
+    if (checking->document && !checking->evidence && options->evidence_document)
+        checking->evidence = json_parse(options->evidence_document, options->evidence_length, "the evidence", arena, error);
+    if (error->code == BULLA_OK && options->parameters)
+        checking->parameters = json_parse(options->parameters, options->parameters_length, "the expected parameters", arena,
+                                          error);
+    if (checking->parameters && !json_is(checking->parameters, JSON_OBJECT))
+        bulla_fail(error, BULLA_E_USAGE, "the expected parameters are no object");
+    if (error->code == BULLA_OK && check_signed(checking)) {
         check_transcript(checking);
         check_parameters(checking);
         check_log(checking);
         check_evidence(checking);
     }
-    arena_free(&arena);
+    if (checking->error.code != BULLA_OK)
+        bulla_fail(error, checking->error.code, "%s", checking->error.text);
 }
 
 int bulla_verify_receipt(const char *document, size_t length, const bulla_receipt_options *options, bulla_verdict **verdict,
                          bulla_error *error)
 {
-    struct checking checking = {.options = options};
+    struct checking checking = {.text = document, .length = length, .options = options};
     struct note_key *keys = NULL;
     int code = BULLA_OK;
     *verdict = NULL;
@@ -440,13 +445,7 @@ int bulla_verify_receipt(const char *document, size_t length, const bulla_receip
         code = note_key_read(options->log_keys[i], strlen(options->log_keys[i]), &keys[i], error);
     checking.log_keys = keys;
     if (code == BULLA_OK)
-        code = verify_document(document, length, "the receipt", options->evidence.policy, options->evidence.policy_length,
-                               check_all, &checking, verdict, error);
+        code = verify_with(options->evidence.policy, options->evidence.policy_length, check_all, &checking, verdict, error);
     memory_free(keys);
-    if (code == BULLA_OK && checking.error.code != BULLA_OK) {
-        bulla_verdict_free(*verdict);
-        *verdict = NULL;
-        code = bulla_fail(error, checking.error.code, "%s", checking.error.text);
-    }
     return code;
 }

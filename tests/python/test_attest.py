@@ -6,6 +6,9 @@ import concurrent.futures
 import hashlib
 import json
 import os
+import shutil
+import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -21,11 +24,11 @@ CONNECTIONS = 100
 
 
 def judge(folder, document, policy, **known):
-    """(exit status, {check: state}) of `bulla verify`."""
+    """(exit status, {check: state}) of `bulla verify`, of a document or of a certificate in PEM."""
     paths = [os.path.join(folder, name) for name in ("evidence.json", "accepted.json")]
     for path, value in zip(paths, (document, policy)):
         with open(path, "w", encoding="utf-8") as file:
-            json.dump(value, file)
+            file.write(value if isinstance(value, str) else json.dumps(value))
     options = [text for name, value in known.items() for text in ("--" + name.replace("_", "-"), value)]
     done = subprocess.run([PROGRAM, "verify", paths[0], "--policy", paths[1], "--json", *options], capture_output=True,
                           check=False)
@@ -137,6 +140,74 @@ def check_simulated(checks, model, folder):
         checks.true(len(lines) >= 2 and all(line["attester"] == "SIMULATED" for line in lines), f"the log says it: {lines}")
 
 
+def served_certificate(server):
+    host, port = server.address
+    return ssl.get_server_certificate((host, port))
+
+
+def check_ra_tls(checks, model, folder):
+    """The certificate that a client gets has the evidence; what the server keeps stays as it is."""
+    policy = {"type": "sim", "allow_simulated": True}
+    with Server(model, arguments=["--attester", "sim", "--ra-tls"]) as server:
+        pem = served_certificate(server)
+        kept = server.read(server.certificate)
+        checks.true(pem.strip() != kept.strip(), "the kept certificate has no evidence")
+        path = os.path.join(folder, "served.pem")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(pem)
+        checks.equal(tls_key(path), tls_key(server.certificate), "the key is that of the kept certificate")
+        context = ssl.create_default_context(cafile=path)
+        with socket.create_connection(server.address) as plain, context.wrap_socket(plain, server_hostname="localhost") as tls:
+            checks.equal(tls.version(), "TLSv1.3", "the certificate is good for its own clients")
+            tls.sendall(b"GET /v1/evidence HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            answer = b"".join(iter(lambda: tls.recv(65536), b""))
+        document = json.loads(answer.partition(b"\r\n\r\n")[2])
+        known = {"tls_key": tls_key(path), "nonce": document["binding"]["nonce"]}
+        checks.equal(failed(judge(folder, pem, policy, **known)), (0, []), "the certificate verifies")
+        checks.equal(failed(judge(folder, pem, {"type": "sim"}, **known)), (1, ["policy.allow_simulated"]),
+                     "a policy that does not allow SIMULATED evidence")
+        checks.equal(failed(judge(folder, pem, policy, tls_key="00" * 32)), (1, ["ra_tls.tls_key"]), "another key")
+        status, states = judge(folder, kept, policy)
+        checks.equal((status, states.get("ra_tls.evidence")), (1, "fail"), "a certificate without evidence")
+        names = [line["attester"] for line in server.log() if line["event"] == "certificate_attested"]
+        checks.equal(names, ["SIMULATED"], "the log says it")
+    for options, sentence in ((["--attester", "none", "--ra-tls"], "no attester"), (["--ra-tls", "--attester", "sim", "--http"],
+                              "no TLS")):
+        try:
+            with Server(model, arguments=options):
+                checks.true(False, f"{options}: a server starts")
+        except RuntimeError as error:
+            checks.contains(str(error), sentence, f"{options}: refused")
+
+
+NVIDIA = """
+struct memory { unsigned long long total, free, used; };
+int nvmlInit_v2(void) { return 0; }
+int nvmlShutdown(void) { return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) { *device = (void *)0; return index > 1; }
+int nvmlDeviceGetMemoryInfo(void *device, struct memory *memory) { memory->total = 80000000000; return device != 0; }
+"""
+
+
+def check_gpu_memory(checks, folder):
+    """Of two GPUs of 80 GB, which a library in the place of NVIDIA's tells of."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if not compiler:
+        return
+    library = os.path.join(folder, "nvidia")
+    os.mkdir(library)
+    subprocess.run([compiler, "-shared", "-fPIC", "-x", "c", "-", "-o", os.path.join(library, "libnvidia-ml.so.1")],
+                   input=NVIDIA.encode(), check=True)
+    path = os.path.join(folder, "gpus.json")
+    for wanted, status in (("160GB", 0), ("161GB", 1)):
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"resources": {"gpu_memory": wanted}}, file)
+        done = subprocess.run([PROGRAM, "doctor", "--policy", path], capture_output=True, check=False, text=True,
+                              env=dict(os.environ, LD_LIBRARY_PATH=library))
+        checks.equal(done.returncode, status, f"GPUs of 160 GB, and {wanted} wanted: {done.stderr}")
+
+
 def check_none(checks, model, folder):
     with Server(model, arguments=["--attester", "none"]) as server:
         for path in ("/v1/evidence", "/v1/evidence?nonce=" + "ab" * 32, "/v1/evidence/" + "ab" * 32):
@@ -159,6 +230,10 @@ def check_none(checks, model, folder):
             checks.true(False, "a machine that is too small")
     except RuntimeError as error:
         checks.contains(str(error), "the policy demands 900000000000000 bytes of memory", "a machine that is too small")
+    check_gpu_memory(checks, folder)
+    done = subprocess.run([PROGRAM, "doctor", "--policy", greedy], capture_output=True, check=False, text=True)
+    checks.true(done.returncode == 1 and "attesters" in done.stdout and "900000000000000" in done.stderr,
+                f"bulla doctor says it: {done}")
 
 
 def check_models(checks, model, other, folder):
@@ -265,6 +340,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         model = make_model(folder, "tiny")
         check_simulated(checks, model, folder)
+        check_ra_tls(checks, model, folder)
         check_none(checks, model, folder)
         if missing_program():
             print(f"without a TPM: {missing_program()} is not installed")

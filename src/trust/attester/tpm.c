@@ -2,7 +2,6 @@
  * the key, the firmware's event log (trust/evidence/tpm.c has the document). */
 #include <errno.h>
 #include <openssl/evp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <tss2/tss2_mu.h>
@@ -13,6 +12,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "trust/attester.h"
+#include "trust/attester/kernel_file.h"
 #include "trust/attester/tpm_key.h"
 
 enum { PCRS = 24, MOST_LOG = 1 << 20, TRIES = 4 };
@@ -210,13 +210,6 @@ static int quote_values(struct tpm *tpm, const TPM2B_DATA *nonce, struct values 
 
 /* ---- The document ---- */
 
-static void write_bytes(struct buffer *out, const char *name, const void *bytes, size_t length)
-{
-    buffer_append_format(out, ",\"%s\":\"", name);
-    base64_append(out, bytes, length);
-    buffer_append_byte(out, '"');
-}
-
 static void write_values(struct buffer *out, const struct values *values)
 {
     const char *before = "";
@@ -236,29 +229,19 @@ static void write_values(struct buffer *out, const struct values *values)
  * where only root may read it. */
 static int write_log(struct buffer *out, const char *path, bulla_error *error)
 {
-    struct buffer log = {.limit = MOST_LOG};
-    uint8_t part[4096];
-    size_t length;
-    FILE *file = path ? fopen(path, "rb") : NULL;
-    if (!file)
-        return !path || errno == ENOENT || errno == EACCES
-                   ? BULLA_OK
-                   : bulla_fail(error, BULLA_E_IO, "%s: cannot be read: %s", path, strerror(errno));
-    while ((length = fread(part, 1, sizeof part, file)) > 0)
-        buffer_append(&log, part, length);
-    int code = ferror(file)              ? bulla_fail(error, BULLA_E_IO, "%s: cannot be read", path)
-               : log.error.code != BULLA_OK ? bulla_fail(error, log.error.code, "%s: %s", path, log.error.text)
-                                            : BULLA_OK;
-    fclose(file);
+    struct buffer log = {0};
+    if (!path || (access(path, R_OK) != 0 && (errno == ENOENT || errno == EACCES)))
+        return BULLA_OK;
+    int code = kernel_file_read(path, MOST_LOG, 0, &log, error);
     if (code == BULLA_OK && log.length)
-        write_bytes(out, "event_log", log.data, log.length);
+        document_add_bytes(out, "event_log", log.data, log.length);
     buffer_free(&log);
     return code;
 }
 
 static void write_key(struct buffer *out, const struct tpm *tpm)
 {
-    write_bytes(out, "ak_public", tpm->public_area.data, tpm->public_area.length);
+    document_add_bytes(out, "ak_public", tpm->public_area.data, tpm->public_area.length);
     if (tpm->certificate.length) {
         buffer_append_text(out, ",\"certificates\":[\"");
         base64_append(out, tpm->certificate.data, tpm->certificate.length);
@@ -278,8 +261,8 @@ static int write_document(const struct tpm *tpm, const TPM2B_ATTEST *quoted, con
     if (code != BULLA_OK)
         return code;
     buffer_append_text(document, "{\"type\":\"tpm\"");
-    write_bytes(document, "quote", quoted->attestationData, quoted->size);
-    write_bytes(document, "signature", bytes, length);
+    document_add_bytes(document, "quote", quoted->attestationData, quoted->size);
+    document_add_bytes(document, "signature", bytes, length);
     write_values(document, values);
     write_key(document, tpm);
     code = write_log(document, tpm->event_log, error);

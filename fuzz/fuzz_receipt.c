@@ -1,0 +1,74 @@
+/* Receipt documents from any bytes: they get a verdict or are no JSON, no verdict passes under a policy that asks for hardware
+ * that no fuzzer has, and a receipt that is read is written so that it is read again as the same. */
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "bulla/verify.h"
+#include "trust/receipt.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const char log_key[] = "example.com/log+a06c8792+AQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f";
+
+static void verify(const char *text, size_t length)
+{
+    static const char policy[] = "{\"type\":\"snp\",\"launch_measurement\":\"00\"}";
+    static const char *const keys[] = {log_key};
+    bulla_receipt_options options = {.evidence = {.policy = policy, .policy_length = sizeof policy - 1},
+                                     .log_keys = keys, .log_key_count = 1, .parameters = "{\"n\":1}", .parameters_length = 7};
+    bulla_error error = {0};
+    bulla_verdict *verdict;
+    char *said;
+    size_t said_length;
+    if (bulla_verify_receipt(text, length, &options, &verdict, &error) != BULLA_OK) {
+        struct arena arena = {0};
+        if (!error.text[0] || verdict || json_parse(text, length, "input", &arena, NULL)) /* the options are good */
+            abort();
+        arena_free(&arena);
+        return;
+    }
+    struct arena arena = {0};
+    if (bulla_verdict_passed(verdict) || bulla_verdict_text(verdict, 1, &said, &said_length, &error) != BULLA_OK ||
+        !json_parse(said, said_length, "verdict", &arena, &error))
+        abort();
+    bulla_verdict_text_free(said);
+    bulla_verdict_free(verdict);
+    arena_free(&arena);
+}
+
+static void read_again(const char *text, size_t length)
+{
+    struct arena arena = {0};
+    struct receipt receipt, second;
+    struct buffer signed_part = {0}, written = {0}, again = {0};
+    uint8_t signature[RECEIPT_SIGNATURE];
+    bulla_error error = {0};
+    const struct json *value = json_get(json_parse(text, length, "input", &arena, NULL), "signed");
+    if (value && receipt_read(value, &arena, &receipt, &signed_part, signature, &error) == BULLA_OK) {
+        buffer_append_text(&written, "{\"receipt\":");
+        receipt_write(&receipt, &written);
+        buffer_append_text(&written, ",\"signature\":\"");
+        base64_append(&written, signature, sizeof signature);
+        buffer_append_text(&written, "\"}");
+        value = json_parse((const char *)written.data, written.length, "written", &arena, &error);
+        if (!value || receipt_read(value, &arena, &second, &signed_part, signature, &error) != BULLA_OK)
+            abort();
+        receipt_write(&second, &again);
+        if (again.length != signed_part.length || memcmp(again.data, signed_part.data, again.length) != 0)
+            abort();
+    }
+    buffer_free(&signed_part);
+    buffer_free(&written);
+    buffer_free(&again);
+    arena_free(&arena);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    verify((const char *)data, size);
+    read_again((const char *)data, size);
+    return 0;
+}
