@@ -579,7 +579,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="bulla-tlog-") as work:  # small batches, restarts
         power_loss(work, [(6, 2), (5, 3)], SEED, 120)
     with tempfile.TemporaryDirectory(prefix="bulla-tlog-") as work:  # whole tiles, a database that is written back
-        power_loss(work, [(530, 300), (3, 1)], SEED + 1, 120)
+        power_loss(work, [(258, 130), (3, 1)], SEED + 1, 120)
     checks.finish()
 
 
