@@ -252,6 +252,9 @@ def check_models(checks, model, other, folder):
         checks.equal(len(roots), 2, "they are two")
         name = hashlib.sha256(canonical(first)).hexdigest()
         checks.equal(server.json("GET", "/v1/evidence/" + name), (200, first), "the evidence before is kept")
+        checks.equal(server.json("DELETE", "/v1/admin/models/other", None, bearer)[0], 200, "unloaded")
+        server.wait(lambda: server.json("GET", "/v1/evidence")[1]["binding"]["models"] == first["binding"]["models"],
+                    what="evidence of the first model alone")
 
 
 def check_tpm(checks, model, folder):
