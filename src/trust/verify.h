@@ -6,10 +6,6 @@
 #include "trust/evidence.h"
 #include "trust/policy.h"
 
-struct bulla_verdict {
-    struct verdict verdict;
-};
-
 /* States all checks of a document of evidence. Gives its format, or NULL where that is not known. `policy` may be NULL; the
  * options' own is not looked at. */
 const struct evidence_format *verify_evidence(const struct json *document, const struct policy *policy,
