@@ -308,10 +308,8 @@ def forks(work):
         checks.equal(status, 1, f"{verb} without tiles")
         checks.contains(errors, "tile/0/001.p/94 is not there", "why")
         checks.equal(len(conflicts(work, f"{verb}.state")), 6, "no evidence of a fork")
-        shutil.copy(state, state + "2")
-        with open(state + "2", "r+b") as file:
-            file.seek(30)
-            file.write(b"x")
+        with open(state + "2", "wb") as file:
+            file.write(kept[:30] + bytes([kept[30] ^ 1]) + kept[31:])
         arguments[arguments.index(state)] = state + "2"
         checks.equal(bulla(*arguments, left)[0], 1, f"{verb} with a damaged state")
 
