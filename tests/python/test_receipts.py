@@ -287,7 +287,7 @@ def ask_upstream(python):
     engine = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Engine)
     threading.Thread(target=engine.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{engine.server_address[1]}"
-    with Server(tls=False, arguments=["--upstream", url, "--attester", "sim"]) as server:
+    with Server(tls=False, arguments=["--upstream", url, "--name", "far", "--attester", "sim"]) as server:
         server.wait(lambda: server.request("GET", "/ready")[0] == 200, what="the upstream")
         asker = Asker(server, python)
         asker.ask_once("/v1/chat/completions", {"messages": [{"role": "user", "content": "?"}], "tools": [TOOL], "stream": True},
