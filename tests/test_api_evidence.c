@@ -198,12 +198,28 @@ static void models_that_come_are_bound(void **state)
     uint8_t before[32], after[32];
     bulla_error error = {0};
     open_server(&server, NULL, 0);
+    static const char later[] = "{\"model\":\"later\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}",
+                      small[] = "{\"model\":\"small\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}";
+    uint8_t one[1][32];
+    memset(one, 1, sizeof one); /* as a server does it at its start */
+    assert_ok(attestation_set_models(server.attestation, (const uint8_t(*)[32])one, 1, &error), error);
+    while (!attestation_binds(server.attestation, one[0]))
+        usleep(1000);
     assert_ok(attestation_standing(server.attestation, before, NULL, &error), error);
+    hold(1);
     ask_and_expect(&server.fake, "POST", "/v1/admin/models", admin, "{\"name\":\"later\",\"path\":\"x\"}", 200, "name", "later");
+    /* Nobody is answered by a model of which the evidence says nothing. */
+    ask_and_expect(&server.fake, "POST", "/v1/chat/completions", admin, later, 503, "error.code", "not_ready");
+    server.fake.fake.play = fake_play_at_once;
+    ask_and_expect(&server.fake, "POST", "/v1/chat/completions", admin, small, 200, "object", "chat.completion");
+    hold(0);
     do {
         usleep(1000);
         assert_ok(attestation_standing(server.attestation, after, NULL, &error), error);
     } while (memcmp(before, after, 32) == 0);
+    memset(one, 2, sizeof one);
+    assert_true(attestation_binds(server.attestation, one[0]));
+    fake_loop(&server.fake);
     close_server(&server);
 }
 

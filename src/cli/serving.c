@@ -22,7 +22,7 @@
 #include "serve/tls.h"
 
 enum {
-    TICK_MILLISECONDS = 1000,      /* counters, models that were removed, keys */
+    TICK_MILLISECONDS = 1000,      /* counters, models that were removed, keys, evidence */
     WATCH_MILLISECONDS = 2,        /* whether models are ready, whether all is drained */
     HAND_BACK_MILLISECONDS = 2000, /* for clients to take the error that hands their request back */
     LOG_MILLISECONDS = 2000,       /* for the last lines */
@@ -191,6 +191,8 @@ static void on_tick(evutil_socket_t unused, short what, void *context)
     (void)what;
     operator_sample(serving->operator);
     models_sweep(serving->models);
+    if (serving->api)
+        api_note_models(serving->api);
     notice_keys(serving);
 }
 

@@ -30,7 +30,7 @@ static void serve_health(struct api_call *call)
     api_call_reply(call, 200, "application/json", body, sizeof body - 1);
 }
 
-/* Whether work can be done: some model is ready, and none that the server was started with still starts for the first
+/* Whether work can be done: there is the evidence that there is to be, some model is ready, and none that the server was started with still starts for the first
  * time. */
 static int is_ready(struct api *api)
 {
@@ -43,7 +43,7 @@ static int is_ready(struct api *api)
             return 0;
         ready += info.state == BACKEND_READY && !model->is_removed;
     }
-    return ready > 0;
+    return ready > 0 && api_evidence_is_ready(api);
 }
 
 static void serve_ready(struct api_call *call)
@@ -213,11 +213,12 @@ static void serve_answer(struct api_call *call, const struct api_route *route)
     int code = route->read(body, length, &request, &problem);
     if (code == BULLA_OK && seconds)
         code = api_request_read_timeout(seconds, &request, &problem);
-    if (code == BULLA_OK) {
+    if (code == BULLA_OK && api_evidence_covers(call, request.model)) {
         api_answer_begin(call, &request, route->form);
         return;
     }
-    api_call_fail(call, &problem);
+    if (code != BULLA_OK)
+        api_call_fail(call, &problem);
     api_request_free(&request);
 }
 

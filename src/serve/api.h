@@ -44,6 +44,9 @@ struct api_options {
 int api_open(struct event_base *base, const struct api_options *options, struct api **api, bulla_error *error);
 void api_close(struct api *api); /* after the HTTP server, before the models. NULL is fine */
 struct http_handler api_handler(struct api *api);
+/* Models may have come or gone: where they have, the standing evidence is made anew. To be called now and then too: a model
+ * that was removed goes when its last answer has ended. */
+void api_note_models(struct api *api);
 /* /ready says 503 and new work is refused with 503 from now on. */
 void api_drain(struct api *api);
 unsigned api_answers(const struct api *api); /* under way */

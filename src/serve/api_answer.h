@@ -273,7 +273,9 @@ void api_serve_policy(struct api_call *call);
 /* Of these routes; the result is the caller's to close also after an error. */
 int api_evidence_open(struct event_base *base, struct attestation *attestation, struct api_evidence **evidence,
                       bulla_error *error);
-void api_evidence_note_models(struct api *api); /* after the models have changed */
+/* Whether the standing evidence binds the model that is asked for (or there is none of either); else the call is refused. */
+int api_evidence_covers(struct api_call *call, const char *model);
+int api_evidence_is_ready(struct api *api);
 void api_evidence_close(struct api_evidence *evidence); /* NULL is fine */
 void api_serve_tokenize(struct api_call *call);
 void api_serve_detokenize(struct api_call *call);

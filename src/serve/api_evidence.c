@@ -146,14 +146,34 @@ static void ask(struct api_call *call, const uint8_t nonce[NONCE_BYTES])
     refuse(call, &error);
 }
 
-/* The models are others than before: the standing evidence is made anew for them. */
-void api_evidence_note_models(struct api *api)
+void api_note_models(struct api *api)
 {
     uint8_t roots[MOST_MODELS][BINDING_BYTES];
     bulla_error error = {0}; /* more than evidence can name: it stays what it is, and those are not covered */
     if (api->evidence)
         attestation_set_models(api->evidence->attestation, (const uint8_t(*)[32])roots,
                                models_roots(api->models, roots, MOST_MODELS), &error);
+}
+
+int api_evidence_covers(struct api_call *call, const char *name)
+{
+    struct api *api = call->api;
+    const struct served_model *model = models_find(api->models, name);
+    uint8_t root[BINDING_BYTES];
+    if (!api->evidence || !model)
+        return 1;
+    models_root(model, root);
+    if (attestation_binds(api->evidence->attestation, root))
+        return 1;
+    api_call_fail_with(call, 503, "server_error", "not_ready", NULL,
+                       "the server's evidence does not name this model yet; try again in a moment");
+    return 0;
+}
+
+int api_evidence_is_ready(struct api *api)
+{
+    bulla_error error = {0};
+    return !api->evidence || attestation_is_ready(api->evidence->attestation, &error) > 0;
 }
 
 /* ---- Routes ---- */

@@ -174,7 +174,7 @@ void api_serve_admin_load(struct api_call *call)
     if (code == BULLA_OK)
         code = rules->load_model(rules->context, request.body, &problem);
     if (code == BULLA_OK)
-        api_evidence_note_models(call->api);
+        api_note_models(call->api);
     if (code == BULLA_OK)
         reply_loaded(call, name->text);
     else
@@ -192,6 +192,6 @@ void api_serve_admin_unload(struct api_call *call)
         api_call_fail(call, &problem);
         return;
     }
-    api_evidence_note_models(call->api);
+    api_note_models(call->api);
     reply_named(call, call->rest, "unloaded");
 }

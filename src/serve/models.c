@@ -88,15 +88,20 @@ struct served_model *models_at(struct models *models, size_t number)
     return entry ? &entry->head : NULL;
 }
 
+void models_root(const struct served_model *model, uint8_t root[32])
+{
+    struct backend_info info = {0};
+    model->backend->class->describe(model->backend, &info);
+    if (!info.model_root || !hex_decode(info.model_root, strlen(info.model_root), root, 32))
+        memset(root, 0, 32);
+}
+
 size_t models_roots(struct models *models, uint8_t (*roots)[32], size_t most)
 {
     size_t count = 0;
-    for (struct entry *entry = models->first; entry && count < most; entry = entry->next, count++) {
-        struct backend_info info = {0};
-        entry->head.backend->class->describe(entry->head.backend, &info);
-        if (!info.model_root || !hex_decode(info.model_root, strlen(info.model_root), roots[count], 32))
-            memset(roots[count], 0, 32);
-    }
+    for (int is_removed = 0; is_removed <= 1; is_removed++)
+        for (struct entry *entry = is_removed ? models->removed : models->first; entry && count < most; entry = entry->next)
+            models_root(&entry->head, roots[count++]);
     return count;
 }
 

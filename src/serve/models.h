@@ -35,7 +35,9 @@ int models_remove(struct models *models, const char *name, bulla_error *error);
 struct served_model *models_find(struct models *models, const char *name);
 /* The n-th in the order they were added, NULL after the last. */
 struct served_model *models_at(struct models *models, size_t number);
-/* The roots of those that are served, at most `most`: zeros for one that has none, as an upstream's. */
+/* Its root: zeros for one that has none, as an upstream's. */
+void models_root(const struct served_model *model, uint8_t root[32]);
+/* The roots of those that are served, and of those whose last answers are still under way; at most `most`. */
 size_t models_roots(struct models *models, uint8_t (*roots)[32], size_t most);
 /* Bracket an answer. The second never closes a backend itself, because it is called from inside a backend's callbacks:
  * models_sweep does. */

@@ -57,6 +57,7 @@ struct attestation {
     struct binding binding;          /* all but the nonce; only the models change */
     struct queue waiting;            /* has room for most_waiting */
     struct kept kept[ATTESTATION_KEPT]; /* a ring: `made` documents so far */
+    struct binding bound;            /* of the newest */
     struct buffer extension;         /* of the newest */
     uint64_t made, quotes;
     int is_stale, is_closing;
@@ -196,8 +197,8 @@ static int make_extension(struct attestation *attestation, const struct binding 
     return code;
 }
 
-static void keep(struct attestation *attestation, struct buffer *text, struct buffer *extension,
-                 const uint8_t hash[ATTESTATION_HASH])
+static void keep(struct attestation *attestation, const struct binding *binding, struct buffer *text,
+                 struct buffer *extension, const uint8_t hash[ATTESTATION_HASH])
 {
     struct buffer before = attestation->extension;
     pthread_mutex_lock(&attestation->lock);
@@ -206,6 +207,7 @@ static void keep(struct attestation *attestation, struct buffer *text, struct bu
     *kept = (struct kept){.text = (char *)text->data, .length = text->length};
     memcpy(kept->hash, hash, sizeof kept->hash);
     attestation->extension = *extension;
+    attestation->bound = *binding;
     attestation->renew_at = clock_nanoseconds() + UINT64_C(1000000000) * attestation->renewal_seconds;
     pthread_mutex_unlock(&attestation->lock);
     buffer_free(&before);
@@ -228,7 +230,7 @@ static int make_standing(struct attestation *attestation, const struct binding *
     if (code == BULLA_OK && attestation->makes_extension)
         code = make_extension(attestation, binding, &text, &extension, error);
     if (code == BULLA_OK)
-        keep(attestation, &text, &extension, hash);
+        keep(attestation, binding, &text, &extension, hash);
     buffer_free(&text);
     buffer_free(&extension);
     return code;
@@ -627,6 +629,16 @@ int attestation_set_models(struct attestation *attestation, const uint8_t (*mode
     }
     pthread_mutex_unlock(&attestation->lock);
     return BULLA_OK;
+}
+
+int attestation_binds(struct attestation *attestation, const uint8_t root[32])
+{
+    int is_bound = !attestation->attester;
+    pthread_mutex_lock(&attestation->lock);
+    for (size_t i = 0; i < attestation->bound.model_count && !is_bound; i++)
+        is_bound = memcmp(attestation->bound.models[i], root, BINDING_BYTES) == 0;
+    pthread_mutex_unlock(&attestation->lock);
+    return is_bound;
 }
 
 const struct attester *attestation_attester(const struct attestation *attestation)

@@ -85,6 +85,10 @@ int attestation_quote(struct attestation *attestation, const uint8_t nonce[32], 
 /* The models that are served now. Where they are others than before, the standing evidence is made anew. */
 int attestation_set_models(struct attestation *attestation, const uint8_t (*models)[32], size_t count, bulla_error *error);
 
+/* Whether the standing evidence binds this model root: receipts of others' answers would name evidence that says nothing of
+ * them. 1 with the attester "none". */
+int attestation_binds(struct attestation *attestation, const uint8_t root[32]);
+
 const struct attester *attestation_attester(const struct attestation *attestation); /* NULL: "none" */
 int attestation_is_simulated(const struct attestation *attestation);
 /* SHA-256 of the policy's canonical JSON; zeros: none is published. */
