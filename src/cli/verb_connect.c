@@ -76,9 +76,10 @@ const struct verb verb_connect = {
     .name = "connect",
     .summary = "a local endpoint that verifies a server and each of its answers",
     .arguments = "URL --policy FILE",
-    .details = "Any OpenAI client points at it unchanged. Before a byte of a request is sent, the server's evidence is\n"
-               "verified against the policy, bound to the connection's TLS key; each answer is checked as it comes, and\n"
-               "its receipt at the end. What differs ends the answer with an error. docs/connect.md says all of it.",
+    .details = "Any OpenAI client points at it unchanged. Before a byte of a request is sent, the server's\n"
+               "evidence is verified against the policy, bound to the connection's TLS key; each answer is\n"
+               "checked as it comes, and its receipt at the end. What differs ends the answer with an error.\n"
+               "docs/connect.md says all of it.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .minimum_arguments = 1,
