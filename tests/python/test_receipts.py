@@ -3,7 +3,8 @@
 docs/receipt.md says, and its receipt verified by `bulla verify` and by docs/verify_receipt.py. Then a log that fails, a
 server that is killed, and one that is followed by another.
 
-Needs SmolLM2 in $BULLA_MODELS, and `cryptography` from tests/receipts/requirements.txt for the script.
+The models are tiny and random, so that their answers are anything; needs `cryptography` from tests/receipts/requirements.txt
+for the script.
 """
 import base64
 import hashlib
@@ -16,7 +17,7 @@ import subprocess
 import tempfile
 import threading
 
-import demo_models
+import tiny_gguf
 from checks import Checks
 from serving import PROGRAM, ROOT, Server, can_serve
 
@@ -26,7 +27,11 @@ PARTS = {"content": 1, "reasoning": 2, "tool_call": 3, "arguments": 4, "finish":
 TOOL = {"type": "function", "function": {"name": "get_weather", "description": "Weather of a city", "parameters": {
     "type": "object", "properties": {"city": {"type": "string", "maxLength": 8}}, "required": ["city"]}}}
 FLAT_TOOL = {"type": "function", **TOOL["function"]}
-OPTIONS = ["--context-cache", "4096", "--attester", "sim"]
+OPTIONS = ["--attester", "sim", "--threads", "1"]
+# What is looked for in a template stands in the comment.
+TEMPLATE = """{# <tool_call> "arguments" tool_calls #}{% for m in messages %}{{ m.role }}: {{ m.content }}
+{% endfor %}{% if tools %}{{ tools|length }} tools
+{% endif %}{% if add_generation_prompt %}me: {% endif %}"""
 checks = Checks()
 
 
@@ -208,24 +213,43 @@ class Asker:
                          f"{client.what}: the steps are the body's")
 
 
+def make_model(folder, name, template):
+    """A tiny model with this chat template."""
+    paths = [os.path.join(folder, f"{name}.{ending}") for ending in ("gguf", "jinja", "bulla")]
+    tiny_gguf.write(paths[0], "llama")
+    with open(paths[1], "w", encoding="utf-8") as file:
+        file.write(template)
+    subprocess.run([PROGRAM, "import", paths[0], "-o", paths[2], "--fast", "--template", paths[1]], check=True,
+                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return paths[2]
+
+
 def ask_all(asker):
     user = [{"role": "user", "content": "Tell me the capital of France."}]
     short = {"max_tokens": 6, "temperature": 0}
     asker.ask("/v1/chat/completions", {"messages": user, **short}, "a chat", {"temperature": 0, "max_tokens": 6, "n": 1})
     asker.ask("/v1/chat/completions", {"messages": user, "max_tokens": 5, "n": 3, "seed": 7, "logprobs": True,
                                        "stream_options": {"include_usage": True}}, "three choices", {"n": 3, "seed": "7"})
-    asker.ask("/v1/chat/completions", {"messages": user, "max_tokens": 16, "temperature": 0, "stop": ["France", "is"]},
-              "stop strings", {"stop": ["France", "is"]})
-    asker.ask("/v1/chat/completions", {"messages": [{"role": "user", "content": "Weather in Oslo?"}], "max_tokens": 60,
+    asker.ask("/v1/chat/completions", {"messages": user, "max_tokens": 40, "seed": 3, "stop": ["\u20ac", "a", "e"]},
+              "stop strings", {"stop": ["\u20ac", "a", "e"]})
+    asker.ask("/v1/chat/completions", {"messages": [{"role": "user", "content": "Weather in Oslo?"}], "max_tokens": 150,
                                        "temperature": 0, "tools": [TOOL], "tool_choice": "required"}, "a call",
               {"tool_choice": "required"})
     asker.ask("/v1/completions", {"prompt": ["The sun", "\u20ac \U0001f600"], "n": 2, "echo": True, **short}, "completions",
               {"echo": True})
-    asker.ask("/v1/completions", {"prompt": [504, 3139], **short}, "a prompt of ids")
+    asker.ask("/v1/completions", {"prompt": [100, 101], **short}, "a prompt of ids")
     asker.ask("/v1/responses", {"input": "Tell me a joke.", "max_output_tokens": 6, "temperature": 0}, "a response",
               {"max_tokens": 6})
-    asker.ask("/v1/responses", {"input": "Weather in Oslo?", "max_output_tokens": 60, "temperature": 0, "tools": [FLAT_TOOL],
+    asker.ask("/v1/responses", {"input": "Weather in Oslo?", "max_output_tokens": 150, "temperature": 0, "tools": [FLAT_TOOL],
                                 "tool_choice": "required"}, "a response that calls")
+
+
+def ask_thinking(asker):
+    user = [{"role": "user", "content": "Think."}]
+    asker.ask("/v1/chat/completions", {"messages": user, "max_tokens": 12, "temperature": 0}, "thinking")
+    asker.ask("/v1/responses", {"input": "Think.", "max_output_tokens": 12, "temperature": 0}, "a response that thinks")
+    status, body = asker.server.json("POST", "/v1/chat/completions", {"messages": user, "max_tokens": 12, "temperature": 0})
+    checks.true(status == 200 and body["choices"][0]["message"].get("reasoning_content"), f"it thinks: {body}")
 
 
 # --- an upstream, which thinks and calls ---
@@ -331,7 +355,7 @@ def take_over(model, python):
 
 
 def go_without(model):
-    with Server(model, tls=False, arguments=["--context-cache", "4096", "--no-receipts"]) as server:
+    with Server(model, tls=False, arguments=["--no-receipts", "--threads", "1"]) as server:
         status, headers, answer = chat(server)
         checks.equal((status, "x-bulla-receipt-id" in headers, "bulla_receipt" in json.loads(answer)), (200, False, False),
                      "a server without receipts")
@@ -350,16 +374,17 @@ def script_python():
 def main():
     if not can_serve():
         checks.skip("this build has no bulla serve")
-    model = demo_models.tool_model()
-    if not model:
-        checks.skip("BULLA_MODELS has no SmolLM2")
     python = script_python()
-    with Server(model, tls=False, arguments=OPTIONS) as server:
-        ask_all(Asker(server, python))
-    ask_upstream(python)
-    fail_log(model)
-    take_over(model, python)
-    go_without(model)
+    with tempfile.TemporaryDirectory() as folder:
+        model = make_model(folder, "plain", TEMPLATE)
+        with Server(model, tls=False, arguments=OPTIONS) as server:
+            ask_all(Asker(server, python))
+        with Server(make_model(folder, "thinks", TEMPLATE.replace("me: ", "me: <think>")), tls=False, arguments=OPTIONS) as server:
+            ask_thinking(Asker(server, python))
+        ask_upstream(python)
+        fail_log(model)
+        take_over(model, python)
+        go_without(model)
     checks.finish()
 
 
