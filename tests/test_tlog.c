@@ -9,6 +9,7 @@
 #include <sqlite3.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -97,6 +98,7 @@ static void on_done(void *context, const struct tlog_inclusion *inclusion, const
     struct append *one = context;
     char text[64];
     assert_true((inclusion == NULL) == (error != NULL));
+    memory_inject_failure(0, 0); /* what follows is the test's own */
     pthread_mutex_lock(&mutex);
     if (inclusion) {
         one->is_proved = is_proved(tlog_key(one->log), inclusion, text, write_receipt(one->number, text));
@@ -460,6 +462,61 @@ static void short_memory_is_an_error(void **state)
     expect_whole(1);
 }
 
+/* Of an append: it is refused, fails, or is there; whatever it was, the next is there. */
+static void short_memory_while_appending(void **state)
+{
+    (void)state;
+    struct tlog *log = open_log();
+    uint64_t index = 0, failed = 0;
+    for (uint64_t n = 1; n < 40; n++) {
+        struct append one;
+        bulla_error error = {0};
+        memory_inject_failure(n, 0);
+        int code = append(log, n, &one, &error);
+        if (code == BULLA_OK)
+            wait_done(&one);
+        memory_inject_failure(0, 0);
+        if (code == BULLA_OK && one.error.code == BULLA_OK) {
+            assert_true(one.is_proved);
+            assert_int_equal(one.index, index++);
+        } else {
+            assert_int_equal(code == BULLA_OK ? one.error.code : code, BULLA_E_MEMORY);
+            failed++;
+            append_now(log, n, index++);
+        }
+    }
+    assert_true(failed > 3);
+    tlog_close(log);
+    expect_whole(index);
+}
+
+/* Whoever may not write there gets an error, and leaves everything as it is. */
+static void others_may_not_append(void **state)
+{
+    (void)state;
+    enum { NOBODY = 65534 };
+    if (geteuid() != 0)
+        skip();
+    tlog_close(open_log());
+    for (int is_readable = 0; is_readable < 2; is_readable++) {
+        assert_int_equal(chmod(folder, is_readable ? 0755 : 0700), 0);
+        assert_int_equal(chmod(in_folder("log.db"), 0644), 0);
+        pid_t child = fork();
+        if (child == 0) {
+            bulla_error error = {0};
+            struct tlog *log;
+            int is_refused = setuid(NOBODY) == 0 &&
+                             tlog_open(&(struct tlog_options){.folder = folder}, &log, &error) == BULLA_E_IO && !log &&
+                             strstr(error.text, "Permission denied");
+            _exit(is_refused ? 0 : 1);
+        }
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+    }
+    expect_whole(0);
+}
+
 /* --- what is damaged --- */
 
 static void write_file(const char *name, const char *text)
@@ -688,6 +745,8 @@ int main(void)
         FOLDER_TEST(the_queue_is_bounded),
         FOLDER_TEST(a_full_disk_loses_nothing),
         FOLDER_TEST(short_memory_is_an_error),
+        FOLDER_TEST(short_memory_while_appending),
+        FOLDER_TEST(others_may_not_append),
         FOLDER_TEST(torn_files_are_mended),
         FOLDER_TEST(parts_that_do_not_belong_together),
         FOLDER_TEST(damaged_databases_are_refused),

@@ -29,7 +29,8 @@ static int take_entry(void *context, uint64_t index, const uint8_t *entry, size_
     if (index < growth->first)
         return BULLA_OK;
     if (length != RECEIPT_HASH)
-        return bulla_fail(error, BULLA_E_INPUT, "entry %" PRIu64 " has %zu bytes, a receipt's hash %d", index, length, RECEIPT_HASH);
+        return bulla_fail(error, BULLA_E_INPUT, "entry %" PRIu64 " has %zu bytes, a receipt's hash %d", index, length,
+                          RECEIPT_HASH);
     int code = merkle_leaf_hash(entry, length, leaf, error);
     return code == BULLA_OK ? tlog_edge_append(&growth->edge, leaf, error) : code;
 }
@@ -112,11 +113,13 @@ static int check_document(const struct document *document, const struct note_key
         code = receipt_hash(document->signed_part, hash, error);
     if (code == BULLA_OK)
         code = merkle_leaf_hash(hash, sizeof hash, leaf, error);
+    unsigned path_length = (unsigned)document->path->length;
     if (code == BULLA_OK && (!read_path(document->path, path) ||
-                             !merkle_path_verify(leaf, index, own.size, path[0], (unsigned)document->path->length, own.root, error)))
+                             !merkle_path_verify(leaf, index, own.size, path[0], path_length, own.root, error)))
         code = bulla_fail(error, BULLA_E_INPUT, "the receipt's own proof does not lead to its checkpoint");
     if (code == BULLA_OK && own.size > newest->size)
-        code = bulla_fail(error, BULLA_E_INPUT, "its checkpoint is of %" PRIu64 " receipts, the log shows %" PRIu64, own.size, newest->size);
+        code = bulla_fail(error, BULLA_E_INPUT, "its checkpoint is of %" PRIu64 " receipts, the log shows %" PRIu64,
+                          own.size, newest->size);
     if (code == BULLA_OK)
         code = tlog_reader_root(reader, own.size, found, error);
     if (code == BULLA_OK && memcmp(found, own.root, MERKLE_HASH) != 0)
@@ -167,7 +170,8 @@ static void say(const struct checkpoint *last, const struct checkpoint *next)
     if (gmtime_r(&now, &parts))
         strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &parts);
     hex_encode(next->root, MERKLE_HASH, root);
-    printf("%s %s: %" PRIu64 " receipts, %" PRIu64 " new, root %s\n", when, next->origin, next->size, next->size - last->size, root);
+    printf("%s %s: %" PRIu64 " receipts, %" PRIu64 " new, root %s\n", when, next->origin, next->size,
+           next->size - last->size, root);
     fflush(stdout);
 }
 
@@ -202,14 +206,15 @@ static void pause_for(uint64_t seconds)
 static int follow(const struct log_choice *chosen, const struct note_key *key, struct log_source *source,
                   struct log_state *state, bulla_error *error)
 {
+    int is_once = chosen->once || chosen->receipt;
     for (;;) {
         bulla_error own = {0};
         int code = look(chosen, key, source, state, &own);
-        if (code == BULLA_E_IO && !chosen->once)
+        if (code == BULLA_E_IO && !is_once)
             fprintf(stderr, "bulla log: %s; it is tried again\n", own.text);
         else if (code != BULLA_OK)
             return bulla_fail(error, code, "%s", own.text);
-        if (chosen->once || chosen->receipt)
+        if (is_once)
             return BULLA_OK;
         pause_for(chosen->every);
         if (interrupt_came())

@@ -84,8 +84,8 @@ static int read_line(struct witness *witness, const char *line, size_t length, u
     size_t head = sizeof private_head - 1, bytes_length = 0;
     const char *name = line + head, *plus = length > head ? memchr(name, '+', length - head) : NULL;
     size_t rest = plus ? length - (size_t)(plus - line) - 1 : 0;
-    if (!plus || memcmp(line, private_head, head) != 0 || plus == name || plus - name >= NOTE_NAME || rest < 10 || plus[9] != '+' ||
-        !hex_decode(plus + 1, 8, id, 4) || base64_most(rest - 9) > sizeof bytes ||
+    if (!plus || memcmp(line, private_head, head) != 0 || plus == name || plus - name >= NOTE_NAME || rest < 10 ||
+        plus[9] != '+' || !hex_decode(plus + 1, 8, id, 4) || base64_most(rest - 9) > sizeof bytes ||
         !base64_decode(plus + 10, rest - 9, bytes, &bytes_length) || bytes_length != 1 + SEED || bytes[0] != NOTE_COSIGNATURE)
         return 0;
     memcpy(witness->key.name, name, (size_t)(plus - name));

@@ -37,7 +37,8 @@ static int check(const char *folder, bulla_error *error)
     if (code != BULLA_OK)
         return code;
     hex_encode(found.root, MERKLE_HASH, root);
-    printf("%s: whole: %" PRIu64 " receipts, %" PRIu64 " of them published, root %s\n", folder, found.size, found.published, root);
+    printf("%s: whole: %" PRIu64 " receipts, %" PRIu64 " of them published, root %s\n", folder, found.size,
+           found.published, root);
     return BULLA_OK;
 }
 

@@ -204,9 +204,12 @@ int note_sign(const char *text, size_t length, const struct note_key *key, EVP_P
                   signature_length == NOTE_SIGNATURE_BYTES;
     EVP_MD_CTX_free(context);
     ERR_clear_error();
+    if (message.error.code != BULLA_OK)
+        bulla_fail(error, message.error.code, "%s", message.error.text);
+    code = is_made ? BULLA_OK : bulla_fail(error, BULLA_E_INTERNAL, "a note could not be signed by %s", key->name);
     buffer_free(&message);
-    if (!is_made)
-        return bulla_fail(error, BULLA_E_INTERNAL, "a note could not be signed by %s", key->name);
+    if (code != BULLA_OK)
+        return code;
     buffer_append_format(out, "%s%s ", dash, key->name);
     base64_append(out, bytes, used + NOTE_SIGNATURE_BYTES);
     buffer_append_byte(out, '\n');

@@ -59,7 +59,8 @@ struct walk {
 
 static int fail_at(const struct walk *walk, bulla_error *error, const char *what, uint64_t number)
 {
-    return bulla_fail(error, BULLA_E_INPUT, "%s/log.db: the log's database is damaged: %s %" PRIu64, walk->folder, what, number);
+    return bulla_fail(error, BULLA_E_INPUT, "%s/log.db: the log's database is damaged: %s %" PRIu64, walk->folder, what,
+                      number);
 }
 
 /* What was computed since the last time against the tiles that are kept; then it is forgotten. */
@@ -76,7 +77,8 @@ static int compare_tiles(struct walk *walk, bulla_error *error)
             code = tlog_store_read_tile(walk->store, level, index, hashes, &width, error);
             if (code == BULLA_OK && (width < right || (is_end && width != right) ||
                                      memcmp(hashes, nodes->hashes + i, right * sizeof *hashes) != 0))
-                code = fail_at(walk, error, level == 0 ? "the leaves do not give tile" : "the tiles below do not give tile", index);
+                code = fail_at(walk, error,
+                               level == 0 ? "the leaves do not give tile" : "the tiles below do not give tile", index);
         }
     }
     tlog_edge_trim(&walk->edge);
@@ -158,9 +160,10 @@ static int check_file(const struct walk *walk, const struct tlog_tile *tile, bul
     if (code == BULLA_OK && (found.error.code != BULLA_OK || expected.error.code != BULLA_OK))
         code = bulla_fail(error, BULLA_E_MEMORY, "memory is short for a tile");
     tlog_tile_path(tile, path);
-    if (code == BULLA_OK && (found.length != length || length > expected.length || memcmp(found.data, expected.data, length) != 0))
-        code = bulla_fail(error, BULLA_E_INPUT, "%s/%s: %s; opening the log for appending writes it anew", walk->folder, path,
-                          found.length == 0 ? "is not there" : "is not what the database gives");
+    if (code == BULLA_OK && (found.length != length || length > expected.length ||
+                             memcmp(found.data, expected.data, length) != 0))
+        code = bulla_fail(error, BULLA_E_INPUT, "%s/%s: %s; opening the log for appending writes it anew", walk->folder,
+                          path, found.length == 0 ? "is not there" : "is not what the database gives");
     buffer_free(&found);
     buffer_free(&expected);
     return code;
@@ -197,7 +200,8 @@ static int check_published(const struct walk *walk, const uint8_t *text, size_t 
     bulla_error own = {0};
     int code = checkpoint_open((const char *)text, length, &walk->state->key, 1, 0, &checkpoint, &own);
     if (code == BULLA_OK && checkpoint.size > walk->state->size)
-        code = bulla_fail(&own, BULLA_E_INPUT, "is of %" PRIu64 " receipts, log.db has %" PRIu64 ": the database is an older copy",
+        code = bulla_fail(&own, BULLA_E_INPUT,
+                          "is of %" PRIu64 " receipts, log.db has %" PRIu64 ": the database is an older copy",
                           checkpoint.size, walk->state->size);
     if (code == BULLA_OK)
         code = tlog_store_reader(walk->store, walk->state, &reader, &own);

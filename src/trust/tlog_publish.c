@@ -116,7 +116,8 @@ static int write_bundle(const struct tlog_publisher *publisher, const struct tlo
     if (code == BULLA_OK && bytes.error.code != BULLA_OK)
         code = bulla_fail(error, bytes.error.code, "%s", bytes.error.text);
     if (code == BULLA_OK && bytes.length != tile->width * (size_t)BUNDLE_ENTRY)
-        code = bulla_fail(error, BULLA_E_INPUT, "%s/log.db: the log's database is damaged: receipts are missing", publisher->folder);
+        code = bulla_fail(error, BULLA_E_INPUT, "%s/log.db: the log's database is damaged: receipts are missing",
+                          publisher->folder);
     if (code == BULLA_OK)
         code = put_tile(publisher, tile, bytes.data, bytes.length, error);
     buffer_free(&bytes);
@@ -131,7 +132,8 @@ static int write_tile(const struct tlog_publisher *publisher, const struct tlog_
         return write_bundle(publisher, tile, error);
     int code = tlog_store_read_tile(publisher->store, (unsigned)tile->level, tile->index, hashes, &width, error);
     if (code == BULLA_OK && width < tile->width)
-        code = bulla_fail(error, BULLA_E_INPUT, "%s/log.db: the log's database is damaged: a tile is missing", publisher->folder);
+        code = bulla_fail(error, BULLA_E_INPUT, "%s/log.db: the log's database is damaged: a tile is missing",
+                          publisher->folder);
     return code == BULLA_OK ? put_tile(publisher, tile, hashes, tile->width * sizeof *hashes, error) : code;
 }
 

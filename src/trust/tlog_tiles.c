@@ -319,7 +319,8 @@ int tlog_check_growth(const struct tlog_source *source, const struct checkpoint 
     struct tlog_reader *reader = NULL;
     *contradicts = next->size < last->size;
     if (*contradicts)
-        return bulla_fail(error, BULLA_E_INPUT, "the log has shrunk: from %" PRIu64 " leaves to %" PRIu64, last->size, next->size);
+        return bulla_fail(error, BULLA_E_INPUT, "the log has shrunk: from %" PRIu64 " leaves to %" PRIu64, last->size,
+                          next->size);
     *contradicts = next->size == last->size && last->size > 0 && memcmp(next->root, last->root, MERKLE_HASH) != 0;
     if (*contradicts)
         return bulla_fail(error, BULLA_E_INPUT, "the log has forked: it signed two roots of %" PRIu64 " leaves", next->size);

@@ -12,6 +12,7 @@ import random
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -235,7 +236,30 @@ def witnesses(work):
         checks.contains(errors, part, "why")
     server.shutdown()
     server.server_close()
+    over_tls(work, folder, arguments)
     checks.equal(conflicts(work, "state"), [], "evidence of nothing")
+
+
+def over_tls(work, folder, arguments):
+    """A server's certificate must be by who is named, and for its address."""
+    for name, address in (("right", "127.0.0.1"), ("wrong", "127.0.0.2")):
+        status, _, errors = run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                                "-subj", "/CN=test", "-addext", f"subjectAltName=IP:{address}", "-keyout", f"{work}/{name}.key",
+                                "-out", f"{work}/{name}.pem")
+        checks.equal(status, 0, f"a certificate: {errors}")
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(f"{work}/{name}.pem", f"{work}/{name}.key")
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"https://127.0.0.1:{server.server_address[1]}"
+        status, output, errors = bulla(*arguments, url)
+        checks.equal((status, output), (1, ""), "a witness of a server whose certificate nobody knows")
+        checks.contains(errors, "TLS", "why")
+        status, output, errors = bulla(*arguments, "--ca", f"{work}/{name}.pem", url)
+        checks.equal(status, 0 if name == "right" else 1, f"a witness over TLS, the address is {name}: {errors}")
+        server.shutdown()
+        server.server_close()
 
 
 def set_checkpoint(folder, text):
@@ -284,10 +308,8 @@ def forks(work):
         checks.equal(status, 1, f"{verb} without tiles")
         checks.contains(errors, "tile/0/001.p/94 is not there", "why")
         checks.equal(len(conflicts(work, f"{verb}.state")), 6, "no evidence of a fork")
-        shutil.copy(state, state + "2")
-        with open(state + "2", "r+b") as file:
-            file.seek(30)
-            file.write(b"x")
+        with open(state + "2", "wb") as file:
+            file.write(kept[:30] + bytes([kept[30] ^ 1]) + kept[31:])
         arguments[arguments.index(state)] = state + "2"
         checks.equal(bulla(*arguments, left)[0], 1, f"{verb} with a damaged state")
 
@@ -349,6 +371,7 @@ def receipts(work, url):
         for member, value in (("index", number ^ 1), ("index", -1), ("path", document["log"]["path"][1:]), ("checkpoint", "x")):
             write_json(path, {**document, "log": {**document["log"], member: value}})
             checks.equal(bulla(*arguments, "--receipt", path, folder)[0], 1, f"a receipt with another {member}")
+        checks.equal(bulla(*arguments, "--receipt", path, "http://127.0.0.1:9/")[0], 1, "a receipt of a log that is not there")
         write_json(path, {**document, "signed": {"receipt": {}, "signature": ""}})
         status, output, errors = bulla(*arguments, "--receipt", path, folder)
         checks.equal(status, 1, "a monitor with another receipt")
