@@ -316,8 +316,8 @@ static void a_real_certificate_of_gramines(void **state)
 
 static void what_is_no_certificate(void **state)
 {
-    static const char *const texts[] = {"-----BEGIN CERTIFICATE-----\n", "-----BEGIN CERTIFICATE-----\nMIIB\n"
-                                        "-----END CERTIFICATE-----\n", "\x30\x82\x01"};
+    static const char *const texts[] = {"-----BEGIN CERTIFICATE-----\n",
+                                        "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "\x30\x82\x01"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         struct buffer bytes = {0};
         buffer_append_text(&bytes, texts[i]);

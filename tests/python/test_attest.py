@@ -145,6 +145,17 @@ def served_certificate(server):
     return ssl.get_server_certificate((host, port))
 
 
+def make_server_certificate(folder):
+    """leaf.pem and leaf.key, signed by another key."""
+    new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    commands = [[*new, "-x509", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority"],
+                [*new, "-keyout", "leaf.key", "-out", "leaf.csr", "-subj", "/CN=localhost"],
+                ["openssl", "x509", "-req", "-in", "leaf.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-set_serial", "7",
+                 "-out", "leaf.pem"]]
+    for command in commands:
+        subprocess.run(command, cwd=folder, capture_output=True, check=True)
+
+
 def check_ra_tls(checks, model, folder):
     """The certificate that a client gets has the evidence; what the server keeps stays as it is."""
     policy = {"type": "sim", "allow_simulated": True}
@@ -171,8 +182,11 @@ def check_ra_tls(checks, model, folder):
         checks.equal((status, states.get("ra_tls.evidence")), (1, "fail"), "a certificate without evidence")
         names = [line["attester"] for line in server.log() if line["event"] == "certificate_attested"]
         checks.equal(names, ["SIMULATED"], "the log says it")
-    for options, sentence in ((["--attester", "none", "--ra-tls"], "no attester"), (["--ra-tls", "--attester", "sim", "--http"],
-                              "no TLS")):
+    make_server_certificate(folder)
+    given = [f"--tls-{name}={os.path.join(folder, 'leaf.' + ending)}" for name, ending in (("certificate", "pem"), ("key", "key"))]
+    for options, sentence in ((["--attester", "none", "--ra-tls"], "no attester"),
+                              (["--ra-tls", "--attester", "sim", "--http"], "no TLS"),
+                              (["--ra-tls", "--attester", "sim", *given], "of an authority")):
         try:
             with Server(model, arguments=options):
                 checks.true(False, f"{options}: a server starts")
