@@ -158,6 +158,57 @@ static void test_responses(void **state)
                     "503  3600||");
 }
 
+/* Whether a connection can be used again after an answer. */
+static void test_following(void **state)
+{
+    static const struct {
+        const char *bytes;
+        int can_follow;
+    } cases[] = {
+        {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 1},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 1},
+        {"HTTP/1.1 204 No Content\r\n\r\n", 1},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok", 1},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", 0},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nconnection: x ,\tCLOSE\r\n\r\nok", 0},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: closed\r\n\r\nok", 1},
+        {"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", 0},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n", 0}, /* more than was asked for */
+        {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no", 0},
+        {"HTTP/1.1 200 OK\r\n\r\nok", 0},
+        {"HTTP/1.1 100 Continue\r\nConnection: close\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 1},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct upstream_response response = {0};
+        bulla_error error = {0};
+        assert_ok(upstream_response_feed(&response, (const uint8_t *)cases[i].bytes, strlen(cases[i].bytes), &error), error);
+        if (upstream_response_can_follow(&response) != cases[i].can_follow)
+            fail_msg("%s: found %d", cases[i].bytes, !cases[i].can_follow);
+        upstream_response_free(&response);
+    }
+}
+
+static void test_kept_headers(void **state)
+{
+    static const char bytes[] = "HTTP/1.1 103 Early\r\nX-A: early\r\n\r\nHTTP/1.1 200 OK\r\nX-A: 1\r\nx-b:\t two words \r\n"
+                                "X-a: 2\r\nX-C:\r\nContent-Length: 0\r\n\r\n";
+    struct upstream_response response = {.keeps_headers = 1};
+    const char *name, *value;
+    size_t count = 0;
+    bulla_error error = {0};
+    (void)state;
+    assert_ok(upstream_response_feed(&response, (const uint8_t *)bytes, sizeof bytes - 1, &error), error);
+    assert_string_equal(upstream_response_header(&response, "x-a"), "1");
+    assert_string_equal(upstream_response_header(&response, "x-b"), "two words");
+    assert_string_equal(upstream_response_header(&response, "x-c"), "");
+    assert_null(upstream_response_header(&response, "x-d"));
+    for (size_t at = 0; upstream_response_next_header(&response, &at, &name, &value);)
+        count++;
+    assert_int_equal(count, 5);
+    upstream_response_free(&response);
+}
+
 static void test_broken_responses(void **state)
 {
     (void)state;
@@ -472,6 +523,8 @@ int main(void)
         cmocka_unit_test(test_urls),
         cmocka_unit_test(test_refused_urls),
         cmocka_unit_test(test_responses),
+        cmocka_unit_test(test_following),
+        cmocka_unit_test(test_kept_headers),
         cmocka_unit_test(test_broken_responses),
         cmocka_unit_test(test_response_limits),
         cmocka_unit_test(test_events),
