@@ -34,9 +34,9 @@ BODIES = [
 ]
 
 
-def ask_all(checks, connect, what):
+def ask_all(checks, connect, what, bodies=None):
     for streamed in (False, True):
-        for path, body in BODIES:
+        for path, body in bodies or BODIES:
             if not streamed:
                 body = {key: value for key, value in body.items() if key != "stream_options"}
             outcome = connect.ask(path, {"model": NAME, **body}, streamed)
@@ -53,8 +53,8 @@ def check_log(checks, server, connect):
         outcome = connect.ask("/v1/chat/completions", body, True)
         checks.true(outcome.verified, f"a log that others use: {outcome}")
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        mine = [pool.submit(connect.ask, "/v1/chat/completions", body, bool(k % 2)) for k in range(24)]
-        others = [pool.submit(server.json, "POST", "/v1/chat/completions", body) for _ in range(16)]
+        mine = [pool.submit(connect.ask, "/v1/chat/completions", body, bool(k % 2)) for k in range(12)]
+        others = [pool.submit(server.json, "POST", "/v1/chat/completions", body) for _ in range(8)]
         checks.equal({one.result()[0] for one in others}, {200}, "many others")
         failed = [one.result() for one in mine if not one.result().verified]
         checks.true(not failed, f"many at once: {failed[:2]}")
@@ -63,7 +63,7 @@ def check_log(checks, server, connect):
 def check_kept(checks, connect, log_key):
     """Without the server."""
     paths = sorted(glob.glob(os.path.join(connect.receipts_folder, "*.json")))
-    checks.true(len(paths) > 2 * len(BODIES), "receipts are kept")
+    checks.true(len(paths) >= 2 * len(BODIES), "receipts are kept")
     for path in paths[:len(BODIES)] + paths[-2:]:
         done = subprocess.run([PROGRAM, "verify", path, "--policy", connect.policy_path, "--log-key", log_key],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
@@ -110,12 +110,12 @@ def main():
                 checks.true(outcome.failed and outcome.status == 503, f"a server that is gone: {outcome}")
                 server.listen = listen
                 server.start()
-                ask_all(checks, connect, "after the server's restart, with another key of receipts")
+                ask_all(checks, connect, "after the server's restart, with another key of receipts", BODIES[:1])
                 server.kill()
                 server.start()
                 connect.kill()
                 connect.start()
-                ask_all(checks, connect, "after a kill of both")
+                ask_all(checks, connect, "after a kill of both", BODIES[-2:-1])
                 server.stop()
                 check_kept(checks, connect, log_key)
                 strict = Connect(server.url, {"attestation": {"type": ["snp", "tdx"]}})
