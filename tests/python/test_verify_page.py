@@ -4,6 +4,7 @@ it gives the verdicts of `bulla verify`, to the letter, on evidence of real hard
 ones, and what is no document at all."""
 import base64
 import calendar
+import glob
 import json
 import os
 import re
@@ -44,6 +45,9 @@ def documents():
                                    ("changed", bytes(changed), "2026-03-01"), ("cut", report[:-1], "2026-03-01")):
             yield f"SNP, {name}", json.dumps(snp(bytes_)), {"type": "snp", **claims}, date
         yield "SNP, no policy", json.dumps(snp(report)), None, "2026-03-01"
+    for path in sorted(glob.glob(os.path.join(ROOT, "fuzz", "corpus", "receipt", "*"))):
+        with open(path, encoding="utf-8") as file:
+            yield f"receipt, {os.path.basename(path)}", file.read(), {"type": "sim", "allow_simulated": True}, "2026-03-01"
     yield "no JSON", "{", None, "2026-01-01"
     yield "no document", "[]", {"type": "snp"}, "2026-01-01"
     yield "unknown field of the policy", json.dumps(simulated), {"type": "sim", "unheard_of": 1}, "2026-01-01"
@@ -53,7 +57,7 @@ def make_cases(folder):
     cases = []
     for index, (name, document, policy, date) in enumerate(documents()):
         case = {"name": name, "document": os.path.join(folder, f"{index}.json"), "policy": None, "nonce": "",
-                "time": calendar.timegm(time.strptime(date, "%Y-%m-%d")), "simulated": '"sim"' in document}
+                "time": calendar.timegm(time.strptime(date, "%Y-%m-%d")), "simulated": '"sim"' in document or '"simulated":true' in document}
         with open(case["document"], "w", encoding="utf-8") as file:
             file.write(document)
         if policy is not None:
