@@ -114,11 +114,11 @@ const struct verb verb_log = {
     .name = "log",
     .summary = "check and follow a transparency log of receipts",
     .arguments = "check|key FOLDER, proof FOLDER ID, or witness|monitor SOURCE",
-    .details = "`check` looks at every receipt, node and file of a log's folder; `key` prints its verifier key; `proof`\n"
-               "a receipt with its proof. A SOURCE is such a folder or a URL, as https://example.com/log. `witness`\n"
-               "cosigns the log's checkpoint where the log has only grown since the last time; `monitor` computes\n"
-               "the tree anew from all entries as they come. A fork ends both with status 1, and is kept as\n"
-               "evidence. docs/log.md says more.",
+    .details = "`check` looks at every receipt, node and file of a log's folder; `key` prints its verifier key;\n"
+               "`proof` a receipt with its proof. A SOURCE is such a folder or a URL, as https://example.com/log.\n"
+               "`witness` cosigns the log's checkpoint where the log has only grown since the last time; `monitor`\n"
+               "computes the tree anew from all entries as they come. A fork ends both with status 1, and is kept\n"
+               "as evidence. docs/log.md says more.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .minimum_arguments = 2,
