@@ -76,7 +76,7 @@ static void write_text(struct buffer *out, const char *name, const char *text)
 static void write_hash(struct buffer *out, const char *name, const uint8_t *salt, const struct json *value)
 {
     uint8_t hash[RECEIPT_HASH];
-    char digits[2 * RECEIPT_HASH + 1];
+    char digits[2 * RECEIPT_HASH + 1] = "";
     if (value && receipt_parameter_hash(salt, value, hash, &out->error) == BULLA_OK)
         hex_encode(hash, sizeof hash, digits);
     write_text(out, name, value ? digits : NULL);

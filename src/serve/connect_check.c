@@ -450,11 +450,37 @@ static int write_rest(const struct json *event, struct buffer *out, struct conne
     return out->error.code == BULLA_OK ? BULLA_OK : fail_error(problem, &out->error);
 }
 
-static int is_error(const struct json *event)
+/* The error in an event, with a message that a client shows; NULL: it is none, whatever it calls itself. */
+static const struct json *find_error(const struct connect_check *check, const struct json *event)
 {
-    const struct json *error = json_get(event, "error"), *type = json_get(event, "type");
-    return (error && !json_is(error, JSON_NULL)) ||
-           (json_is(type, JSON_STRING) && (strcmp(type->text, "response.failed") == 0 || strcmp(type->text, "error") == 0));
+    const struct json *error = json_get(event, "error");
+    if (check->asked.form == CONNECT_RESPONSE && strcmp(check->type, "error") == 0)
+        error = event;
+    if (check->asked.form == CONNECT_RESPONSE && strcmp(check->type, "response.failed") == 0)
+        error = json_get(json_get(event, "response"), "error");
+    const struct json *message = json_get(error, "message");
+    return json_is(message, JSON_STRING) && message->length > 0 ? error : NULL;
+}
+
+/* An event of the error alone: nothing else of a stream that failed reaches the client. */
+static void write_error(struct connect_check *check, const struct json *error, struct buffer *out)
+{
+    static const char *const members[] = {"message", "type", "code", "param"};
+    int is_response = check->asked.form == CONNECT_RESPONSE;
+    buffer_clear(out);
+    buffer_append_text(out, is_response ? "{\"type\":\"error\"" : "{\"error\":{");
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+        const struct json *value = json_get(error, members[i]);
+        if (is_response && strcmp(members[i], "type") == 0)
+            continue;
+        buffer_append_format(out, "%s\"%s\":", i || is_response ? "," : "", members[i]);
+        if (json_is(value, JSON_STRING))
+            json_write(out, value);
+        else
+            buffer_append_text(out, "null");
+    }
+    buffer_append_text(out, is_response ? "}" : "}}");
+    snprintf(check->type, sizeof check->type, "error");
 }
 
 /* Keeps the document, which is of the arena that becomes the check's. */
@@ -475,8 +501,9 @@ static int take_event(struct connect_check *check, const struct json *event, str
     if (json_is(type, JSON_STRING))
         snprintf(check->type, sizeof check->type, "%s", type->text);
     int code = write_rest(event, out, problem);
-    if (code == BULLA_OK && is_error(event)) {
-        buffer_append_byte(out, '}');
+    const struct json *error = find_error(check, event);
+    if (code == BULLA_OK && error) {
+        write_error(check, error, out);
         *what = CONNECT_FAILED;
         return BULLA_OK;
     }

@@ -5,10 +5,21 @@
 #include "base/memory.h"
 #include "serve/connect_internal.h"
 
-static const char *const event_members[] = {"type", "sequence_number", "output_index", "item_id", "content_index", "delta",
-                                            "logprobs", "text", "name", "arguments", "part", "item", "response", "bulla",
-                                            "bulla_receipt", NULL};
-static const char *const item_members[] = {"id", "type", "status", "role", "content", "call_id", "name", "arguments", NULL};
+/* Of each kind of event and item what its reading looks at; anything else would reach a client unchecked. */
+#define PLACE "type", "sequence_number", "output_index", "item_id", "content_index"
+static const char *const delta_members[] = {PLACE, "delta", "logprobs", "bulla", NULL};
+static const char *const text_done_members[] = {PLACE, "text", "logprobs", NULL};
+static const char *const arguments_done_members[] = {PLACE, "name", "arguments", NULL};
+static const char *const part_event_members[] = {PLACE, "part", NULL};
+static const char *const item_event_members[] = {PLACE, "item", "bulla", NULL};
+static const char *const response_event_members[] = {"type", "sequence_number", "response", "bulla", "bulla_receipt", NULL};
+static const char *const text_item_members[] = {"id", "type", "status", "role", "content", NULL};
+static const char *const call_item_members[] = {"id", "type", "status", "call_id", "name", "arguments", NULL};
+static const char *const response_members[] = {
+    "id", "object", "created_at", "status", "error", "incomplete_details", "output", "usage", "model", "instructions",
+    "max_tool_calls", "prompt_cache_key", "safety_identifier", "user", "metadata", "tool_choice", "tools",
+    "max_output_tokens", "parallel_tool_calls", "reasoning", "text", "top_logprobs", "temperature", "top_p", "truncation",
+    "background", "store", "previous_response_id", "service_tier", "bulla", "bulla_receipt", NULL};
 static const char *const part_members[] = {"type", "text", "logprobs", NULL};
 
 static int is_word(const struct json *object, const char *key, const char *word)
@@ -57,10 +68,13 @@ static int compare_key(const struct json *object, const char *key, const struct 
     return connect_same(&text, expected->bytes, expected->length) ? BULLA_OK : fail_item(problem);
 }
 
-static int compare_part(const struct json *part, const struct connect_text *expected, struct connect_problem *problem)
+static int compare_part(const struct json *part, enum receipt_part kind, const struct connect_text *expected,
+                        struct connect_problem *problem)
 {
     if (connect_only(part, part_members, "answer.members", problem) != BULLA_OK)
         return BULLA_E_INPUT;
+    if (!is_word(part, "type", kind == RECEIPT_REASONING ? "reasoning_text" : "output_text"))
+        return fail_item(problem);
     return compare_key(part, "text", expected, problem);
 }
 
@@ -69,7 +83,8 @@ static int compare_item(const struct connect_check *check, const struct json *it
                         const struct connect_call *call, const struct connect_text *text, struct connect_problem *problem)
 {
     const struct json *content = json_get(item, "content"), *role = json_get(item, "role");
-    if (connect_only(item, item_members, "answer.members", problem) != BULLA_OK)
+    if (connect_only(item, part == RECEIPT_TOOL_CALL ? call_item_members : text_item_members, "answer.members", problem) !=
+        BULLA_OK)
         return BULLA_E_INPUT;
     if (item_part(item) != part || (role && !is_word(item, "role", "assistant")))
         return fail_item(problem);
@@ -80,10 +95,8 @@ static int compare_item(const struct connect_check *check, const struct json *it
                    ? compare_key(item, "arguments", text, problem)
                    : BULLA_E_INPUT;
     }
-    if (json_get(item, "arguments") || json_get(item, "name") || json_get(item, "call_id"))
-        return fail_item(problem);
     if (json_is(content, JSON_ARRAY) && content->length == 1)
-        return compare_part(content->items[0], text, problem);
+        return compare_part(content->items[0], part, text, problem);
     return text->length == 0 && json_is(content, JSON_ARRAY) && content->length == 0 ? BULLA_OK : fail_item(problem);
 }
 
@@ -125,7 +138,7 @@ static int add_item(struct connect_check *check, const struct json *event, struc
     if (part != RECEIPT_TOOL_CALL)
         return compare_item(check, item, part, NULL, &nothing, problem);
     struct buffer *joined = &check->scratch[RECEIPT_TOOL_CALL];
-    if (connect_only(item, item_members, "answer.members", problem) != BULLA_OK ||
+    if (connect_only(item, call_item_members, "answer.members", problem) != BULLA_OK ||
         compare_key(item, "arguments", &nothing, problem) != BULLA_OK ||
         connect_read_text(item, "name", "answer.json", &name, problem) != BULLA_OK ||
         connect_read_text(item, "call_id", "answer.json", &id, problem) != BULLA_OK)
@@ -167,7 +180,7 @@ static int read_done(struct connect_check *check, const struct json *event, stru
     if (strcmp(check->type, "response.output_item.done") == 0)
         return compare_item(check, json_get(event, "item"), item->part, call, &text, problem);
     if (strcmp(check->type, "response.content_part.done") == 0)
-        return compare_part(json_get(event, "part"), &text, problem);
+        return compare_part(json_get(event, "part"), item->part, &text, problem);
     if (!call)
         return compare_key(event, "text", &text, problem);
     struct connect_text name = {(const char *)call->name.data, call->name.length};
@@ -204,42 +217,71 @@ static int read_end(struct connect_check *check, const struct json *event, struc
 
 static int read_begin(struct connect_check *check, const struct json *event, struct connect_problem *problem)
 {
-    const struct json *output = json_get(json_get(event, "response"), "output");
+    const struct json *response = json_get(event, "response"), *output = json_get(response, "output");
+    if (connect_only(response, response_members, "answer.members", problem) != BULLA_OK)
+        return BULLA_E_INPUT;
     if (output && !connect_is_empty(output))
         return connect_fail(problem, "answer.text", "the response has output before any was delivered");
     return BULLA_OK;
 }
 
+enum item_event { ITEM_DELTA, ITEM_DONE, ITEM_BEGIN, ITEM_ADDED, ITEM_PART, ITEM_END };
+
+static const struct event_kind {
+    const char *type;
+    enum item_event what;
+    enum receipt_part part; /* of a delta */
+    const char *const *members;
+} event_kinds[] = {
+    {"response.output_text.delta", ITEM_DELTA, RECEIPT_CONTENT, delta_members},
+    {"response.reasoning_text.delta", ITEM_DELTA, RECEIPT_REASONING, delta_members},
+    {"response.function_call_arguments.delta", ITEM_DELTA, RECEIPT_ARGUMENTS, delta_members},
+    {"response.output_text.done", ITEM_DONE, 0, text_done_members},
+    {"response.reasoning_text.done", ITEM_DONE, 0, text_done_members},
+    {"response.function_call_arguments.done", ITEM_DONE, 0, arguments_done_members},
+    {"response.content_part.done", ITEM_DONE, 0, part_event_members},
+    {"response.output_item.done", ITEM_DONE, 0, item_event_members},
+    {"response.created", ITEM_BEGIN, 0, response_event_members},
+    {"response.in_progress", ITEM_BEGIN, 0, response_event_members},
+    {"response.output_item.added", ITEM_ADDED, 0, item_event_members},
+    {"response.content_part.added", ITEM_PART, 0, part_event_members},
+    {"response.completed", ITEM_END, 0, response_event_members},
+    {"response.incomplete", ITEM_END, 0, response_event_members},
+};
+
+static int read_part(struct connect_check *check, const struct json *event, struct connect_problem *problem)
+{
+    struct connect_text nothing = {"", 0};
+    size_t number = 0;
+    if (find_item(check, event, &number, problem) != BULLA_OK)
+        return BULLA_E_INPUT;
+    return compare_part(json_get(event, "part"), check->items[number].part, &nothing, problem);
+}
+
 int connect_read_item(struct connect_check *check, const struct json *event, struct connect_delivered *delivered,
                       struct connect_problem *problem)
 {
-    static const struct {
-        const char *type;
-        enum receipt_part part; /* of a delta */
-    } deltas[] = {{"response.output_text.delta", RECEIPT_CONTENT},
-                  {"response.reasoning_text.delta", RECEIPT_REASONING},
-                  {"response.function_call_arguments.delta", RECEIPT_ARGUMENTS}};
-    static const char *const dones[] = {"response.output_text.done", "response.reasoning_text.done",
-                                        "response.function_call_arguments.done", "response.content_part.done",
-                                        "response.output_item.done"};
-    struct connect_text nothing = {"", 0};
-    if (connect_only(event, event_members, "answer.members", problem) != BULLA_OK)
+    const struct event_kind *kind = event_kinds, *end = event_kinds + sizeof event_kinds / sizeof *event_kinds;
+    while (kind < end && strcmp(check->type, kind->type) != 0)
+        kind++;
+    if (kind == end)
+        return connect_fail(problem, "answer.members", "an event of the type \"%.60s\" is not known here", check->type);
+    if (connect_only(event, kind->members, "answer.members", problem) != BULLA_OK)
         return BULLA_E_INPUT;
-    for (size_t i = 0; i < sizeof deltas / sizeof *deltas; i++)
-        if (strcmp(check->type, deltas[i].type) == 0)
-            return read_delta(check, event, deltas[i].part, delivered, problem);
-    for (size_t i = 0; i < sizeof dones / sizeof *dones; i++)
-        if (strcmp(check->type, dones[i]) == 0)
-            return read_done(check, event, problem);
-    if (strcmp(check->type, "response.created") == 0 || strcmp(check->type, "response.in_progress") == 0)
+    switch (kind->what) {
+    case ITEM_DELTA:
+        return read_delta(check, event, kind->part, delivered, problem);
+    case ITEM_DONE:
+        return read_done(check, event, problem);
+    case ITEM_BEGIN:
         return read_begin(check, event, problem);
-    if (strcmp(check->type, "response.output_item.added") == 0)
+    case ITEM_ADDED:
         return add_item(check, event, delivered, problem);
-    if (strcmp(check->type, "response.content_part.added") == 0)
-        return compare_part(json_get(event, "part"), &nothing, problem);
-    if (strcmp(check->type, "response.completed") == 0 || strcmp(check->type, "response.incomplete") == 0)
+    case ITEM_PART:
+        return read_part(check, event, problem);
+    default:
         return read_end(check, event, problem);
-    return connect_fail(problem, "answer.members", "an event of the type \"%.60s\" is not known here", check->type);
+    }
 }
 
 /* ---- Whole responses ---- */
@@ -302,6 +344,8 @@ int connect_read_response(struct connect_check *check, const struct json *respon
         (error && !json_is(error, JSON_NULL)))
         return connect_fail(problem, "answer.json", "the response is none, or names no model");
     snprintf(check->model, sizeof check->model, "%s", model->text);
+    if (connect_only(response, response_members, "answer.members", problem) != BULLA_OK)
+        return BULLA_E_INPUT;
     if (!is_word(response, "status", is_cut || is_filtered ? "incomplete" : "completed"))
         return connect_fail(problem, "answer.text", "the response's status is not what its last step says");
     if (is_cut && !is_word(json_get(response, "incomplete_details"), "reason", "max_output_tokens"))

@@ -117,7 +117,7 @@ int connect_log_set_key(struct connect_log *log, const struct note_key *key, bul
     snprintf(log->path, sizeof log->path, "%s/%s.checkpoint", log->folder, id);
     snprintf(log->fork, sizeof log->fork, "%s/%s.fork", log->folder, id);
     struct stat status;
-    log->has_forked = log->has_fork_file = stat(log->fork, &status) == 0;
+    log->has_forked = log->has_fork_file = stat(log->fork, &status) == 0 || errno != ENOENT;
     code = load_newest(log, error);
     log->has_key = code == BULLA_OK;
     return code;
@@ -134,8 +134,9 @@ const char *connect_log_fork(struct connect_log *log)
     if (log->has_forked && log->has_fork_file && stat(log->fork, &status) != 0 && errno == ENOENT) {
         bulla_error error = {0};
         const struct note_key key = log->keys[0];
-        log->has_forked = 0;
-        connect_log_set_key(log, &key, &error); /* the checkpoint may have been removed with it */
+        /* The checkpoint may have been removed with it; while what is there cannot be read, nothing is sent. */
+        if (connect_log_set_key(log, &key, &error) != BULLA_OK)
+            log->has_forked = log->has_fork_file = log->has_key = 1;
     }
     return log->has_forked ? log->fork : NULL;
 }

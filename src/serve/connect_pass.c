@@ -229,7 +229,10 @@ static void on_head(void *context, const struct upstream_response *response)
     passing->status = response->status;
     pass_headers(passing, response);
     int is_answer = passing->kind == PASSING_ANSWER && response->status == 200;
-    if (!is_answer) {
+    if (passing->kind == PASSING_ANSWER && response->status < 400 && !is_answer) {
+        passing->is_stream = 0;
+        fail_with(passing, "answer.form", "the server answers with a status that is neither 200 nor an error");
+    } else if (!is_answer) {
         if (passing->kind != PASSING_PLAIN)
             set_header(passing, "x-bulla-verified", "false");
         passing->is_stream = 0;

@@ -410,7 +410,7 @@ static void write_head(struct buffer *head, const struct upstream_target *target
                          "%s %s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bulla\r\nAccept: %s\r\nAccept-Encoding: "
                          "identity\r\n",
                          request->method, target->prefix, request->path, target->authority, request->accept);
-    if (target->key)
+    if (target->key && !request->is_anonymous)
         buffer_append_format(head, "Authorization: Bearer %s\r\n", target->key);
     if (request->id && is_visible(request->id))
         buffer_append_format(head, "X-Request-Id: %s\r\n", request->id);

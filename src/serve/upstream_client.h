@@ -38,6 +38,7 @@ struct client_request {
     unsigned connect_seconds; /* for connecting and TLS */
     unsigned idle_seconds;    /* without a byte of the answer */
     uint64_t deadline;        /* clock_nanoseconds(), 0: none */
+    int is_anonymous;         /* without the target's key */
     const char *headers;      /* more header lines, each with its CR LF; NULL: none */
     int keeps;                /* asks that the connection stay open: see client_call_keep */
     int keeps_headers;        /* upstream_response_header knows all headers of the answer */

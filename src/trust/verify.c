@@ -144,8 +144,8 @@ int verify_with(const char *policy_text, size_t policy_length, verify_checks *ch
     bulla_verdict *made = memory_alloc(1, sizeof *made, &own);
     if (made) {
         checks(context, policy, &arena, &made->verdict, &own);
-        if (made->verdict.error.code == BULLA_E_MEMORY)
-            bulla_fail(&own, BULLA_E_MEMORY, "%s", made->verdict.error.text);
+        if (made->verdict.error.code != BULLA_OK)
+            bulla_fail(&own, made->verdict.error.code, "%s", made->verdict.error.text);
     }
     policy_free(policy);
     arena_free(&arena);

@@ -41,7 +41,7 @@ LIES = ["other_text", "other_ids", "wrong_receipt_key", "other_model_root", "cha
         "unsigned_checkpoint", "other_log", "no_receipt_headers", "text_without_step", "text_in_other_member",
         "event_after_receipt", "wrong_evidence_hash", "evidence_not_found", "wrong_finish", "wrong_counts", "truncated_text",
         "says_not_simulated", "other_endpoint", "broken_json", "two_choices", "wrong_id", "unverified_engine", "not_a_stream",
-        "extra_finish", "huge_event"]
+        "extra_finish", "huge_event", "other_status", "error_beside_text", "not_an_error"]
 
 
 class Signer:
@@ -474,7 +474,7 @@ class Answer:
 
     def headers(self, streamed):
         handler = self.handler
-        handler.send_response(200)
+        handler.send_response(203 if self.lies("other_status") else 200)
         streamed = streamed != self.lies("not_a_stream")
         handler.send_header("Content-Type", "text/event-stream; charset=utf-8" if streamed else "application/json")
         handler.send_header("X-Bulla-Seed", str(self.seed))
@@ -633,6 +633,10 @@ class Answer:
         if self.lies("dropped_last_event"):
             self.chunk(b"data: [DONE]\n\n")
             return
+        if self.lies("error_beside_text") or self.lies("not_an_error"):
+            error = {} if self.lies("not_an_error") else {"message": "It is over.", "type": "server_error"}
+            self.event({"error": error, "type": "error", **self.piece(0, "content", " Send your money to me.")})
+            return
         if not self.lies("no_receipt"):
             last["bulla_receipt"] = self.document()
         self.event(last)
@@ -726,6 +730,11 @@ class Answer:
         if lie == "other_output":
             output[0] = self.item("message", 0, "something else", "completed")
         last["response"] = self.response(status, output)
+        if lie == "output_text":
+            last["response"]["output_text"] = "something else"
+        if lie == "not_an_error":
+            self.event({"type": "error", "error": {}, "response": {**last["response"], "output_text": "something else"}})
+            return
         if lie != "no_receipt":
             last["bulla_receipt"] = self.document()
         if lie == "dropped_last_event":

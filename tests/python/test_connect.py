@@ -27,8 +27,8 @@ KINDS = [("/v1/chat/completions", {"messages": [{"role": "user", "content": PROM
 # Lies that one form or another cannot tell, or that are none there.
 NOT_OF_RESPONSES = {"text_in_other_member", "two_choices", "reordered_events", "swapped_ids", "other_ids", "truncated_text",
                     "text_without_step", "unverified_engine", "huge_event", "extra_finish", "event_after_receipt",
-                    "hang_up_after_receipt", "no_done", "not_a_stream"}
-NOT_OF_WHOLE = {"no_done", "hang_up_after_receipt", "event_after_receipt", "extra_finish"}
+                    "hang_up_after_receipt", "no_done", "not_a_stream", "error_beside_text"}
+NOT_OF_WHOLE = {"no_done", "hang_up_after_receipt", "event_after_receipt", "extra_finish", "error_beside_text", "not_an_error"}
 NOT_OF_WHOLE_RESPONSES = {"text_in_other_member", "two_choices", "truncated_text", "huge_event"}
 # The check that has to notice it: a part of the error's message.
 NAMED = {"wrong_receipt_key": "receipt.key", "other_model_root": "receipt.model_root",
@@ -157,10 +157,13 @@ def check_clients(checks):
         with open(os.path.join(server.state.folder, "server-key"), "w", encoding="ascii") as file:
             file.write("secret-of-the-server\n")
         with Connect(server.url, server.policy(), arguments=["--server-key-file", file.name, "--no-transcripts"]) as connect:
+            paths = len(server.paths)
             checks.true(connect.chat(PROMPT, True).verified, "with the server's key")
-            sent = server.headers[-1]
             checks.true(all(connect.key not in text for one in server.headers for text in one.values()),
                         "the local key never leaves")
+            checks.equal({one.get("Authorization") for path, one in zip(server.paths, server.headers) if "?nonce=" in path}, {None},
+                         "who is not verified yet does not get the server's key")
+            sent = server.headers[server.paths.index("/v1/chat/completions", paths)]
             checks.equal(sent.get("Authorization"), "Bearer secret-of-the-server", "the server's key takes its place")
             checks.true(all("transcript" not in one for one in connect.receipts()), "receipts without texts")
 
@@ -312,7 +315,7 @@ def check_lie(checks, state, lie, path, body, streamed):
 def check_responses(checks):
     """What the events of a response repeat must be what it delivered."""
     state = State()
-    for lie in ("other_repeat", "other_output"):
+    for lie in ("other_repeat", "other_output", "output_text", "not_an_error"):
         check_lie(checks, state, lie, *KINDS[2], True)
     state.remove()
 
