@@ -440,6 +440,27 @@ static void a_full_disk_loses_nothing(void **state)
     expect_whole(15);
 }
 
+/* A process that goes on in a file without a name would fork from whoever opens the new one. */
+static void a_database_that_was_replaced_takes_nothing(void **state)
+{
+    (void)state;
+    struct append one;
+    char away[4096];
+    bulla_error error = {0};
+    struct tlog *log = open_log();
+    append_now(log, 0, 0);
+    snprintf(away, sizeof away, "%s", in_folder("away.db"));
+    assert_int_equal(rename(in_folder("log.db"), away), 0);
+    assert_ok(append(log, 1, &one, &error), error);
+    wait_done(&one);
+    assert_int_equal(one.error.code, BULLA_E_IO);
+    assert_non_null(strstr(one.error.text, "moved or replaced"));
+    assert_int_equal(rename(away, in_folder("log.db")), 0);
+    append_now(log, 1, 1);
+    tlog_close(log);
+    expect_whole(2);
+}
+
 static void short_memory_is_an_error(void **state)
 {
     (void)state;
@@ -744,6 +765,7 @@ int main(void)
         FOLDER_TEST(two_take_turns),
         FOLDER_TEST(the_queue_is_bounded),
         FOLDER_TEST(a_full_disk_loses_nothing),
+        FOLDER_TEST(a_database_that_was_replaced_takes_nothing),
         FOLDER_TEST(short_memory_is_an_error),
         FOLDER_TEST(short_memory_while_appending),
         FOLDER_TEST(others_may_not_append),

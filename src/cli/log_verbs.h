@@ -8,7 +8,7 @@
 
 struct log_choice {
     const char *log, *key, *name, *state, *out, *ca, *receipt;
-    int once;
+    int once, first;
     uint64_t every; /* seconds */
 };
 

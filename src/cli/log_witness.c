@@ -17,6 +17,7 @@ enum { SEED = 32, MOST_KEY_FILE = 4096 };
 static const char private_head[] = "PRIVATE+KEY+";
 
 struct witness {
+    int has_new_key; /* made in this run */
     struct note_key key;
     EVP_PKEY *private_key;
 };
@@ -124,6 +125,7 @@ static int open_key(struct witness *witness, const struct log_choice *chosen, bu
         return code;
     if (kind == FILE_ABSENT && !chosen->name)
         return bulla_fail(error, BULLA_E_USAGE, "%s is not there; with --name NAME a key is made", chosen->key);
+    witness->has_new_key = kind == FILE_ABSENT;
     code = kind == FILE_ABSENT ? make_key(witness, chosen->key, chosen->name, error) : read_key(witness, chosen->key, error);
     if (code == BULLA_OK && chosen->name && strcmp(chosen->name, witness->key.name) != 0)
         code = bulla_fail(error, BULLA_E_USAGE, "%s: is the key of %s, not of %s", chosen->key, witness->key.name, chosen->name);
@@ -197,6 +199,10 @@ int log_witness(const struct log_choice *chosen, const char *place, bulla_error 
         code = log_source_open(place, chosen->ca, &source, error);
     if (code == BULLA_OK)
         code = log_state_open(chosen->state, &log_key, &state, error);
+    /* A state that is lost, or another place's, must not make it cosign a fork of what it cosigned. */
+    if (code == BULLA_OK && state.note.length == 0 && !witness.has_new_key && !chosen->first)
+        code = bulla_fail(error, BULLA_E_INPUT, "%s: is not there, but the witness's key is: what it cosigned is not known; "
+                                                "restore it, or begin anew with --first", chosen->state);
     if (code == BULLA_OK)
         code = run_round(&witness, chosen, &log_key, source, &state, error);
     log_state_close(&state);

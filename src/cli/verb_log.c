@@ -20,6 +20,8 @@ static const struct option_spec options[] = {
     {"key", 0, OPTION_TEXT, offsetof(struct log_choice, key), "FILE", "witness: its private key", 0, 0},
     {"name", 0, OPTION_TEXT, offsetof(struct log_choice, name), "NAME",
      "witness: its name, such as witness.example.com; makes the key where there is none", 0, 0},
+    {"first", 0, OPTION_FLAG, offsetof(struct log_choice, first), NULL,
+     "witness: begins with what the log shows now, though its key is there already and the state is not", 0, 0},
     {"out", 0, OPTION_TEXT, offsetof(struct log_choice, out), "FILE",
      "witness: where the cosigned checkpoint goes; default: standard output", 0, 0},
     {"once", 0, OPTION_FLAG, offsetof(struct log_choice, once), NULL, "monitor: looks once", 0, 0},

@@ -94,6 +94,22 @@ static int wait_busy(void *context, int tries)
     return tries < BUSY_TRIES;
 }
 
+/* Where a file system cannot have a write-ahead log SQLite goes on without one, and durable would mean something else. */
+static int check_journal(struct tlog_store *store, bulla_error *error)
+{
+    sqlite3_stmt *statement = NULL;
+    int result = sqlite3_prepare_v2(store->database, "PRAGMA journal_mode", -1, &statement, NULL);
+    if (result == SQLITE_OK)
+        result = sqlite3_step(statement);
+    const char *mode = result == SQLITE_ROW ? (const char *)sqlite3_column_text(statement, 0) : NULL;
+    int code = result != SQLITE_ROW ? fail(store, result, "use it", error)
+               : !mode || strcmp(mode, "wal") != 0
+                   ? bulla_fail(error, BULLA_E_IO, "%s: its file system cannot have SQLite's write-ahead log", store->path)
+                   : BULLA_OK;
+    sqlite3_finalize(statement);
+    return code;
+}
+
 static int open_database(struct tlog_store *store, enum tlog_access access, bulla_error *error)
 {
     int flags = access == TLOG_READ ? SQLITE_OPEN_READONLY
@@ -105,8 +121,9 @@ static int open_database(struct tlog_store *store, enum tlog_access access, bull
     sqlite3_busy_handler(store->database, wait_busy, NULL);
     if (access == TLOG_READ)
         return BULLA_OK;
-    return run_sql(store, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 16777216",
-                   "use it", error);
+    int code = run_sql(store, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 16777216",
+                       "use it", error);
+    return code == BULLA_OK ? check_journal(store, error) : code;
 }
 
 int tlog_store_open(const char *folder, enum tlog_access access, struct tlog_store **store, bulla_error *error)
@@ -212,7 +229,15 @@ static int run(struct tlog_store *store, sqlite3_stmt *statement, bulla_error *e
 
 int tlog_store_begin(struct tlog_store *store, int is_for_writing, bulla_error *error)
 {
-    return run_sql(store, is_for_writing ? "BEGIN IMMEDIATE" : "BEGIN", is_for_writing ? "write to it" : "read it", error);
+    int code = run_sql(store, is_for_writing ? "BEGIN IMMEDIATE" : "BEGIN", is_for_writing ? "write to it" : "read it", error);
+    int has_moved = 0;
+    /* Another file under its name would be another log with the same key: the two would fork. */
+    if (code == BULLA_OK && is_for_writing &&
+        (sqlite3_file_control(store->database, "main", SQLITE_FCNTL_HAS_MOVED, &has_moved) != SQLITE_OK || has_moved)) {
+        tlog_store_rollback(store);
+        code = bulla_fail(error, BULLA_E_IO, "%s: was moved or replaced while it was open", store->path);
+    }
+    return code;
 }
 
 int tlog_store_commit(struct tlog_store *store, bulla_error *error)

@@ -229,6 +229,13 @@ def witnesses(work):
     status, output, _ = bulla(*arguments, folder)
     checks.equal((status, len(read_note(output)[4])), (0, 2), "a witness of what it has cosigned")
     checks.equal(read(state), read(out), "its state")
+    # A state that is lost: it does not know any more what it has cosigned.
+    os.rename(state, f"{state}.lost")
+    status, output, errors = bulla(*arguments, folder)
+    checks.equal((status, output), (1, ""), "a witness whose state is lost")
+    checks.contains(errors, "--first", "why, and what to do")
+    checks.equal(bulla(*arguments, "--first", folder)[0], 0, "begun anew")
+    os.rename(f"{state}.lost", state)
     # Where the log's server has gone, or says something else.
     for place, part in ((url + "/none", "is not there"), ("http://127.0.0.1:9/log", "no connection"), (f"{work}/none", "none")):
         status, output, errors = bulla(*arguments, place)
