@@ -178,7 +178,7 @@ static void answers(void **unused)
     static const int families[] = {RANDOM_LLAMA, RANDOM_QWEN2, RANDOM_GEMMA2, RANDOM_GEMMA3, RANDOM_PHI3, RANDOM_ODD};
     int counts[4] = {0};
     for (size_t f = 0; f < sizeof families / sizeof families[0]; f++)
-        for (uint64_t seed = 1; seed <= test_count(4, 40); seed++) {
+        for (uint64_t seed = 1; seed <= test_count(2, 40); seed++) {
             bulla_error error = {0};
             bulla_model *model;
             bulla_engine *engine;
