@@ -390,11 +390,6 @@ static void key_only(struct enclave *enclave)
 #define UNREAD "nitro.document" NOTHING_SAID
 
 /* What is changed, and the checks that see it: without the one that is named alone the evidence would be accepted. */
-struct change {
-    const char *what, *fails;
-    void (*make)(struct enclave *enclave);
-};
-
 #define CHANGES(X)                                                                                                    \
     X(nothing, "", (void)m)                                                                                           \
     X(tagged, "", m->writing.is_tagged = 1)                                                                           \
@@ -495,29 +490,10 @@ struct change {
     X(nonce_of_513, "nitro.nonce", m->nonce = 513)                                                                    \
     X(nonce_text, "nitro.nonce", m->nonce = TEXT)
 
-#define DEFINE(name, failing, change)             \
-    static void change_##name(struct enclave *m)  \
-    {                                             \
-        change;                                   \
-    }
-CHANGES(DEFINE)
-#define LIST(name, failing, change) {#name, failing, change_##name},
-static const struct change changes[] = {CHANGES(LIST)};
-
-static void every_change_is_seen_by_its_check(void **state)
-{
-    int wrong = 0;
-    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
-        struct enclave enclave = new_enclave();
-        changes[i].make(&enclave);
-        const char *failures = judge_enclave(&enclave);
-        if (strcmp(failures, changes[i].fails) != 0 && ++wrong)
-            print_error("%s: these checks fail: \"%s\", expected \"%s\"\n", changes[i].what, failures,
-                        changes[i].fails);
-    }
-    assert_int_equal(wrong, 0);
-    print_message("%zu changes, each signed again and seen by its check\n", sizeof changes / sizeof *changes);
-}
+#define CHANGED struct enclave
+#define NEW_CHANGED new_enclave()
+#define JUDGE_CHANGED(m) judge_enclave(m)
+#include "changes.h"
 
 static void the_member_is_base64_of_a_document(void **state)
 {
