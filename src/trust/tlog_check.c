@@ -7,7 +7,7 @@
 #include "base/memory.h"
 #include "trust/tlog_internal.h"
 
-enum { MOST_CHECKPOINT_FILE = 65536, COMPARED_LEAVES = 16 * TLOG_TILE_WIDTH, BUNDLE_ENTRY = 2 + MERKLE_HASH };
+enum { MOST_CHECKPOINT_FILE = 65536, COMPARED_LEAVES = 16 * TLOG_TILE_WIDTH };
 
 /* A database with a log in it, in a transaction. */
 static int open_reading(const char *folder, struct tlog_store **store, struct tlog_state *state, bulla_error *error)
@@ -121,22 +121,13 @@ static int check_database(struct walk *walk, bulla_error *error)
 
 /* ---- The files ---- */
 
-static int take_entry(void *context, const struct tlog_row *row, bulla_error *error)
-{
-    static const uint8_t length[2] = {0, MERKLE_HASH};
-    (void)error;
-    buffer_append(context, length, sizeof length);
-    buffer_append(context, row->hash, MERKLE_HASH);
-    return BULLA_OK;
-}
-
 /* What the file of the whole tile holds, or of as much of it as the database has. */
 static int expect(const struct walk *walk, const struct tlog_tile *tile, struct buffer *out, bulla_error *error)
 {
     uint8_t hashes[TLOG_TILE_WIDTH][MERKLE_HASH];
     unsigned width;
     if (tile->level == TLOG_ENTRIES)
-        return tlog_store_each(walk->store, tile->index * TLOG_TILE_WIDTH, TLOG_TILE_WIDTH, 0, take_entry, out, error);
+        return tlog_store_read_bundle(walk->store, tile->index, TLOG_TILE_WIDTH, out, error);
     int code = tlog_store_read_tile(walk->store, (unsigned)tile->level, tile->index, hashes, &width, error);
     if (code == BULLA_OK)
         buffer_append(out, hashes, width * sizeof *hashes);
@@ -149,7 +140,7 @@ static int check_file(const struct walk *walk, const struct tlog_tile *tile, bul
     const struct tlog_tile whole = {tile->level, tile->index, TLOG_TILE_WIDTH};
     struct buffer found = {0}, expected = {0};
     char path[TLOG_TILE_PATH];
-    size_t one = tile->level == TLOG_ENTRIES ? BUNDLE_ENTRY : MERKLE_HASH, length = one * tile->width;
+    size_t one = tile->level == TLOG_ENTRIES ? TLOG_BUNDLE_ENTRY : MERKLE_HASH, length = one * tile->width;
     int code = source.get(source.context, tile, TLOG_TILE_WIDTH * one, &found, error);
     if (code == BULLA_OK && found.length == 0 && tile->width < TLOG_TILE_WIDTH) {
         length = one * TLOG_TILE_WIDTH;

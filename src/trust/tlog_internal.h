@@ -10,7 +10,7 @@
 
 /* ---- The database (tlog_store.c): one connection, used by one thread at a time ---- */
 
-enum { TLOG_CHECKPOINT_BYTES = 1024 };
+enum { TLOG_CHECKPOINT_BYTES = 1024, TLOG_BUNDLE_ENTRY = 2 + MERKLE_HASH };
 
 /* The one row of the table "log". */
 struct tlog_state {
@@ -66,6 +66,9 @@ int tlog_store_find(struct tlog_store *store, const uint8_t id[TLOG_ID], struct 
 int tlog_store_each(struct tlog_store *store, uint64_t first, uint64_t count, int with_bodies,
                     int (*each)(void *context, const struct tlog_row *row, bulla_error *error), void *context,
                     bulla_error *error);
+/* Appends the entry bundle `index` as it is published, TLOG_BUNDLE_ENTRY bytes an entry, at most `width` of them: fewer
+ * where the database has no more. */
+int tlog_store_read_bundle(struct tlog_store *store, uint64_t index, unsigned width, struct buffer *out, bulla_error *error);
 /* The index of the last row and one; 0: none. */
 int tlog_store_count(struct tlog_store *store, uint64_t *count, bulla_error *error);
 

@@ -13,7 +13,7 @@
 #include "base/memory.h"
 #include "trust/tlog_internal.h"
 
-enum { SYNC_LEAVES = 64 * TLOG_TILE_WIDTH, TILES_IN_FOLDER = 1000, BUNDLE_ENTRY = 2 + MERKLE_HASH };
+enum { SYNC_LEAVES = 64 * TLOG_TILE_WIDTH, TILES_IN_FOLDER = 1000 };
 
 static int fail_with_errno(const char *path, const char *what, bulla_error *error)
 {
@@ -100,22 +100,11 @@ static int put_tile(const struct tlog_publisher *publisher, const struct tlog_ti
 
 /* ---- Tiles ---- */
 
-static int take_entry(void *context, const struct tlog_row *row, bulla_error *error)
-{
-    static const uint8_t length[2] = {0, MERKLE_HASH};
-    (void)error;
-    buffer_append(context, length, sizeof length);
-    buffer_append(context, row->hash, MERKLE_HASH);
-    return BULLA_OK;
-}
-
 static int write_bundle(const struct tlog_publisher *publisher, const struct tlog_tile *tile, bulla_error *error)
 {
     struct buffer bytes = {0};
-    int code = tlog_store_each(publisher->store, tile->index * TLOG_TILE_WIDTH, tile->width, 0, take_entry, &bytes, error);
-    if (code == BULLA_OK && bytes.error.code != BULLA_OK)
-        code = bulla_fail(error, bytes.error.code, "%s", bytes.error.text);
-    if (code == BULLA_OK && bytes.length != tile->width * (size_t)BUNDLE_ENTRY)
+    int code = tlog_store_read_bundle(publisher->store, tile->index, tile->width, &bytes, error);
+    if (code == BULLA_OK && bytes.length != tile->width * (size_t)TLOG_BUNDLE_ENTRY)
         code = bulla_fail(error, BULLA_E_INPUT, "%s/log.db: the log's database is damaged: receipts are missing",
                           publisher->folder);
     if (code == BULLA_OK)

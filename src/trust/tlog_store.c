@@ -498,6 +498,20 @@ int tlog_store_each(struct tlog_store *store, uint64_t first, uint64_t count, in
     return code;
 }
 
+static int append_entry(void *context, const struct tlog_row *row, bulla_error *error)
+{
+    static const uint8_t length[TLOG_BUNDLE_ENTRY - MERKLE_HASH] = {0, MERKLE_HASH};
+    buffer_append(context, length, sizeof length);
+    buffer_append(context, row->hash, MERKLE_HASH);
+    return BULLA_OK;
+}
+
+int tlog_store_read_bundle(struct tlog_store *store, uint64_t index, unsigned width, struct buffer *out, bulla_error *error)
+{
+    int code = tlog_store_each(store, index * TLOG_TILE_WIDTH, width, 0, append_entry, out, error);
+    return code == BULLA_OK && out->error.code != BULLA_OK ? bulla_fail(error, out->error.code, "%s", out->error.text) : code;
+}
+
 int tlog_store_count(struct tlog_store *store, uint64_t *count, bulla_error *error)
 {
     sqlite3_stmt *statement = use(store, COUNT, error);
