@@ -16,7 +16,7 @@ import threading
 from checks import Checks
 from serving import PROGRAM, Server, can_serve
 from small_source import make_model
-from tpm_simulator import Simulator, boot, event_log, missing_program
+from tpm_simulator import booted, missing_program
 
 FULL = os.environ.get("BULLA_TEST_COUNTS") == "full"
 ASKERS = 1000
@@ -274,15 +274,7 @@ def check_models(checks, model, other, folder):
 def check_tpm(checks, model, folder):
     """A boot that was measured, quoted with a key that the server has its TPM make."""
     place = os.path.join(folder, "tpm")
-    os.mkdir(place)
-    tpm = Simulator(place)
-    try:
-        events = boot(1)
-        tpm.extend(events)
-        collateral = os.path.join(place, "collateral.json")
-        with open(collateral, "w", encoding="utf-8") as file:
-            json.dump({"event_log": base64.b64encode(event_log(events)).decode()}, file)
-        arguments = ["--attester", "tpm", "--tpm-tcti", tpm.tcti, "--collateral", collateral]
+    with booted(place) as (tpm, arguments):
         with Server(model, arguments=arguments) as server:
             document = evidence(server, os.urandom(32).hex())
             key = tpm_key(document["ak"])
@@ -299,8 +291,6 @@ def check_tpm(checks, model, folder):
             checks.equal(list(document["pcrs"]["sha256"]), ["7"], "tpm: PCRs that are asked for")
             checks.equal(tpm_key(document["ak"]), key, "tpm: the next start has the same key")
         check_tpm_key(checks, model, tpm, place)
-    finally:
-        tpm.close()
 
 
 def tpm_key(pem):

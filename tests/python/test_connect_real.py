@@ -11,7 +11,8 @@ import tempfile
 from checks import Checks
 from connecting import Connect
 from demo_models import tool_model
-from serving import PROGRAM, ROOT, Server, can_serve
+from receipt_script import check_script, find_python
+from serving import PROGRAM, Server, can_serve
 from small_source import make_model
 
 POLICY = {"attestation": {"type": "sim", "allow_simulated": True}}
@@ -69,13 +70,7 @@ def check_kept(checks, connect, log_key):
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         checks.true(done.returncode == 0 and "log.inclusion" in done.stdout and "SIMULATED" in done.stdout,
                     f"bulla verify: {done.stdout[-3000:]}")
-    script = os.path.join(ROOT, "docs", "verify_receipt.py")
-    if subprocess.run(["python3", "-c", "import cryptography"], stderr=subprocess.DEVNULL, check=False).returncode:
-        return
-    for path in paths:
-        done = subprocess.run(["python3", script, path, log_key], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True, check=False)
-        checks.true(done.returncode == 0, f"docs/verify_receipt.py: {done.stdout[-2000:]}")
+    check_script(checks, find_python(), paths, log_key)
 
 
 def check_tools(checks):

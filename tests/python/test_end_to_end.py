@@ -3,7 +3,6 @@
 `bulla connect` verifies that with a policy that names the TPM's key, the boot and the model, asks, and keeps the receipts.
 With server, TPM and connect gone, each verifies without a network, with `bulla verify` and with docs/verify_receipt.py, and
 under another policy does not."""
-import base64
 import copy
 import glob
 import hashlib
@@ -14,10 +13,11 @@ import tempfile
 
 from checks import Checks
 from connecting import Connect
-from serving import PROGRAM, ROOT, Server, can_serve
+from receipt_script import check_script, find_python
+from serving import PROGRAM, Server, can_serve
 from small_source import make_model
 from test_attest import evidence, tpm_key
-from tpm_simulator import Simulator, boot, event_log, missing_program
+from tpm_simulator import booted, missing_program
 
 NAME = "tester"
 CHAT = {"model": NAME, "messages": [{"role": "user", "content": "Hello there"}], "max_tokens": 12}
@@ -73,13 +73,9 @@ def check_after(checks, paths, policy, log_key, folder):
     prefix = without_network()
     print("verified without a network" if prefix else "this system has no namespaces for us: verified with the network there")
     checks.equal(len(paths), 2 * len(ASKED), "a receipt an answer")
-    script = os.path.join(ROOT, "docs", "verify_receipt.py")
-    has_python = subprocess.run(["python3", "-c", "import cryptography"], stderr=subprocess.DEVNULL, check=False).returncode == 0
     for path in paths:
         checks.equal(verify(path, policy, log_key, folder, prefix)[:2], (0, []), f"{os.path.basename(path)} verifies")
-        if has_python:
-            done = subprocess.run(prefix + ["python3", script, path, log_key], capture_output=True, text=True, check=False)
-            checks.equal(done.returncode, 0, f"docs/verify_receipt.py: {done.stdout[-1000:]}{done.stderr[-1000:]}")
+    check_script(checks, find_python(), paths, log_key, prefix)
     for other, check in other_policies(policy):
         status, failed, trouble = verify(paths[0], other, log_key, folder, prefix)
         checks.true(status == 1 and check in failed, f"another {check}: status {status}, failed {failed} {trouble}")
@@ -92,16 +88,8 @@ def main():
     if missing_program():
         checks.skip(f"{missing_program()} is not installed")
     with tempfile.TemporaryDirectory() as folder:
-        place = os.path.join(folder, "tpm")
-        os.mkdir(place)
-        tpm = Simulator(place)
-        try:
-            events = boot(1)
-            tpm.extend(events)
-            collateral = os.path.join(folder, "collateral.json")
-            with open(collateral, "w", encoding="utf-8") as file:
-                json.dump({"event_log": base64.b64encode(event_log(events)).decode()}, file)
-            arguments = ["--name", NAME, "--attester", "tpm", "--tpm-tcti", tpm.tcti, "--collateral", collateral]
+        with booted(os.path.join(folder, "tpm")) as (_, attester):
+            arguments = ["--name", NAME, *attester]
             with Server(make_model(folder, "tiny"), arguments=arguments) as server:
                 policy = policy_for(evidence(server, os.urandom(32).hex()))
                 log_key = server.request("GET", "/log/key")[2].decode().strip()
@@ -112,8 +100,6 @@ def main():
                             outcome = refused.ask(*ASKED[0])
                             checks.true(outcome.failed and check in str(outcome.error), f"connect with another {check}: {outcome}")
                     server.stop()
-        finally:
-            tpm.close()
         check_after(checks, sorted(glob.glob(os.path.join(folder, "kept", "receipts", "*.json"))), policy, log_key, folder)
     checks.finish()
 

@@ -19,7 +19,8 @@ import threading
 
 import tiny_gguf
 from checks import Checks
-from serving import PROGRAM, ROOT, Server, can_serve
+from receipt_script import check_script, find_python
+from serving import PROGRAM, Server, can_serve
 
 FULL = {"x-bulla-receipt": "full"}
 POLICY = {"attestation": {"type": "sim", "allow_simulated": True}}
@@ -154,10 +155,7 @@ class Asker:
             checks.contains(done.stdout, f"pass        {name}", what)
         if "transcript" in document:
             checks.contains(done.stdout, "pass        receipt.chain.0", what)
-        if self.python:
-            done = subprocess.run([self.python, os.path.join(ROOT, "docs", "verify_receipt.py"), path, self.key],
-                                  stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-            checks.equal(done.returncode, 0, f"{what}: verify_receipt.py: {done.stdout}{done.stderr}")
+        check_script(checks, self.python, [path], self.key)
 
     def ask(self, path, body, what, parameters=None):
         """Streamed and whole, each with `full` and without."""
@@ -363,18 +361,10 @@ def go_without(model):
         checks.equal(os.path.exists(os.path.join(server.state, "receipts")), False, "no folder is made")
 
 
-def script_python():
-    done = subprocess.run([os.path.join(ROOT, "scripts", "python-env"), os.path.join(ROOT, "tests", "receipts", "requirements.txt")],
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
-        print("docs/verify_receipt.py is not tried:", done.stderr.strip()[-300:])
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
 def main():
     if not can_serve():
         checks.skip("this build has no bulla serve")
-    python = script_python()
+    python = find_python()
     with tempfile.TemporaryDirectory() as folder:
         model = make_model(folder, "plain", TEMPLATE)
         with Server(model, tls=False, arguments=OPTIONS) as server:

@@ -7,7 +7,9 @@
         tpm.close()
 """
 import base64
+import contextlib
 import hashlib
+import json
 import os
 import shutil
 import socket
@@ -147,3 +149,19 @@ def free_pair():
                 return port
             except OSError:
                 continue
+
+
+@contextlib.contextmanager
+def booted(folder):
+    """A TPM of a measured boot, in a folder that is made, and the options of a server that attests with it."""
+    os.mkdir(folder)
+    tpm = Simulator(folder)
+    try:
+        events = boot(1)
+        tpm.extend(events)
+        collateral = os.path.join(folder, "collateral.json")
+        with open(collateral, "w", encoding="utf-8") as file:
+            json.dump({"event_log": base64.b64encode(event_log(events)).decode()}, file)
+        yield tpm, ["--attester", "tpm", "--tpm-tcti", tpm.tcti, "--collateral", collateral]
+    finally:
+        tpm.close()
