@@ -6,6 +6,7 @@
  *              BULLA_PAGE_URL       or unset */
 import {readFileSync} from "node:fs";
 import {createRequire} from "node:module";
+import {check, finish} from "./checks.mjs";
 import {startStandIn} from "./stand_in.mjs";
 
 const {chromium} = createRequire(process.env.BULLA_NODE_PACKAGES + "/")("playwright-core");
@@ -17,15 +18,6 @@ const WIDE = {
         isMobile: true,
         hasTouch: true
       };
-let made = 0, failed = 0;
-
-function check(condition, what) {
-  made++;
-  if (!condition) {
-    failed++;
-    console.log("not so: " + what);
-  }
-}
 
 /* The same whatever the order of an object's members. */
 const text = (value) =>
@@ -643,5 +635,4 @@ if (process.env.BULLA_PAGE_URL) {
   server.close();
 }
 await browser.close();
-console.log(`${made} checks` + (failed ? `, ${failed} failed` : ""));
-process.exit(failed ? 1 : 0);
+finish();

@@ -3,24 +3,17 @@
  *
  * environment: BULLA_NODE_PACKAGES, BULLA_CHROMIUM  as page.test.mjs
  *              BULLA_VERIFY_PAGE                    the page's file
- *              BULLA_VERIFY_CASES                   a JSON file: [{"name", "document", "policy" or null, "time", "nonce" or "",
- *                                                   "verdict": {...}, or "error": true}], paths of files
+ *              BULLA_VERIFY_CASES                   a JSON file: [{"name", "document", "policy" or null, "time" or "", "nonce" or
+ *                                                   "", "logKey" or "", "simulated", "verdict": {...}, or "error": true}],
+ *                                                   with paths of files
  *              BULLA_PICTURES                       a folder for pictures of the first two cases, or unset */
 import {readFileSync} from "node:fs";
 import {createRequire} from "node:module";
 import {pathToFileURL} from "node:url";
+import {check, finish} from "./checks.mjs";
 
 const {chromium} = createRequire(process.env.BULLA_NODE_PACKAGES + "/")("playwright-core");
 const cases = JSON.parse(readFileSync(process.env.BULLA_VERIFY_CASES));
-let made = 0, failed = 0;
-
-function check(condition, what) {
-  made++;
-  if (!condition) {
-    failed++;
-    console.log("not so: " + what);
-  }
-}
 
 const browser = await chromium.launch({executablePath: process.env.BULLA_CHROMIUM, args: ["--no-sandbox", "--disable-gpu"]});
 const context = await browser.newContext({viewport: {width: 1100, height: 1000}, offline: true, acceptDownloads: true});
@@ -46,8 +39,9 @@ async function judge(one) {
   await page.goto(address);
   await page.waitForSelector("body[data-ready]");
   await page.evaluate(() => document.querySelector("details").open = true);
-  await page.fill("#time", new Date(one.time * 1000).toISOString().replace(".000", ""));
+  await page.fill("#time", one.time);
   await page.fill("#nonce", one.nonce);
+  await page.fill("#log-key", one.logKey);
   if (one.policy) await page.setInputFiles("#policy-file", one.policy);
   await page.setInputFiles("#document-file", one.document);
   await page.waitForSelector("#verdict:not([hidden]), #problem:not([hidden])");
@@ -90,5 +84,4 @@ check((await shown("result")).includes("nothing was required"), "without a polic
 check(troubles.length === 0, "no errors, no requests: " + troubles.join("; "));
 
 await browser.close();
-console.log(`${made} checks, ${failed} failed`);
-process.exit(failed ? 1 : 0);
+finish();
