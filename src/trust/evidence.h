@@ -55,7 +55,6 @@ struct evidence_format {
 };
 
 const struct evidence_format *evidence_format_find(const char *type); /* NULL: there is none */
-const struct evidence_format *const *evidence_formats(size_t *count);
 
 /* Verifies by the document's type: the format's checks, and "evidence.type". Gives the format, or NULL where that is not
  * one that this version knows (a failed check says so). */

@@ -11,16 +11,16 @@
 
 enum { LONGEST_POINT = 2 * 66 };
 
-/* `pss_salt`: RSA_PSS_SALTLEN_...; 0: PKCS #1 v1.5, or not RSA. */
-static int verify(EVP_PKEY *key, const char *digest, int pss_salt, const void *data, size_t length, const uint8_t *signature,
+/* `is_pss`: RSASSA-PSS with a salt of any length; else PKCS #1 v1.5, or not RSA. */
+static int verify(EVP_PKEY *key, const char *digest, int is_pss, const void *data, size_t length, const uint8_t *signature,
                   size_t signature_length)
 {
     EVP_PKEY_CTX *parameters;
     EVP_MD_CTX *context = EVP_MD_CTX_new();
     int is_right = context && EVP_DigestVerifyInit_ex(context, &parameters, digest, NULL, NULL, key, NULL) == 1;
-    if (is_right && pss_salt)
+    if (is_right && is_pss)
         is_right = EVP_PKEY_CTX_set_rsa_padding(parameters, RSA_PKCS1_PSS_PADDING) > 0 &&
-                   EVP_PKEY_CTX_set_rsa_pss_saltlen(parameters, pss_salt) > 0;
+                   EVP_PKEY_CTX_set_rsa_pss_saltlen(parameters, RSA_PSS_SALTLEN_AUTO) > 0;
     is_right = is_right && EVP_DigestVerify(context, signature, signature_length, data, length) == 1;
     EVP_MD_CTX_free(context);
     ERR_clear_error();
@@ -33,17 +33,10 @@ int signature_verify(EVP_PKEY *key, const char *digest, const void *data, size_t
     return verify(key, digest, 0, data, length, signature, signature_length);
 }
 
-int signature_rsa_pss_verify(EVP_PKEY *key, const char *digest, const void *data, size_t length, const uint8_t *signature,
-                             size_t signature_length)
-{
-    return EVP_PKEY_is_a(key, "RSA") &&
-           verify(key, digest, RSA_PSS_SALTLEN_DIGEST, data, length, signature, signature_length);
-}
-
 int signature_rsa_pss_any_salt_verify(EVP_PKEY *key, const char *digest, const void *data, size_t length,
                                       const uint8_t *signature, size_t signature_length)
 {
-    return EVP_PKEY_is_a(key, "RSA") && verify(key, digest, RSA_PSS_SALTLEN_AUTO, data, length, signature, signature_length);
+    return EVP_PKEY_is_a(key, "RSA") && verify(key, digest, 1, data, length, signature, signature_length);
 }
 
 int signature_ecdsa_verify(EVP_PKEY *key, const char *digest, const void *data, size_t length, const uint8_t *r_and_s,

@@ -13,10 +13,7 @@ int signature_ecdsa_verify(EVP_PKEY *key, const char *digest, const void *data, 
 /* A signature in the key's own encoding (ECDSA: DER; RSA: PKCS #1 v1.5; Ed25519: 64 bytes, `digest` NULL). */
 int signature_verify(EVP_PKEY *key, const char *digest, const void *data, size_t length, const uint8_t *signature,
                      size_t signature_length);
-/* RSASSA-PSS with MGF1 of the same digest and a salt as long as it. */
-int signature_rsa_pss_verify(EVP_PKEY *key, const char *digest, const void *data, size_t length, const uint8_t *signature,
-                             size_t signature_length);
-/* The same with a salt of any length, as TPMs choose it. */
+/* RSASSA-PSS with MGF1 of the same digest and a salt of any length, as TPMs choose it. */
 int signature_rsa_pss_any_salt_verify(EVP_PKEY *key, const char *digest, const void *data, size_t length,
                                       const uint8_t *signature, size_t signature_length);
 

@@ -121,20 +121,15 @@ void verdict_advise(struct verdict *verdict, const char *advice, ...)
         verdict->checks[verdict->count - 1].advice = text;
 }
 
-const bulla_check *verdict_first_failure(const struct verdict *verdict)
-{
-    for (size_t i = 0; i < verdict->count; i++)
-        if (verdict->checks[i].state == BULLA_CHECK_FAILED)
-            return &verdict->checks[i];
-    return NULL;
-}
-
 int verdict_passed(const struct verdict *verdict)
 {
     size_t made = 0;
-    for (size_t i = 0; i < verdict->count; i++)
+    for (size_t i = 0; i < verdict->count; i++) {
+        if (verdict->checks[i].state == BULLA_CHECK_FAILED)
+            return 0;
         made += verdict->checks[i].state != BULLA_CHECK_NOT_MADE;
-    return made > 0 && verdict->error.code == BULLA_OK && !verdict_first_failure(verdict);
+    }
+    return made > 0 && verdict->error.code == BULLA_OK;
 }
 
 const bulla_check *verdict_find(const struct verdict *verdict, const char *name)

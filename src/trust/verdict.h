@@ -48,8 +48,6 @@ void verdict_advise(struct verdict *verdict, const char *advice, ...) __attribut
 
 /* At least one check was made and none failed. */
 int verdict_passed(const struct verdict *verdict);
-/* The first failed check, or NULL. */
-const bulla_check *verdict_first_failure(const struct verdict *verdict);
 /* The check of this name that was stated last, or NULL. */
 const bulla_check *verdict_find(const struct verdict *verdict, const char *name);
 
