@@ -12,7 +12,7 @@
 #include "model/import_executor.h"
 
 /* Raised by every change after which some source imports to other bytes. */
-enum { IMPORT_REVISION = 5 };
+enum { IMPORT_REVISION = 6 };
 
 struct import_options {
     int fast;          /* rows rounded to nearest: no error feedback */

@@ -14,7 +14,7 @@
 
 enum {
     TEXT_POSITIONS = 12288, /* at most, of the built-in text */
-    FAST_POSITIONS = 1024,
+    FAST_POSITIONS = 768,
     RANDOM_SEQUENCES = 4,   /* of random ids, for ranges only */
     RANDOM_LENGTH = 48,
     SECTION_TURNS = 32,     /* at most; tests/python/test_calibration.py counts them */

@@ -34,9 +34,9 @@ RELEASE, SANITIZE = importing.RELEASE, importing.SANITIZE
 # IMPORT_REVISION (src/model/import.h); any other difference is a bug. They must be the same on every machine.
 ROOTS = {
     ("llama2", ""): "b25c42e5f9c3dd94ee02091f23046f16d9ef0542b67d7391eeceadd767c609d8",
-    ("llama2", "--fast"): "bcc0aab62517e5cbdae4654eb2dd019847bc48406bb00c02e0648cc8a322bb73",
+    ("llama2", "--fast"): "aef705049638088f6af2be6ea2504aebc59f8fa8bdec900217009667ce61d1df",
     ("gemma3", ""): "eb71684a87fa23482f1cc130f01aee7f2adde51da1d48fe215fd60048b2b75a8",
-    ("gemma3", "--fast"): "57734823004dc6b724b8c979183d32ee11733a70e7bb75082025fabbc7106d2d",
+    ("gemma3", "--fast"): "48021e3af7042be6adeb01936fe6876a59202d5fa80cd9c771b13f5cafd4b18b",
 }
 
 
