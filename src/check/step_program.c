@@ -1,0 +1,218 @@
+/* docs/dispute-trace.md, "The run" and "Bisection": what follows from the program and the answer alone. */
+#include <string.h>
+
+#include "check/step_internal.h"
+#include "model/model_file.h"
+#include "model/program_names.h"
+
+/* The parts that the referee reads, where the header says they are. */
+static int read_header(const struct model_region_header *header, size_t length, bulla_error *error)
+{
+    uint64_t operations_end = header->operations_offset + (uint64_t)header->operation_count * sizeof(bulla_operation);
+    uint64_t tensors_end = header->tensors_offset + (uint64_t)header->tensor_count * sizeof(bulla_tensor);
+    if (memcmp(header->magic, MODEL_REGION_MAGIC, sizeof header->magic) != 0 || header->version != BULLA_PROGRAM_VERSION)
+        return bulla_fail(error, BULLA_E_INPUT, "the program part does not start with a program of version %d",
+                          BULLA_PROGRAM_VERSION);
+    if (header->data_offset != length || header->operations_offset != MODEL_REGION_HEADER ||
+        header->operation_count > 1 << 16 || header->tensor_count > 1 << 18 || header->tensors_offset > length ||
+        header->tensors_offset % MODEL_ALIGNMENT || operations_end > header->tensors_offset || tensors_end > length)
+        return bulla_fail(error, BULLA_E_INPUT, "the program part has %zu bytes; its header says %llu, and has operations or "
+                          "tensor records elsewhere", length, (unsigned long long)header->data_offset);
+    return BULLA_OK;
+}
+
+static int check_proof(const uint8_t *part, size_t length, const uint8_t *proof, size_t proof_length,
+                       uint64_t region_length, const uint8_t model_root[MERKLE_HASH], struct hash_stream *stream,
+                       bulla_error *error)
+{
+    struct merkle_prefix prefix = {0};
+    uint8_t leaf[MERKLE_HASH];
+    int code = BULLA_OK;
+    for (size_t at = 0; at < length && code == BULLA_OK; at += MODEL_REGION_HEADER) {
+        code = merkle_range_leaf(stream, -1, part + at, MODEL_REGION_HEADER, leaf);
+        code = code ? code : merkle_prefix_add(stream, &prefix, leaf);
+    }
+    uint64_t leaves = (region_length + MODEL_REGION_HEADER - 1) / MODEL_REGION_HEADER;
+    if (code || proof_length % MERKLE_HASH ||
+        !merkle_prefix_verify(stream, &prefix, leaves, proof, (unsigned)(proof_length / MERKLE_HASH), model_root))
+        return bulla_fail(error, BULLA_E_INPUT, "the program part of %zu bytes does not lead to the model root", length);
+    return BULLA_OK;
+}
+
+int step_program_part(const void *part, size_t length, const uint8_t *proof, size_t proof_length,
+                      const uint8_t model_root[MERKLE_HASH], struct hash_stream *stream, struct step_program *program,
+                      bulla_error *error)
+{
+    *program = (struct step_program){0};
+    const struct model_region_header *header = part;
+    if (length < MODEL_REGION_HEADER || length % MODEL_REGION_HEADER || (uintptr_t)part % 8 || proof_length > 64 * MERKLE_HASH)
+        return bulla_fail(error, BULLA_E_INPUT, "a program part of %zu bytes with a proof of %zu, expected whole leaves of %d",
+                          length, proof_length, MODEL_REGION_HEADER);
+    int code = read_header(header, length, error);
+    if (code)
+        return code;
+    bulla_program *p = &program->program;
+    *p = (bulla_program){.operations = (const void *)((const uint8_t *)part + header->operations_offset),
+        .operation_count = header->operation_count,
+        .tensors = (const void *)((const uint8_t *)part + header->tensors_offset), .tensor_count = header->tensor_count,
+        .vocabulary = header->vocabulary, .context = header->context, .layers = header->layers,
+        .logits_F = header->logits_F};
+    code = bulla_program_check(p, error);
+    if (code)
+        return code;
+    const bulla_tensor *last = &p->tensors[p->tensor_count - 1];
+    if (last->offset > UINT64_C(1) << 56 || last->bytes > UINT64_C(1) << 56)
+        return bulla_fail(error, BULLA_E_INPUT, "the last tensor lies beyond any model file");
+    program->region_length = last->offset + last->bytes;
+    memcpy(program->model_root, model_root, MERKLE_HASH);
+    return check_proof(part, length, proof, proof_length, program->region_length, model_root, stream, error);
+}
+
+/* docs/canonical.md, "evaluated": from the last operation back. */
+static void find_lowest(struct step_program *program, uint64_t first)
+{
+    uint32_t count = program->program.operation_count;
+    for (uint32_t i = 0; i < count; i++)
+        program->operations[i].lowest = UINT64_MAX;
+    program->operations[count].lowest = program->operations[count - 1].lowest = first;
+    for (uint32_t i = count; i-- > 0;) {
+        const bulla_operation *o = &program->program.operations[i];
+        uint64_t own = program->operations[i].lowest, seen = 0;
+        if (own == UINT64_MAX)
+            continue;
+        if (o->window && own >= o->window)
+            seen = own - o->window + 1;
+        for (int j = 0; j < 3; j++) {
+            uint64_t needed = o->kind == BULLA_ATTEND && j > 0 ? seen : own;
+            if (o->inputs[j] >= 0 && needed < program->operations[o->inputs[j]].lowest)
+                program->operations[o->inputs[j]].lowest = needed;
+        }
+    }
+}
+
+int step_program_open(struct step_program *program, uint64_t first, struct step_operation *operations,
+                      bulla_error *error)
+{
+    const bulla_program *p = &program->program;
+    program->operations = operations;
+    uint32_t group = 0, arrays = 0;
+    for (uint32_t i = 0; i <= p->operation_count; i++) {
+        int is_new = i == 1 || i == p->operation_count ||
+                     (i > 1 && p->operations[i].layer != p->operations[i - 1].layer);
+        group += (uint32_t)is_new;
+        arrays = is_new ? 0 : arrays;
+        operations[i] = (struct step_operation){.group = group, .first_array = (uint16_t)arrays};
+        arrays += step_array_count(program, i);
+        if (arrays > STEP_MOST_ARRAYS)
+            return bulla_fail(error, BULLA_E_UNSUPPORTED, "the group of operation %u has %u arrays, at most %d can be disputed",
+                              i, arrays, STEP_MOST_ARRAYS);
+        if (i == p->operation_count)
+            break;
+        const bulla_operation *o = &p->operations[i];
+        operations[i].is_border = o->kind == BULLA_KEY_QUANT || o->kind == BULLA_VALUE_QUANT ||
+                                  i + 1 == p->operation_count;
+        for (int j = 0; j < 3; j++)
+            if (o->inputs[j] >= 0 && operations[o->inputs[j]].group != group)
+                operations[o->inputs[j]].is_border = 1;
+    }
+    program->groups = group + 1;
+    find_lowest(program, first);
+    return BULLA_OK;
+}
+
+uint32_t step_answer_positions(const struct step_answer *answer)
+{
+    return answer->has_range ? answer->token_count : answer->token_count - 1;
+}
+
+int step_answer_check(const struct step_program *program, const struct step_answer *answer, bulla_error *error)
+{
+    uint32_t drawn = answer->token_count - answer->prompt_count, last = answer->token_count - 1;
+    if (answer->prompt_count == 0 || answer->token_count < answer->prompt_count || (drawn == 0 && !answer->has_range))
+        return bulla_fail(error, BULLA_E_INPUT, "an answer of %u tokens, %u of them the prompt's", answer->token_count,
+                          answer->prompt_count);
+    if (step_answer_positions(answer) > program->program.context)
+        return bulla_fail(error, BULLA_E_INPUT, "an answer of %u positions, the model has a context of %u",
+                          step_answer_positions(answer), program->program.context);
+    for (uint32_t i = 0; i < answer->token_count; i++)
+        if (answer->tokens[i] >= program->program.vocabulary)
+            return bulla_fail(error, BULLA_E_INPUT, "token %u is %u, expected one below the vocabulary of %u", i,
+                              answer->tokens[i], program->program.vocabulary);
+    if (answer->has_range && (answer->range_operation > program->program.operation_count ||
+                              answer->range_position > last || (drawn && answer->range_position < last) ||
+                              answer->range_position < program->operations[answer->range_operation].lowest))
+        return bulla_fail(error, BULLA_E_INPUT, "an answer of %u tokens that ended by RANGE at position %u, operation %u",
+                          answer->token_count, answer->range_position, answer->range_operation);
+    return BULLA_OK;
+}
+
+uint64_t step_cells(const struct step_program *program, const struct step_answer *answer)
+{
+    return (uint64_t)program->groups * step_answer_positions(answer);
+}
+
+int step_is_evaluated(const struct step_program *program, const struct step_answer *answer, uint32_t operation,
+                      uint64_t position)
+{
+    if (operation > program->program.operation_count || position >= step_answer_positions(answer) ||
+        position < program->operations[operation].lowest)
+        return 0;
+    return !answer->has_range || position < answer->range_position ||
+           (position == answer->range_position && operation < answer->range_operation);
+}
+
+void step_group(const struct step_program *program, uint32_t group, uint32_t *begin, uint32_t *end)
+{
+    uint32_t low = 0, high = program->program.operation_count + 1; /* the first operation of a group >= `group` */
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (program->operations[middle].group < group)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *begin = low;
+    for (*end = low; *end <= program->program.operation_count && program->operations[*end].group == group;)
+        ++*end;
+}
+
+/* 256 children a node. */
+unsigned bisection_rounds(uint64_t leaves)
+{
+    unsigned rounds = 0;
+    for (; leaves > 1; leaves = (leaves + 255) / 256)
+        rounds++;
+    return rounds;
+}
+
+void bisection_reveal(uint64_t leaves, unsigned round, uint64_t node, uint64_t *first, uint32_t *count)
+{
+    unsigned rounds = bisection_rounds(leaves);
+    *first = 0;
+    *count = 0;
+    if (round >= rounds)
+        return;
+    unsigned bits = 8 * (rounds - 1 - round);
+    uint64_t nodes = ((leaves - 1) >> bits) + 1; /* of the revealed level */
+    if (node >= (nodes + 255) / 256)
+        return;
+    *first = node * 256;
+    *count = (uint32_t)(nodes - *first < 256 ? nodes - *first : 256);
+}
+
+int bisection_children(struct hash_stream *stream, const uint8_t (*hashes)[MERKLE_HASH], uint32_t count,
+                       const uint8_t node[MERKLE_HASH])
+{
+    uint8_t level[256][MERKLE_HASH];
+    if (count == 0 || count > 256)
+        return 0;
+    memcpy(level, hashes, (size_t)count * MERKLE_HASH);
+    for (; count > 1; count = count / 2 + (count & 1)) {
+        for (uint32_t i = 0; i < count / 2; i++)
+            if (merkle_range_node(stream, level[2 * i], level[2 * i + 1], level[i]))
+                return 0;
+        if (count & 1)
+            memmove(level[count / 2], level[count - 1], MERKLE_HASH);
+    }
+    return memcmp(level[0], node, MERKLE_HASH) == 0;
+}
