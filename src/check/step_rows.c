@@ -271,8 +271,8 @@ static int64_t element_norm(struct step *step, uint32_t array, uint64_t index)
     if (array == NORM_SS)
         return fold_segment(step, array, index);
     uint32_t size = step->o->head_size;
-    int64_t r = norm_root(step, segment_total(step, NORM_SS, index / size)), x = step_input(step, 0, index);
-    int64_t inv = (INT64_C(1) << 46) / r, G = step_tensor(step, BULLA_TENSOR_G, index % size);
+    int64_t ss = segment_total(step, NORM_SS, index / size), x = step_input(step, 0, index);
+    int64_t G = step_tensor(step, BULLA_TENSOR_G, index % size), r = norm_root(step, ss), inv = (INT64_C(1) << 46) / r;
     x = step_bounded(step, x, -r, r);
     return step_fits(step, RS(RS(x * inv, 22) * G, step->o->k));
 }

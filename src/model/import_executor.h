@@ -33,6 +33,8 @@ struct import_step {
     uint64_t positions;                      /* over all sequences */
     const uint64_t *sequence_starts;         /* [sequences + 1]; position in its sequence = index - start */
     uint64_t sequences;
+    uint8_t *range;                          /* [positions] or NULL: gets 1 where a bound is left, 0 elsewhere; leaving one
+                                                is then no error */
 };
 
 struct import_executor {

@@ -332,7 +332,9 @@ static int run(void *context, const struct import_step *step, bulla_error *error
         code = run_rows(&job, error);
     for (uint64_t row = 0; row < step->positions; row++)
         left[row] = job.range[row] != UINT32_MAX;
-    if (code == BULLA_OK)
+    if (code == BULLA_OK && step->range)
+        memcpy(step->range, left, step->positions);
+    else if (code == BULLA_OK)
         code = import_step_range(step, left, error);
     memory_free(job.scratch);
     memory_free(job.range);

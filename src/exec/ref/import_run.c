@@ -159,7 +159,9 @@ static int run(void *context, const struct import_step *step, bulla_error *error
     int code = range && scratch ? BULLA_OK : BULLA_E_MEMORY;
     for (uint64_t row = 0; row < step->positions && code == BULLA_OK; row++)
         range[row] = (uint8_t)reference_import_row(step, row, scratch);
-    if (code == BULLA_OK)
+    if (code == BULLA_OK && step->range)
+        memcpy(step->range, range, step->positions);
+    else if (code == BULLA_OK)
         code = import_step_range(step, range, error);
     memory_free(range);
     memory_free(scratch);

@@ -1,0 +1,385 @@
+/* Traces, steps and whole disputes about small random programs of every family (docs/dispute-trace.md). */
+#include "test.h"
+
+#include "answer_model.h"
+#include "base/memory.h"
+#include "check/merkle_range.h"
+#include "check/trace_internal.h"
+#include "dispute_play.h"
+#include "random_program.h"
+
+static uint64_t state = 88172645463325252;
+
+static uint64_t below(uint64_t limit)
+{
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return (state * UINT64_C(0x2545F4914F6CDD1D) >> 16) % limit;
+}
+
+/* Proofs of runs of leaves, and of first leaves, in trees of every small size. */
+static void test_merkle_range(void **unused)
+{
+    bulla_error error = {0};
+    struct hash_stream *stream = hash_stream_open(&error);
+    for (uint64_t count = 1; count <= 40; count++) {
+        struct merkle_levels levels;
+        uint8_t root[MERKLE_HASH], other[MERKLE_HASH], copy[40][MERKLE_HASH], proof[128][MERKLE_HASH];
+        assert_ok(merkle_levels_open(&levels, count, &error), error);
+        for (uint64_t i = 0; i < count * MERKLE_HASH; i++)
+            levels.hashes[i] = (uint8_t)below(256);
+        memcpy(copy, levels.hashes, count * MERKLE_HASH);
+        assert_ok(merkle_levels_build(&levels, stream), error);
+        merkle_levels_root(&levels, root);
+        assert_ok(merkle_root(copy[0], count, other, &error), error);
+        assert_memory_equal(root, other, MERKLE_HASH);
+        struct merkle_prefix prefix = {0};
+        for (uint64_t first = 0; first < count; first++)
+            for (uint64_t run = 1; run <= count - first && run <= MERKLE_RANGE_LEAVES; run++) {
+                uint8_t leaves[MERKLE_RANGE_LEAVES + 2][MERKLE_HASH];
+                unsigned length = merkle_levels_proof(&levels, first, run, proof);
+                assert_int_equal(length, merkle_range_length(first, run, count));
+                memcpy(leaves, levels.hashes + first * MERKLE_HASH, run * MERKLE_HASH);
+                assert_true(merkle_range_verify(stream, leaves, first, run, count, proof[0], root));
+                memcpy(leaves, levels.hashes + first * MERKLE_HASH, run * MERKLE_HASH);
+                leaves[below(run)][below(MERKLE_HASH)] ^= 4;
+                assert_false(merkle_range_verify(stream, leaves, first, run, count, proof[0], root));
+                if (length) {
+                    proof[below(length)][below(MERKLE_HASH)] ^= 1;
+                    memcpy(leaves, levels.hashes + first * MERKLE_HASH, run * MERKLE_HASH);
+                    assert_false(merkle_range_verify(stream, leaves, first, run, count, proof[0], root));
+                }
+            }
+        for (uint64_t run = 1; run <= count; run++) {
+            unsigned length = merkle_levels_proof(&levels, 0, run, proof);
+            assert_ok(merkle_prefix_add(stream, &prefix, levels.hashes + (run - 1) * MERKLE_HASH), error);
+            assert_true(merkle_prefix_verify(stream, &prefix, count, proof[0], length, root));
+            assert_false(merkle_prefix_verify(stream, &prefix, count, proof[0], length + 1, root));
+            if (length) {
+                proof[below(length)][below(MERKLE_HASH)] ^= 1;
+                assert_false(merkle_prefix_verify(stream, &prefix, count, proof[0], length, root));
+            }
+        }
+        merkle_levels_free(&levels);
+    }
+    hash_stream_close(stream);
+}
+
+static void test_bisection(void **unused)
+{
+    static const uint64_t sizes[] = {1, 2, 255, 256, 257, 65535, 65536, 65537, 1 << 24};
+    static const unsigned rounds[] = {0, 1, 1, 1, 2, 2, 2, 3, 3};
+    for (int i = 0; i < 9; i++) {
+        assert_int_equal(bisection_rounds(sizes[i]), rounds[i]);
+        uint64_t node = 0, first;
+        uint32_t count;
+        for (unsigned round = 0; round < rounds[i]; round++) { /* to the last leaf */
+            bisection_reveal(sizes[i], round, node, &first, &count);
+            assert_in_range(count, 1, 256);
+            node = first + count - 1;
+        }
+        assert_int_equal(node, sizes[i] - 1);
+        bisection_reveal(sizes[i], 0, 1, &first, &count);
+        assert_int_equal(count, 0);
+    }
+}
+
+/* Settings of sampling, by number; the answers differ in them. */
+static bulla_sampling settings_of(int number)
+{
+    static const bulla_logit_bias biases[2] = {{5, 400000}, {7, -90000000}};
+    bulla_sampling s;
+    bulla_sampling_defaults(&s);
+    s.seed = 77 + (uint64_t)number;
+    s.temperature = number % 4 == 0 ? 0 : 700000 + 20000000 * (uint64_t)(number % 3);
+    if (number % 4 == 2) {
+        s.top_k = 9;
+        s.top_p = 800000;
+        s.min_p = 20000;
+    }
+    if (number % 4 == 3)
+        s.top_p = 930000;
+    if (number % 3 == 1) {
+        s.repetition = 1300000;
+        s.presence = 200000;
+        s.frequency = -300000;
+        s.biases = biases;
+        s.bias_count = 2;
+    }
+    return s;
+}
+
+static void open_case(struct dispute_case *c, int family, int strain, uint64_t seed, uint32_t prompt, uint32_t drawn)
+{
+    bulla_error error = {0};
+    bulla_model *model;
+    bulla_sampling settings = settings_of((int)seed);
+    assert_ok(answer_model_open(seed, family, strain, 0, "", &model, &error), error);
+    assert_ok(dispute_case_open(c, model, seed, prompt, drawn, &settings, seed % 5 == 3, &error), error);
+}
+
+static void honest_trace(struct dispute_case *c, struct trace **trace)
+{
+    bulla_error error = {0};
+    assert_ok(dispute_case_trace(c, NULL, trace, &error), error);
+}
+
+static struct step_array shape_of(const struct dispute_case *c, uint32_t operation, uint64_t position, uint32_t array)
+{
+    return step_array_shape(&c->referee, &c->answer, operation, position, array);
+}
+
+static const char *where(const struct dispute_case *c, const struct dispute *d)
+{
+    static char text[200];
+    int kind = d->operation < c->referee.program.operation_count ? c->referee.program.operations[d->operation].kind : 0;
+    snprintf(text, sizeof text, "operation %u (%s), position %llu, array %s, element %llu", d->operation,
+             kind ? bulla_operation_kind_name(kind) : "sampling", (unsigned long long)d->position,
+             step_array_name(kind, d->array), (unsigned long long)d->index);
+    return text;
+}
+
+static void check_sizes(const struct dispute_case *c, const struct dispute *d)
+{
+    if (d->rounds > 8 || d->bytes > 65536 || d->largest > STEP_MESSAGE)
+        fail_msg("%s: %u rounds, %zu bytes, the largest message %zu", where(c, d), d->rounds, d->bytes, d->largest);
+}
+
+/* The step of one element of an honest trace, and the same with something changed. */
+static void check_step(struct dispute_case *c, struct dispute *d)
+{
+    bulla_error error = {0};
+    assert_ok(dispute_play(d, &error), error);
+    if (!d->found || !d->proposer_won || d->verdict != STEP_HOLDS)
+        fail_msg("%s: %s", where(c, d), step_verdict_text(d->verdict));
+    check_sizes(c, d);
+    struct step_claim claim = d->claim;
+    claim.value ^= 1;
+    assert_int_equal(step_verify(&c->referee, &c->answer, c->stream, &claim, d->opening, d->opening_length), STEP_DIFFERS);
+    if (d->opening_length == 0)
+        return;
+    d->opening[below(d->opening_length)] ^= (uint8_t)(1 << below(8));
+    if (step_verify(&c->referee, &c->answer, c->stream, &d->claim, d->opening, d->opening_length) == STEP_HOLDS)
+        fail_msg("%s: an opening with a bit changed holds", where(c, d));
+    assert_int_not_equal(step_verify(&c->referee, &c->answer, c->stream, &d->claim, d->opening, d->opening_length - 1),
+                         STEP_HOLDS);
+}
+
+static size_t largest_opening;
+
+/* Steps of every array of every operation at one position. */
+static void check_cells(struct dispute_case *c, struct trace *trace, uint64_t position)
+{
+    for (uint32_t o = 0; o <= c->referee.program.operation_count; o++) {
+        if (!step_is_evaluated(&c->referee, &c->answer, o, position))
+            continue;
+        for (uint32_t a = 0; a < step_array_count(&c->referee, o); a++) {
+            struct step_array shape = shape_of(c, o, position, a);
+            if (shape.count == 0 || shape.is_witness)
+                continue;
+            const uint64_t indices[] = {0, shape.count - 1, below(shape.count)};
+            for (int i = 0; i < 3; i++) {
+                struct dispute d = {.c = c, .proposer = trace, .operation = o, .position = position, .array = a,
+                                    .index = indices[i]};
+                check_step(c, &d);
+                largest_opening = d.opening_length > largest_opening ? d.opening_length : largest_opening;
+            }
+        }
+    }
+}
+
+static void test_honest_steps(void **unused)
+{
+    for (int family = 0; family < RANDOM_FAMILIES; family++)
+        for (uint64_t seed = 0; seed < test_count(2, 12); seed++) {
+            struct dispute_case c;
+            struct trace *trace, *other;
+            bulla_error error = {0};
+            open_case(&c, family, 0, seed * RANDOM_FAMILIES + (uint64_t)family, 20 + (uint32_t)below(80), 4);
+            assert_int_equal(c.answer.has_range, 0);
+            honest_trace(&c, &trace);
+            uint64_t range_position, positions = step_answer_positions(&c.answer);
+            uint32_t range_operation;
+            assert_false(trace_range(trace, &range_position, &range_operation));
+            assert_true(trace_cells(trace)->first_bad == UINT64_MAX);
+            check_cells(&c, trace, positions - 1);
+            check_cells(&c, trace, below(positions));
+            check_cells(&c, trace, seed % 2 ? 0 : c.answer.prompt_count - 1);
+            honest_trace(&c, &other); /* two honest parties have nothing to dispute */
+            struct dispute d = {.c = &c, .proposer = trace, .challenger = other};
+            assert_ok(dispute_play(&d, &error), error);
+            assert_false(d.found);
+            trace_close(other);
+            trace_close(trace);
+            dispute_case_close(&c);
+        }
+    print_message("largest opening: %zu bytes\n", largest_opening);
+}
+
+static unsigned without_effect;
+
+/* A liar with one bit wrong against an honest challenger. */
+static void check_fault(struct dispute_case *c, struct trace *honest, struct dispute_fault *fault)
+{
+    bulla_error error = {0};
+    struct trace *liar;
+    uint8_t own[MERKLE_HASH], theirs[MERKLE_HASH];
+    dispute_fault_hook(fault);
+    assert_ok(dispute_case_trace(c, &fault->hook, &liar, &error), error);
+    struct dispute d = {.c = c, .proposer = liar, .challenger = honest};
+    assert_ok(dispute_play(&d, &error), error);
+    trace_root(honest, own);
+    trace_root(liar, theirs);
+    if (!d.found) { /* what it says about the answer is right all the same */
+        assert_memory_equal(own, theirs, MERKLE_HASH);
+        without_effect++;
+    } else if (d.proposer_won || d.operation != fault->operation || d.position != fault->position ||
+               d.array != fault->array || d.index != fault->index)
+        fail_msg("a fault in operation %u, position %llu, array %u, element %llu, bit %d: disputed at %s, %s",
+                 fault->operation, (unsigned long long)fault->position, fault->array, (unsigned long long)fault->index,
+                 fault->bit, where(c, &d), step_verdict_text(d.verdict));
+    if (d.found)
+        check_sizes(c, &d);
+    trace_close(liar);
+}
+
+static void test_faults(void **unused)
+{
+    uint64_t faults = 0;
+    for (int family = 0; family < RANDOM_FAMILIES; family++) {
+        struct dispute_case c;
+        struct trace *honest;
+        open_case(&c, family, 0, 100 + (uint64_t)family, 70, 5);
+        honest_trace(&c, &honest);
+        uint64_t seen = 0, positions = step_answer_positions(&c.answer);
+        for (uint32_t o = 0; o < c.referee.program.operation_count; o++) { /* each kind at its first, last, some place */
+            int kind = c.referee.program.operations[o].kind, is_new = !(seen >> kind & 1);
+            seen |= UINT64_C(1) << kind;
+            for (uint32_t a = 0; a < step_array_count(&c.referee, o); a++)
+                for (int place = 0; place < 3; place++) {
+                    uint64_t position = place == 0 ? c.referee.operations[o].lowest : place == 1 ? positions - 1 : below(positions);
+                    uint64_t count = shape_of(&c, o, position, a).count;
+                    if (count == 0 || !step_is_evaluated(&c.referee, &c.answer, o, position) ||
+                        !(is_new || below(test_count(40, 1)) == 0))
+                        continue;
+                    struct dispute_fault fault = {.operation = o, .array = a, .position = position,
+                        .index = place == 0 ? 0 : place == 1 ? count - 1 : below(count),
+                        .bit = (int)below(8u * shape_of(&c, o, position, a).width)};
+                    check_fault(&c, honest, &fault);
+                    faults++;
+                }
+        }
+        trace_close(honest);
+        dispute_case_close(&c);
+    }
+    print_message("%llu faults, %u of them without effect\n", (unsigned long long)faults, without_effect);
+    assert_true(without_effect * 2 < faults);
+}
+
+/* An answer whose last token is another than the one that is drawn, with and without a fault in what leads to it. */
+static void test_wrong_token(void **unused)
+{
+    for (uint64_t seed = 0; seed < test_count(40, 400); seed++) {
+        struct dispute_case c;
+        struct trace *liar, *honest;
+        bulla_error error = {0};
+        open_case(&c, (int)(seed % RANDOM_FAMILIES), 0, 300 + seed, 10, 4);
+        uint32_t vocabulary = c.referee.program.vocabulary;
+        c.tokens[c.answer.token_count - 1] = (c.tokens[c.answer.token_count - 1] + 1 + (uint32_t)below(vocabulary - 1)) %
+                                             vocabulary;
+        honest_trace(&c, &honest);
+        struct dispute_fault fault = {.operation = c.referee.program.operation_count,
+                                      .position = step_answer_positions(&c.answer) - 1};
+        do
+            fault.array = (uint32_t)below(16);
+        while (shape_of(&c, fault.operation, fault.position, fault.array).count == 0);
+        struct step_array shape = shape_of(&c, fault.operation, fault.position, fault.array);
+        fault.index = below(shape.count);
+        fault.bit = (int)below(8u * shape.width);
+        dispute_fault_hook(&fault);
+        assert_ok(dispute_case_trace(&c, seed % 4 ? &fault.hook : NULL, &liar, &error), error);
+        struct dispute d = {.c = &c, .proposer = liar, .challenger = honest};
+        assert_ok(dispute_play(&d, &error), error);
+        if (!d.found || d.proposer_won)
+            fail_msg("seed %llu, fault in array %s, element %llu: %s", (unsigned long long)seed,
+                     step_array_name(0, fault.array), (unsigned long long)fault.index, where(&c, &d));
+        if (seed % 4 == 0)
+            assert_int_equal(d.verdict, STEP_FAILS);
+        trace_close(liar);
+        trace_close(honest);
+        dispute_case_close(&c);
+    }
+}
+
+/* Answers that end by RANGE, or should have. */
+static void test_range(void **unused)
+{
+    unsigned ended = 0;
+    for (uint64_t seed = 0; seed < test_count(60, 600); seed++) {
+        struct dispute_case c;
+        struct trace *liar, *honest;
+        bulla_error error = {0};
+        open_case(&c, (int)(seed % RANDOM_FAMILIES), 1, seed, 12, 12);
+        honest_trace(&c, &honest);
+        struct dispute d = {.c = &c, .proposer = honest, .challenger = honest};
+        if (c.answer.has_range) {
+            ended++;
+            /* The honest answer: nothing differs, and the element that is named does leave its bound. */
+            struct trace *other;
+            honest_trace(&c, &other);
+            d.challenger = other;
+            assert_ok(dispute_play(&d, &error), error);
+            assert_false(d.found);
+            d.wants_range = 1;
+            assert_ok(dispute_play(&d, &error), error);
+            if (!d.proposer_won)
+                fail_msg("seed %llu: %s: %s", (unsigned long long)seed, where(&c, &d), step_verdict_text(d.verdict));
+            check_sizes(&c, &d);
+            trace_close(other);
+            /* The same answer that says nothing of RANGE, with another token behind it. */
+            c.answer.has_range = 0;
+            c.tokens[c.answer.token_count++] = 1;
+            if (c.answer.token_count == c.answer.prompt_count + 1) /* it ended within the prompt */
+                assert_true(step_answer_positions(&c.answer) <= c.answer.prompt_count);
+            trace_close(honest);
+            honest_trace(&c, &honest);
+            assert_ok(dispute_case_trace(&c, NULL, &liar, &error), error);
+            d = (struct dispute){.c = &c, .proposer = liar, .challenger = honest};
+            assert_ok(dispute_play(&d, &error), error);
+            assert_true(d.found && !d.proposer_won);
+            assert_int_equal(d.verdict, STEP_RANGE);
+            trace_close(liar);
+        } else { /* an answer that was cut off by a RANGE that is none */
+            c.answer.has_range = 1;
+            c.answer.range_position = c.answer.token_count - 1;
+            c.answer.range_operation = (uint32_t)below(c.referee.program.operation_count + 1);
+            trace_close(honest);
+            honest_trace(&c, &honest);
+            assert_ok(dispute_case_trace(&c, NULL, &liar, &error), error);
+            d = (struct dispute){.c = &c, .proposer = liar, .challenger = honest};
+            assert_ok(dispute_play(&d, &error), error);
+            assert_false(d.found); /* all that is committed to is right */
+            d.wants_range = 1;
+            assert_ok(dispute_play(&d, &error), error);
+            uint64_t position;
+            uint32_t operation;
+            if (!trace_range(honest, &position, &operation))
+                assert_true(d.found && !d.proposer_won);
+            trace_close(liar);
+        }
+        trace_close(honest);
+        dispute_case_close(&c);
+    }
+    print_message("%u answers ended by RANGE\n", ended);
+    assert_true(ended >= 3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_merkle_range), cmocka_unit_test(test_bisection), cmocka_unit_test(test_honest_steps),
+        cmocka_unit_test(test_faults),       cmocka_unit_test(test_wrong_token), cmocka_unit_test(test_range),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
