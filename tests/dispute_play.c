@@ -214,7 +214,7 @@ static int find_cell(struct dispute *d, uint32_t *group)
     if (!descend(d, trace_cells(d->proposer), d->challenger && !d->wants_range ? trace_cells(d->challenger) : NULL, target,
                  hash, &cell))
         return 0;
-    *group = (uint32_t)(cell / positions);
+    *group = d->group = (uint32_t)(cell / positions);
     d->position = cell % positions;
     memcpy(d->leaf, hash, MERKLE_HASH);
     return 1;
@@ -297,7 +297,8 @@ static int settle(struct dispute *d, bulla_error *error)
         claim->value = step_block_element(&shape, d->block, (uint32_t)(d->index - block * STEP_BLOCK / shape.width));
     }
     claim->index = d->index;
-    int code = trace_opening(d->proposer, d->operation, d->array, d->index, d->opening, &d->opening_length, error);
+    int code = is_named(d) && d->array == UINT32_MAX /* the proposer has no element to name */
+                   ? BULLA_OK : trace_opening(d->proposer, d->operation, d->array, d->index, d->opening, &d->opening_length, error);
     if (code)
         return code;
     count_message(d, d->opening_length);

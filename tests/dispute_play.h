@@ -45,7 +45,7 @@ struct dispute {
     struct trace *proposer;
     struct trace *challenger; /* honest: goes where it differs. NULL: goes to the target */
     int wants_range;          /* the challenger asks for the range cell */
-    uint32_t operation, array;
+    uint32_t operation, array, group;
     uint64_t position, index; /* the target, or what was disputed */
     /* What came of it. */
     int found;                /* the challenger found something to dispute */

@@ -78,12 +78,16 @@ int trace_expand(struct trace *trace, uint32_t group, uint64_t position, const i
     if (group >= trace->program.groups || position >= trace->positions)
         return bulla_fail(error, BULLA_E_USAGE, "a trace has no cell of group %u at position %llu", group,
                           (unsigned long long)position);
+    is_range = is_range && answer->has_range && position == answer->range_position &&
+               group == trace->program.operations[answer->range_operation].group;
+    if (trace->is_expanded && !witnesses && trace->cell.group == group && trace->cell.position == position &&
+        trace->cell.is_range == is_range)
+        return BULLA_OK;
+    trace->is_expanded = 0;
     trace_free_arrays(trace->arrays, STEP_MOST_ARRAYS);
     memset(trace->message, 0, STEP_MESSAGE);
     trace->cell = (struct step_cell){.group = group, .position = position, .message = trace->message,
-        .length = step_cell_length(&trace->program, answer, group), .range_array = UINT32_MAX,
-        .is_range = is_range && answer->has_range && position == answer->range_position &&
-                    group == trace->program.operations[answer->range_operation].group};
+        .length = step_cell_length(&trace->program, answer, group), .is_range = is_range, .range_array = UINT32_MAX};
     int code = run_up_to(trace, group, position, error);
     uint32_t begin, end;
     step_group(&trace->program, group, &begin, &end);
@@ -91,6 +95,7 @@ int trace_expand(struct trace *trace, uint32_t group, uint64_t position, const i
         code = expand_operation(trace, i, witnesses, error);
     if (code == BULLA_OK)
         write_witnesses(trace);
+    trace->is_expanded = code == BULLA_OK && !witnesses;
     return code;
 }
 

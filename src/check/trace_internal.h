@@ -52,6 +52,7 @@ struct trace {
     struct trace_value *values; /* [operation_count]: of the expanded cell's group, and what it reads */
     uint32_t kept_group;        /* that group; UINT32_MAX: none */
     struct step_cell cell;      /* the expanded one */
+    int is_expanded;            /* it is there, with the own witness scalars */
     uint8_t *message;
     int64_t witnesses[STEP_WITNESSES];
     struct trace_cell_array *arrays; /* [STEP_MOST_ARRAYS] by first_array + array */
