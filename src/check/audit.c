@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/utf8.h"
 
 static const uint8_t zeros[RECEIPT_HASH];
@@ -233,4 +234,53 @@ void audit_check_choice(struct verdict *verdict, const struct receipt *receipt, 
 void audit_lacks_answer(struct verdict *verdict, const char *why)
 {
     verdict_lacks(verdict, "audit.tokens", "%s", why);
+}
+
+/* ---- Which receipts are audited ---- */
+
+int audit_is_chosen(const uint8_t secret[AUDIT_SECRET], const uint8_t hash[RECEIPT_HASH], uint64_t share, int *is_chosen,
+                    bulla_error *error)
+{
+    static const char label[] = "bulla-watch-v1";
+    uint8_t bytes[sizeof label - 1 + AUDIT_SECRET + RECEIPT_HASH], digest[HASH_SHA256_BYTES];
+    memcpy(bytes, label, sizeof label - 1);
+    memcpy(bytes + sizeof label - 1, secret, AUDIT_SECRET);
+    memcpy(bytes + sizeof label - 1 + AUDIT_SECRET, hash, RECEIPT_HASH);
+    int code = hash_sha256(bytes, sizeof bytes, digest, error);
+    struct reader reader = reader_over(digest, sizeof digest);
+    *is_chosen = share >= AUDIT_ALL || reader_u64(&reader) < share * (UINT64_MAX / AUDIT_ALL);
+    return code;
+}
+
+/* Checks that fail where the transcript, or a document's other parts, are not those of the signed receipt. */
+static int is_of_binding(const char *name)
+{
+    static const char *const names[] = {"receipt.format", "receipt.transcript", "receipt.request", "receipt.prompt"};
+    static const char chain[] = "receipt.chain.";
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0)
+            return 1;
+    return strncmp(name, chain, sizeof chain - 1) == 0;
+}
+
+/* What is of the answer: not what its log and its evidence are worth. */
+static int is_of_answer(const char *name)
+{
+    static const char *const names[] = {"receipt.signature", "receipt.tokens", "receipt.finish"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0)
+            return 1;
+    return strncmp(name, "audit.", 6) == 0;
+}
+
+enum audit_finding audit_find(const struct verdict *verdict)
+{
+    int has_failed = 0;
+    for (size_t i = 0; i < verdict->count; i++) {
+        const bulla_check *check = &verdict->checks[i];
+        if (check->state == BULLA_CHECK_FAILED && is_of_binding(check->name))
+            return AUDIT_UNBOUND;
+        has_failed |= check->state == BULLA_CHECK_FAILED && is_of_answer(check->name);
+    }
+    return has_failed ? AUDIT_FAILED : verdict->lacks ? AUDIT_UNCHECKED : AUDIT_PASSED;
 }

@@ -45,4 +45,23 @@ void audit_check_choice(struct verdict *verdict, const struct receipt *receipt, 
 /* The same where they could not be computed: why. */
 void audit_lacks_answer(struct verdict *verdict, const char *why);
 
+/* ---- Which receipts are audited ---- */
+
+enum { AUDIT_SECRET = 32, AUDIT_ALL = 1000000 };
+
+/* Whether the receipt of that hash is among the share, in millionths, that who knows the secret audits: the first 8 bytes
+ * of SHA-256("bulla-watch-v1" || secret || hash), as a little-endian number, are below that share of 2^64. Who does not
+ * know the secret cannot tell before. */
+int audit_is_chosen(const uint8_t secret[AUDIT_SECRET], const uint8_t hash[RECEIPT_HASH], uint64_t share, int *is_chosen,
+                    bulla_error *error);
+
+/* What a verdict says of the server that signed the receipt. */
+enum audit_finding {
+    AUDIT_PASSED,
+    AUDIT_FAILED,    /* it signed what is not so */
+    AUDIT_UNCHECKED, /* not all could be computed again, and nothing is wrong */
+    AUDIT_UNBOUND    /* the document is not what was signed: that may be anybody's doing */
+};
+enum audit_finding audit_find(const struct verdict *verdict);
+
 #endif

@@ -43,6 +43,7 @@ extern const struct verb verb_run;
 extern const struct verb verb_serve;
 extern const struct verb verb_tokenize;
 extern const struct verb verb_verify;
+extern const struct verb verb_watch;
 extern const struct verb verb_worker;
 
 #endif

@@ -263,6 +263,21 @@ def lie_about_ends(auditor, end, letter):
         auditor.fails(forger.sign(changed), "audit.finish.0", "stop (e)", "a stop string is not told")
 
 
+def tell_the_day(model):
+    """A template that writes the date: an answer may end on the day after it began, and no later."""
+    with Server(model, tls=False, arguments=OPTIONS) as server, Forger() as forger:
+        auditor = Auditor(server, model)
+        document = forger.copy(auditor.ask(CHAT, {"messages": USER, "max_tokens": 4}, "a date"))
+        auditor.passes(forger.sign(document), "a template with a date")
+        midnight = document["signed"]["receipt"]["time"] // 86400 * 86400 + 86400
+        for time, passes in ((midnight - 1, True), (midnight + 5, True), (midnight + 86400, False)):
+            document["signed"]["receipt"]["time"] = time
+            if passes:
+                auditor.passes(forger.sign(document), f"signed at {time - midnight} s from midnight")
+            else:
+                auditor.fails(forger.sign(document), "audit.prompt", None, "a day too late")
+
+
 def cut_by_limits(model):
     """Limits of the server: in the receipt where they are numbers; where the answer was cut off by its clock or its cache
     that cannot be computed."""
@@ -338,12 +353,13 @@ def misuse(model):
 
 
 def audit_real():
-    """SmolLM2, whose answers are words."""
+    """Models whose answers are words."""
+    ends = {"smollm2": 2, "gemma3": 106}
     for name, path in sources():
-        if name != "smollm2":
+        if name != "smollm2" and not FULL: # it would take minutes to import
             continue
         with Server(path, tls=False) as server:
-            kinds = list(requests(2))
+            kinds = list(requests(ends[name]))
             ask_honest(Auditor(server, path), kinds if FULL else [kinds[i] for i in (2, 4, 5, 8, 11)])
 
 
@@ -369,9 +385,7 @@ def main():
             ask_honest(Auditor(server, thinking), [("thinking", CHAT, {"messages": USER, "max_tokens": 12, "temperature": 0}),
                                                    ("a response that thinks", RESPONSE, {"input": "?", "max_output_tokens": 9}),
                                                    *TOOL_REQUESTS])
-        dated = make_model(folder, "dated", "{{ strftime_now('%d %b %Y') }}" + TEMPLATE)
-        with Server(dated, tls=False, arguments=OPTIONS) as server:
-            ask_honest(Auditor(server, dated), [("a template with a date", CHAT, {"messages": USER, "max_tokens": 4})])
+        tell_the_day(make_model(folder, "dated", "{{ strftime_now('%d %b %Y') }}" + TEMPLATE))
         cut_by_limits(model)
         cut_by_deadline(model)
         cut_by_range(folder)
