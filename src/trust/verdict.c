@@ -102,13 +102,27 @@ int verdict_fails(struct verdict *verdict, const char *name, const char *found, 
     return state(verdict, name, 0, text, NULL);
 }
 
+static void state_not_made(struct verdict *verdict, const char *name, const char *why, va_list arguments)
+{
+    const char *text = format_text(verdict, why, arguments);
+    *new_check(verdict) = (bulla_check){.state = BULLA_CHECK_NOT_MADE, .name = name, .found = text};
+}
+
 void verdict_not_made(struct verdict *verdict, const char *name, const char *why, ...)
 {
     va_list arguments;
     va_start(arguments, why);
-    const char *text = format_text(verdict, why, arguments);
+    state_not_made(verdict, name, why, arguments);
     va_end(arguments);
-    *new_check(verdict) = (bulla_check){.state = BULLA_CHECK_NOT_MADE, .name = name, .found = text};
+}
+
+void verdict_lacks(struct verdict *verdict, const char *name, const char *why, ...)
+{
+    va_list arguments;
+    va_start(arguments, why);
+    state_not_made(verdict, name, why, arguments);
+    va_end(arguments);
+    verdict->lacks = 1;
 }
 
 void verdict_advise(struct verdict *verdict, const char *advice, ...)
@@ -129,7 +143,7 @@ int verdict_passed(const struct verdict *verdict)
             return 0;
         made += verdict->checks[i].state != BULLA_CHECK_NOT_MADE;
     }
-    return made > 0 && verdict->error.code == BULLA_OK;
+    return made > 0 && !verdict->lacks && verdict->error.code == BULLA_OK;
 }
 
 const bulla_check *verdict_find(const struct verdict *verdict, const char *name)
