@@ -1,10 +1,14 @@
 /* tool_trace steps: prints steps of disputes about small random programs as JSON, docs/dispute-trace.md's test vectors
- * (tests/vectors/trace/steps.json): honest ones of every array, and each kind of wrong one. The same every time. */
+ * (tests/vectors/trace/steps.json): honest ones of every array, and each kind of wrong one. The same every time.
+ * tool_trace faults MODEL PROMPT DRAWN FAULTS SEED: random faults of one bit in a model file's run, each found, and each
+ * honest element disputed in vain; prints figures as JSON. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "answer_model.h"
 #include "base/buffer.h"
+#include "base/clock.h"
 #include "base/memory.h"
 #include "dispute_play.h"
 #include "random_program.h"
@@ -271,23 +275,179 @@ static int write_cases(struct writer *w, bulla_error *error)
     return code;
 }
 
-int main(int argc, char **argv)
+/* tool_trace faults: a real model. */
+struct figures {
+    double open_seconds, play_seconds, verify_seconds;
+    size_t bytes, largest, opening;
+    unsigned rounds, faults, without_effect, lost;
+};
+
+static double largest_of(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+/* The honest challenger against a liar, or (fault NULL) a challenger who is wrong against an honest proposer. */
+static int play(struct dispute_case *c, struct dispute *d, struct figures *f, bulla_error *error)
+{
+    double start = clock_seconds();
+    int code = dispute_play(d, error);
+    f->play_seconds = largest_of(f->play_seconds, clock_seconds() - start);
+    if (code || !d->found)
+        return code;
+    f->bytes = d->bytes > f->bytes ? d->bytes : f->bytes;
+    f->largest = d->largest > f->largest ? d->largest : f->largest;
+    f->opening = d->opening_length > f->opening ? d->opening_length : f->opening;
+    f->rounds = d->rounds > f->rounds ? d->rounds : f->rounds;
+    start = clock_seconds();
+    step_check_arrays(&c->referee, &c->answer, c->stream, &d->claim.cell, d->leaf);
+    step_verify(&c->referee, &c->answer, c->stream, &d->claim, d->opening, d->opening_length);
+    f->verify_seconds = largest_of(f->verify_seconds, clock_seconds() - start);
+    return BULLA_OK;
+}
+
+/* A random element of a random evaluated cell's array. */
+static void choose(struct writer *w, struct dispute_fault *fault, int number)
+{
+    struct dispute_case *c = w->c;
+    uint32_t operations = c->referee.program.operation_count;
+    struct step_array shape = {0};
+    while (shape.count == 0 || shape.is_witness) {
+        fault->operation = (uint32_t)below(w, operations);
+        if (number < 2 * BULLA_OPERATION_KINDS) /* each kind first */
+            for (uint32_t tries = 0; tries < operations && c->referee.program.operations[fault->operation].kind != number % BULLA_OPERATION_KINDS; tries++)
+                fault->operation = (fault->operation + 1) % operations;
+        fault->position = below(w, step_answer_positions(&c->answer));
+        if (!step_is_evaluated(&c->referee, &c->answer, fault->operation, fault->position))
+            continue;
+        fault->array = (uint32_t)below(w, step_array_count(&c->referee, fault->operation));
+        shape = step_array_shape(&c->referee, &c->answer, fault->operation, fault->position, fault->array);
+    }
+    fault->index = below(w, shape.count);
+    fault->bit = (int)below(w, 8u * shape.width);
+}
+
+static int try_fault(struct writer *w, struct trace *honest, int number, struct figures *f, bulla_error *error)
+{
+    struct dispute_case *c = w->c;
+    struct dispute_fault fault;
+    struct trace *liar;
+    uint8_t own[MERKLE_HASH], theirs[MERKLE_HASH];
+    choose(w, &fault, number);
+    dispute_fault_hook(&fault);
+    int code = dispute_case_trace(c, &fault.hook, &liar, error);
+    if (code)
+        return code;
+    struct dispute d = {.c = c, .proposer = liar, .challenger = honest};
+    code = play(c, &d, f, error);
+    f->faults++;
+    trace_root(honest, own);
+    trace_root(liar, theirs);
+    if (code == BULLA_OK && !d.found && memcmp(own, theirs, MERKLE_HASH) == 0)
+        f->without_effect++;
+    else if (code == BULLA_OK && (!d.found || d.proposer_won))
+        code = bulla_fail(error, BULLA_E_INTERNAL, "a fault in operation %u, position %llu, array %u, element %llu, bit %d: the liar won",
+                          fault.operation, (unsigned long long)fault.position, fault.array, (unsigned long long)fault.index,
+                          fault.bit);
+    trace_close(liar);
+    if (code)
+        return code;
+    /* Whoever disputes the same element of the honest trace loses. */
+    d = (struct dispute){.c = c, .proposer = honest, .operation = fault.operation, .array = fault.array,
+                         .position = fault.position, .index = fault.index};
+    code = play(c, &d, f, error);
+    if (code == BULLA_OK && !d.proposer_won)
+        code = bulla_fail(error, BULLA_E_INTERNAL, "operation %u, position %llu, array %u, element %llu: the honest proposer lost: %s",
+                          d.operation, (unsigned long long)d.position, d.array, (unsigned long long)d.index,
+                          step_verdict_text(d.verdict));
+    return code;
+}
+
+/* Steps of sampling: the honest ones hold. */
+static int try_sampling(struct writer *w, struct trace *honest, struct figures *f, bulla_error *error)
+{
+    struct dispute_case *c = w->c;
+    uint32_t operation = c->referee.program.operation_count;
+    uint64_t position = step_answer_positions(&c->answer) - 1;
+    int code = BULLA_OK;
+    for (uint32_t a = 0; a < step_array_count(&c->referee, operation) && code == BULLA_OK; a++) {
+        struct step_array shape = step_array_shape(&c->referee, &c->answer, operation, position, a);
+        if (shape.count == 0 || shape.is_witness)
+            continue;
+        struct dispute d = {.c = c, .proposer = honest, .operation = operation, .array = a, .position = position,
+                            .index = below(w, shape.count)};
+        code = play(c, &d, f, error);
+        if (code == BULLA_OK && !d.proposer_won)
+            code = bulla_fail(error, BULLA_E_INTERNAL, "sampling, array %s: the honest proposer lost: %s", step_array_name(0, a),
+                              step_verdict_text(d.verdict));
+    }
+    return code;
+}
+
+static int run_faults(const char *path, uint32_t prompt, uint32_t drawn, int faults, uint64_t seed, bulla_error *error)
+{
+    struct dispute_case c = {0};
+    struct writer w = {.state = seed, .c = &c};
+    struct figures f = {0};
+    struct trace *honest = NULL;
+    bulla_model *model;
+    bulla_sampling sampling;
+    bulla_sampling_defaults(&sampling);
+    sampling.temperature = 800000;
+    sampling.top_p = 950000;
+    sampling.top_k = 50;
+    sampling.repetition = 1100000;
+    sampling.seed = seed;
+    int code = bulla_model_open(path, 2, &model, error);
+    if (code)
+        return code;
+    code = dispute_case_open(&c, model, seed, prompt, drawn, &sampling, 0, error);
+    double start = clock_seconds();
+    code = code ? code : dispute_case_trace(&c, NULL, &honest, error);
+    f.open_seconds = clock_seconds() - start;
+    if (code == BULLA_OK && trace_cells(honest)->first_bad != UINT64_MAX)
+        code = bulla_fail(error, BULLA_E_INTERNAL, "the honest trace has a cell that cannot be right");
+    code = code ? code : try_sampling(&w, honest, &f, error);
+    for (int i = 0; i < faults && code == BULLA_OK; i++)
+        code = try_fault(&w, honest, i, &f, error);
+    if (code == BULLA_OK)
+        printf("{\"positions\":%u,\"cells\":%llu,\"faults\":%u,\"without_effect\":%u,\"rounds\":%u,\"bytes\":%zu,"
+               "\"largest\":%zu,\"opening\":%zu,\"trace_ms\":%.1f,\"dispute_ms\":%.1f,\"referee_ms\":%.2f}\n",
+               step_answer_positions(&c.answer), (unsigned long long)step_cells(&c.referee, &c.answer), f.faults,
+               f.without_effect, f.rounds, f.bytes, f.largest, f.opening, 1e3 * f.open_seconds, 1e3 * f.play_seconds,
+               1e3 * f.verify_seconds);
+    trace_close(honest);
+    dispute_case_close(&c);
+    return code;
+}
+
+static int print_steps(bulla_error *error)
 {
     struct writer w = {.state = 1};
-    bulla_error error = {0};
-    if (argc != 2 || strcmp(argv[1], "steps") != 0) {
-        fprintf(stderr, "usage: tool_trace steps\n");
-        return 2;
-    }
-    int code = write_cases(&w, &error);
-    if (code) {
-        fprintf(stderr, "tool_trace: %s\n", error.text);
-        return 1;
-    }
-    printf("{\"answers\":[%s\n],\n\"cells\":[%s\n],\n\"steps\":[%s\n]}\n", (char *)w.answers.data, (char *)w.cells.data,
-           (char *)w.steps.data);
+    int code = write_cases(&w, error);
+    if (code == BULLA_OK)
+        printf("{\"answers\":[%s\n],\n\"cells\":[%s\n],\n\"steps\":[%s\n]}\n", (char *)w.answers.data,
+               (char *)w.cells.data, (char *)w.steps.data);
     buffer_free(&w.answers);
     buffer_free(&w.cells);
     buffer_free(&w.steps);
-    return 0;
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    bulla_error error = {0};
+    int code;
+    if (argc == 2 && strcmp(argv[1], "steps") == 0)
+        code = print_steps(&error);
+    else if (argc == 7 && strcmp(argv[1], "faults") == 0)
+        code = run_faults(argv[2], (uint32_t)atoi(argv[3]), (uint32_t)atoi(argv[4]), atoi(argv[5]), (uint64_t)atoi(argv[6]),
+                          &error);
+    else {
+        fprintf(stderr, "usage: tool_trace steps | faults MODEL PROMPT DRAWN FAULTS SEED\n");
+        return 2;
+    }
+    if (code)
+        fprintf(stderr, "tool_trace: %s\n", error.text);
+    return code != BULLA_OK;
 }
