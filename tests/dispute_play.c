@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "exec/cpu/import_run.h"
+#include "exec/generate.h"
 #include "exec/ref/run.h"
 
 static uint64_t draw(uint64_t *state)
@@ -73,6 +74,25 @@ static int answer(struct dispute_case *c, uint32_t drawn, bulla_error *error)
     return code;
 }
 
+/* The same by the engine, for models that the reference is too slow for. */
+static int answer_fast(struct dispute_case *c, uint32_t drawn, bulla_error *error)
+{
+    bulla_engine *engine = NULL;
+    struct generate_result result = {0};
+    struct generate_request request = {.prompt = c->tokens, .prompt_count = c->answer.prompt_count, .max_tokens = drawn,
+                                       .sampling = c->sampling};
+    int code = bulla_engine_open(c->model, &(bulla_engine_options){.threads = 2}, &engine, error);
+    code = code ? code : generate(engine, c->model, NULL, &request, &result, error);
+    for (size_t i = 0; i < result.token_count && code == BULLA_OK; i++)
+        c->tokens[c->answer.token_count++] = result.tokens[i];
+    c->answer.has_range = result.finish == GENERATE_RANGE;
+    c->answer.range_position = (uint32_t)result.range_position;
+    c->answer.range_operation = result.range_operation;
+    generate_result_free(&result);
+    bulla_engine_close(engine);
+    return code;
+}
+
 static int open_referee(struct dispute_case *c, bulla_error *error)
 {
     const void *part;
@@ -112,7 +132,8 @@ int dispute_case_open(struct dispute_case *c, bulla_model *model, uint64_t seed,
     code = code ? code : trace_model_open(bulla_model_program(model), c->executor.team, &c->tree, error);
     code = code || !grammar ? code : open_allowed(c, &state, drawn, error);
     c->answer.allowed = (const uint8_t (*)[MERKLE_HASH])c->allowed_roots;
-    code = code ? code : answer(c, drawn, error);
+    if (code == BULLA_OK)
+        code = bulla_model_program(model)->vocabulary > 1000 ? answer_fast(c, drawn, error) : answer(c, drawn, error);
     return code ? code : open_referee(c, error);
 }
 

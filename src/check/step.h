@@ -69,7 +69,8 @@ struct step_answer {
     const bulla_sampling *sampling;   /* checked (bulla_sampling_check); the choice's seed */
     int has_range;                    /* ended by RANGE, at: */
     uint32_t range_position, range_operation; /* operation_count: in sampling */
-    const uint8_t (*allowed)[MERKLE_HASH]; /* roots of a grammar's allowed sets, by position - first; NULL: all ids */
+    const uint8_t (*allowed)[MERKLE_HASH]; /* roots of a grammar's allowed sets, by position - first, one for each of
+                                              first .. P - 1; NULL: all ids */
 };
 /* BULLA_E_INPUT where an answer cannot be one of this program (step_program_open with first = prompt_count - 1). */
 int step_answer_check(const struct step_program *program, const struct step_answer *answer, bulla_error *error);

@@ -215,5 +215,4 @@ static int64_t element_attend(struct step *step, uint32_t array, uint64_t index)
     }
 }
 
-const struct step_kind step_kind_attend = {14, RESULT, RESULT, shape_attend, element_attend,
-    {"z", "kv", "vt", "Z", "K", "e", "S", "O", "Zall", "Kall", "f", "Sall", "B", "o"}};
+const struct step_kind step_kind_attend = {14, RESULT, RESULT, shape_attend, element_attend};

@@ -36,13 +36,6 @@ uint32_t step_array_count(const struct step_program *program, uint32_t operation
     return kind_of(program, operation)->arrays;
 }
 
-const char *step_array_name(int kind, uint32_t array)
-{
-    if (kind < 0 || kind >= BULLA_OPERATION_KINDS || array >= kinds[kind]->arrays)
-        return "unknown";
-    return kinds[kind]->names[array];
-}
-
 struct step_array step_array_shape(const struct step_program *program, const struct step_answer *answer,
                                    uint32_t operation, uint64_t position, uint32_t array)
 {

@@ -40,7 +40,6 @@ struct step_kind {
     uint8_t bytes, scale; /* results: the vector or the bytes, and their scales (equal where there is but one) */
     void (*shape)(const struct step *step, uint32_t array, struct step_array *shape);
     int64_t (*element)(struct step *step, uint32_t array, uint64_t index);
-    const char *names[16];
 };
 const struct step_kind *step_kind(int kind); /* 0: sampling */
 extern const struct step_kind step_kind_quantise, step_kind_value, step_kind_norm, step_kind_linear, step_kind_embed,

@@ -203,16 +203,9 @@ void bisection_reveal(uint64_t leaves, unsigned round, uint64_t node, uint64_t *
 int bisection_children(struct hash_stream *stream, const uint8_t (*hashes)[MERKLE_HASH], uint32_t count,
                        const uint8_t node[MERKLE_HASH])
 {
-    uint8_t level[256][MERKLE_HASH];
-    if (count == 0 || count > 256)
-        return 0;
-    memcpy(level, hashes, (size_t)count * MERKLE_HASH);
-    for (; count > 1; count = count / 2 + (count & 1)) {
-        for (uint32_t i = 0; i < count / 2; i++)
-            if (merkle_range_node(stream, level[2 * i], level[2 * i + 1], level[i]))
-                return 0;
-        if (count & 1)
-            memmove(level[count / 2], level[count - 1], MERKLE_HASH);
-    }
-    return memcmp(level[0], node, MERKLE_HASH) == 0;
+    struct merkle_prefix prefix = {0};
+    int code = count == 0 || count > 256;
+    for (uint32_t i = 0; i < count && code == BULLA_OK; i++)
+        code = merkle_prefix_add(stream, &prefix, hashes[i]);
+    return code == BULLA_OK && merkle_prefix_verify(stream, &prefix, count, NULL, 0, node);
 }

@@ -225,8 +225,7 @@ static int64_t element_quantise(struct step *step, uint32_t array, uint64_t inde
     }
 }
 
-const struct step_kind step_kind_quantise = {7, QUANTISE_Q, QUANTISE_S, shape_quantise, element_quantise,
-                                             {"A", "H1", "h", "m", "ss", "q", "s"}};
+const struct step_kind step_kind_quantise = {7, QUANTISE_Q, QUANTISE_S, shape_quantise, element_quantise};
 
 /* value_quant */
 enum { VALUE_K, VALUE_V8 };
@@ -254,7 +253,7 @@ static int64_t element_value(struct step *step, uint32_t array, uint64_t index)
     return k > 24 ? step_end(step, STEP_RANGE) : k;
 }
 
-const struct step_kind step_kind_value = {2, VALUE_V8, VALUE_K, shape_value, element_value, {"k_v", "v8"}};
+const struct step_kind step_kind_value = {2, VALUE_V8, VALUE_K, shape_value, element_value};
 
 enum { NORM_SS, NORM_Y };
 
@@ -277,7 +276,7 @@ static int64_t element_norm(struct step *step, uint32_t array, uint64_t index)
     return step_fits(step, RS(RS(x * inv, 22) * G, step->o->k));
 }
 
-const struct step_kind step_kind_norm = {2, NORM_Y, NORM_Y, shape_norm, element_norm, {"ss", "y"}};
+const struct step_kind step_kind_norm = {2, NORM_Y, NORM_Y, shape_norm, element_norm};
 
 enum { LINEAR_ACC, LINEAR_Y };
 
@@ -317,7 +316,7 @@ static int64_t element_linear(struct step *step, uint32_t array, uint64_t row)
     return step_fits(step, RS(acc * RS(s * M, o->k1), o->k2) + bias);
 }
 
-const struct step_kind step_kind_linear = {2, LINEAR_Y, LINEAR_Y, shape_linear, element_linear, {"acc", "y"}};
+const struct step_kind step_kind_linear = {2, LINEAR_Y, LINEAR_Y, shape_linear, element_linear};
 
 static int64_t element_embed(struct step *step, uint32_t array, uint64_t index)
 {
@@ -329,7 +328,7 @@ static int64_t element_embed(struct step *step, uint32_t array, uint64_t index)
     return x;
 }
 
-const struct step_kind step_kind_embed = {1, 0, 0, shape_row, element_embed, {"x"}};
+const struct step_kind step_kind_embed = {1, 0, 0, shape_row, element_embed};
 
 static int64_t element_rope(struct step *step, uint32_t array, uint64_t index)
 {
@@ -348,7 +347,7 @@ static int64_t element_rope(struct step *step, uint32_t array, uint64_t index)
     return step_fits(step, in_head == first ? RS(a * c - b * s, 14) : RS(a * s + b * c, 14));
 }
 
-const struct step_kind step_kind_rope = {1, 0, 0, shape_row, element_rope, {"y"}};
+const struct step_kind step_kind_rope = {1, 0, 0, shape_row, element_rope};
 
 static int64_t element_gate(struct step *step, uint32_t array, uint64_t index)
 {
@@ -362,7 +361,7 @@ static int64_t element_gate(struct step *step, uint32_t array, uint64_t index)
     return step_fits(step, o->flags & BULLA_OPERATION_GATED ? RS(a * u, o->k) : a);
 }
 
-const struct step_kind step_kind_gate = {1, 0, 0, shape_row, element_gate, {"y"}};
+const struct step_kind step_kind_gate = {1, 0, 0, shape_row, element_gate};
 
 static int64_t element_add(struct step *step, uint32_t array, uint64_t index)
 {
@@ -370,11 +369,11 @@ static int64_t element_add(struct step *step, uint32_t array, uint64_t index)
     return reference_add(&x, &y, 1, &sum) ? step_end(step, STEP_RANGE) : sum;
 }
 
-const struct step_kind step_kind_add = {1, 0, 0, shape_row, element_add, {"y"}};
+const struct step_kind step_kind_add = {1, 0, 0, shape_row, element_add};
 
 static int64_t element_softcap(struct step *step, uint32_t array, uint64_t index)
 {
     return step_softcap(step, step_input(step, 0, index));
 }
 
-const struct step_kind step_kind_softcap = {1, 0, 0, shape_row, element_softcap, {"y"}};
+const struct step_kind step_kind_softcap = {1, 0, 0, shape_row, element_softcap};

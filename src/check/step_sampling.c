@@ -295,6 +295,4 @@ static int64_t element_sampling(struct step *step, uint32_t array, uint64_t inde
     }
 }
 
-const struct step_kind step_kind_sampling = {16, TOKEN, TOKEN, shape_sampling, element_sampling,
-    {"a", "max", "least", "w", "cut1", "above1", "equal1", "below1", "sum1", "check1", "cut2", "equal2", "sum2", "check2",
-     "run", "token"}};
+const struct step_kind step_kind_sampling = {16, TOKEN, TOKEN, shape_sampling, element_sampling};

@@ -63,28 +63,17 @@ static int read_array(struct opening *opening, const struct step_array *shape, c
     return !bytes;
 }
 
-/* Result roots of a cell's border before `operation`. */
-static uint32_t roots_before(const struct step_program *program, uint32_t operation)
+/* Result roots in the border of a group, of its operations before `end`. */
+static uint32_t border_roots(const struct step_program *program, uint32_t group, uint32_t end)
 {
-    uint32_t begin, end, roots = 0;
-    step_group(program, program->operations[operation].group, &begin, &end);
-    for (uint32_t i = begin; i < operation; i++) {
-        const struct step_kind *kind = step_kind(i < program->program.operation_count
-                                                     ? program->program.operations[i].kind : 0);
+    uint32_t begin, all, roots = 0;
+    step_group(program, group, &begin, &all);
+    for (uint32_t i = begin; i < all && i < end; i++) {
+        const struct step_kind *kind = step_kind(i < program->program.operation_count ? program->program.operations[i].kind
+                                                                                      : 0);
         roots += !program->operations[i].is_border ? 0 : kind->bytes == kind->scale ? 1 : 2;
     }
     return roots;
-}
-
-static uint32_t border_roots(const struct step_program *program, uint32_t group)
-{
-    uint32_t begin, end;
-    step_group(program, group, &begin, &end);
-    if (begin == program->program.operation_count)
-        return 0; /* sampling */
-    uint32_t last = end - 1;
-    const struct step_kind *kind = step_kind(program->program.operations[last].kind);
-    return roots_before(program, last) + (!program->operations[last].is_border ? 0 : kind->bytes == kind->scale ? 1 : 2);
 }
 
 /* Another cell's border, proved unless it was the last one. */
@@ -93,7 +82,8 @@ static int open_cell(struct opening *opening, const struct step *step, uint32_t 
     uint64_t cell = (uint64_t)group * step_answer_positions(step->answer) + position;
     if (opening->border && opening->border_cell == cell)
         return 0;
-    uint64_t cells = step_cells(step->program, step->answer), length = border_roots(step->program, group) * MERKLE_HASH;
+    uint64_t cells = step_cells(step->program, step->answer);
+    uint64_t length = (uint64_t)border_roots(step->program, group, UINT32_MAX) * MERKLE_HASH;
     uint8_t leaf[3][MERKLE_HASH];
     const uint8_t *border = take(opening, length);
     const uint8_t *proof = take(opening, (uint64_t)merkle_range_length(cell, 1, cells) * MERKLE_HASH);
@@ -121,7 +111,8 @@ static int read_result(struct opening *opening, const struct step *step, const s
         uint32_t lowest = kind->bytes < kind->scale ? kind->bytes : kind->scale;
         if (!operation->is_border || open_cell(opening, step, operation->group, source->position))
             return 1;
-        root = opening->border + (roots_before(program, source->operation) + (source->array != lowest)) * MERKLE_HASH;
+        uint32_t before = border_roots(program, operation->group, source->operation);
+        root = opening->border + (before + (source->array != lowest)) * MERKLE_HASH;
     }
     return read_array(opening, &shape, root, first, count, values);
 }
@@ -305,10 +296,4 @@ enum step_verdict step_verify(const struct step_program *program, const struct s
     if (is_named)
         return step.status == STEP_RANGE ? STEP_HOLDS : step.status == STEP_HOLDS ? STEP_DIFFERS : step.status;
     return step.status != STEP_HOLDS ? (enum step_verdict)step.status : value == claim->value ? STEP_HOLDS : STEP_DIFFERS;
-}
-
-const char *step_verdict_text(int verdict)
-{
-    static const char *const texts[] = {"holds", "differs", "range", "fails", "unproved", "no operand", "not a step"};
-    return verdict >= 0 && verdict <= STEP_NOT_A_STEP ? texts[verdict] : "unknown";
 }
