@@ -21,7 +21,7 @@ static enum path_result challenger_loses(struct dispute_path *path, const char *
     return PATH_CHALLENGER_LOSES;
 }
 
-int path_open(struct dispute_path *path, const struct dispute_case *given, struct arena *arena, bulla_error *error)
+int path_open(struct dispute_path *path, const struct dispute_facts *given, struct arena *arena, bulla_error *error)
 {
     *path = (struct dispute_path){.program = *given->program, .given = given};
     struct step_operation *operations = arena_alloc(arena, path->program.program.operation_count + 1, sizeof *operations, error);
@@ -72,7 +72,7 @@ static enum path_result take_hashes(struct dispute_path *path, const struct json
 /* How the answer ended, as far as the receipt does not say it. */
 static int take_ending(struct dispute_path *path, const struct json *body)
 {
-    const struct dispute_case *given = path->given;
+    const struct dispute_facts *given = path->given;
     struct step_answer *answer = &path->answer;
     const struct json *end = json_get(body, "end"), *range = json_get(body, "range");
     uint64_t token;

@@ -14,7 +14,7 @@ const char *dispute_about_name(int about); /* "trace", ...; NULL where it is non
 enum { DISPUTE_WHY = 200 };
 
 /* What receipt and request say of one choice. */
-struct dispute_case {
+struct dispute_facts {
     const struct step_program *program; /* without operations of step_program_open */
     const uint32_t *tokens;             /* the prompt's, then those that were answered, without an end token */
     uint32_t token_count, prompt_count;
@@ -44,7 +44,7 @@ struct dispute_path {
     struct step_program program;
     struct step_answer answer;
     struct hash_stream *stream;
-    const struct dispute_case *given;
+    const struct dispute_facts *given;
     uint32_t *tokens;          /* with room for the end token */
     enum path_stage stage;
     int is_array;              /* bisecting an array's blocks, not the cells */
@@ -65,7 +65,7 @@ struct dispute_path {
 };
 
 /* `given` and the arena must outlive it. BULLA_E_INPUT where there is nothing to dispute. */
-int path_open(struct dispute_path *path, const struct dispute_case *given, struct arena *arena, bulla_error *error);
+int path_open(struct dispute_path *path, const struct dispute_facts *given, struct arena *arena, bulla_error *error);
 void path_close(struct dispute_path *path);
 int path_is_proposers(const struct dispute_path *path); /* whose turn it is */
 /* Takes the message of the party whose turn it is. */

@@ -6,7 +6,7 @@
 
 struct party {
     struct party_options options;
-    const struct dispute_case *given;
+    const struct dispute_facts *given;
     uint8_t answer[DISPUTE_HASH], key[DISPUTE_KEY], challenger[DISPUTE_KEY], dispute[DISPUTE_HASH], last[DISPUTE_HASH];
     uint32_t choice;
     uint64_t number;
@@ -18,10 +18,10 @@ struct party {
     /* The proposer's: how the answer ended. */
     uint32_t *tokens;
     int has_end;
-    uint32_t end;
+    uint32_t end, range_position, range_operation;
 };
 
-int party_open(const struct party_options *options, const struct dispute_case *given, const uint8_t answer[DISPUTE_HASH],
+int party_open(const struct party_options *options, const struct dispute_facts *given, const uint8_t answer[DISPUTE_HASH],
                uint32_t choice, struct party **result, bulla_error *error)
 {
     struct party *party = memory_alloc(1, sizeof *party, error);
@@ -133,11 +133,14 @@ static int find_range(struct party *party, struct step_answer *answer, bulla_err
     answer->range_position = answer->token_count - 1;
     answer->range_operation = party->path.program.program.operation_count;
     int code = open_trace(party, answer, error);
-    if (code != BULLA_OK || !trace_range(party->trace, &position, &operation))
-        return code;
-    answer->range_position = (uint32_t)position;
-    answer->range_operation = operation;
-    return open_trace(party, answer, error);
+    if (code == BULLA_OK && trace_range(party->trace, &position, &operation)) {
+        answer->range_position = (uint32_t)position;
+        answer->range_operation = operation;
+        code = open_trace(party, answer, error);
+    }
+    party->range_position = answer->range_position;
+    party->range_operation = answer->range_operation;
+    return code;
 }
 
 /* The proposer's before its claim, or by it. */
@@ -190,8 +193,6 @@ static void put_revealed(const struct party *party, const struct trace_tree *tre
 static void say_claim(struct party *party, struct buffer *body)
 {
     uint8_t root[MERKLE_HASH];
-    uint64_t position = 0;
-    uint32_t operation = party->path.program.program.operation_count;
     trace_root(party->trace, root);
     dispute_put_hex(body, "answer", party->answer, DISPUTE_HASH);
     dispute_put_number(body, "choice", party->choice);
@@ -202,14 +203,10 @@ static void say_claim(struct party *party, struct buffer *body)
         buffer_append_text(body, "null");
     put_revealed(party, trace_cells(party->trace), body);
     dispute_put_name(body, "range");
-    if (party->given->expects_range) {
-        const struct step_answer *answer = trace_answer(party->trace);
-        position = answer->range_position;
-        operation = answer->range_operation;
-        buffer_append_format(body, "[%llu,%u]", (unsigned long long)position, operation);
-    } else {
+    if (party->given->expects_range)
+        buffer_append_format(body, "[%u,%u]", party->range_position, party->range_operation);
+    else
         buffer_append_text(body, "null");
-    }
     dispute_put_hex(body, "root", root, MERKLE_HASH);
 }
 

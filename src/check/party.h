@@ -20,7 +20,7 @@ struct party_options {
 struct party;
 
 /* `given` with its allowed sets, the options and what they name must outlive it. `answer`, `choice`: what the dispute is about. */
-int party_open(const struct party_options *options, const struct dispute_case *given, const uint8_t answer[DISPUTE_HASH],
+int party_open(const struct party_options *options, const struct dispute_facts *given, const uint8_t answer[DISPUTE_HASH],
                uint32_t choice, struct party **party, bulla_error *error);
 void party_close(struct party *party); /* NULL is fine */
 /* The next message of the dispute, from its challenge on, also the own ones. BULLA_E_INPUT for one that is none. */

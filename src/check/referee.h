@@ -31,7 +31,7 @@ struct referee_text {
     int (*read)(void *context, const char *document, size_t length, struct referee_receipt *receipt, bulla_error *error);
     /* A choice of a document that `read` took. */
     int (*derive)(void *context, const char *document, size_t length, uint32_t choice, struct arena *arena,
-                  struct dispute_case *given, bulla_error *error);
+                  struct dispute_facts *given, bulla_error *error);
 };
 
 struct referee;

@@ -25,7 +25,7 @@ struct referee_dispute {
     uint64_t number;                        /* of the next message */
     uint64_t bytes;                         /* of all messages */
     struct arena arena;                     /* while it is open: */
-    struct dispute_case given;
+    struct dispute_facts given;
     struct dispute_path *path;
 };
 

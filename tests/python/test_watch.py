@@ -8,10 +8,11 @@ import signal
 import subprocess
 import tempfile
 
+from connecting import Connect
 from forging import Forger, canonical
 from serving import BUILD, PROGRAM, Server, can_serve
 from test_audit import CHAT, USER, Auditor
-from test_receipts import OPTIONS, TEMPLATE, checks, make_model
+from test_receipts import OPTIONS, POLICY, TEMPLATE, checks, make_model
 
 
 TOOL = os.path.join(BUILD, "tests", "tool_log")
@@ -142,6 +143,17 @@ def find_lies(folder, model, documents):
     checks.equal((status, audits, look["failed"]), (0, [], 1), "started again it goes on behind that")
 
 
+def through_connect(folder, model):
+    """The documents that `bulla connect` keeps are all that is needed."""
+    with Server(model, arguments=OPTIONS) as server, Connect(server.url, POLICY) as connect:
+        checks.equal(connect.chat("Hello", stream=True).verified, True, "an answer through connect")
+        key = server.request("GET", "/log/key")[2].decode()
+        watcher = Watcher(os.path.join(folder, "connect"), f"{server.url}/log", key, model)
+        watcher.requests = connect.receipts_folder
+        status, audits, _, errors = watcher.once("--ca", server.certificate)
+        checks.equal((status, [audit["finding"] for audit in audits]), (0, ["passed"]), f"what connect kept: {errors}")
+
+
 def misuse(watcher):
     done = subprocess.run([PROGRAM, "watch", "/nowhere"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     checks.equal(done.returncode, 2, done.stderr)
@@ -171,6 +183,7 @@ def main():
             sample(folder, watcher, documents)
             find_lies(folder, model, documents)
             misuse(watcher)
+        through_connect(folder, model)
     checks.finish()
 
 
