@@ -411,6 +411,7 @@ static void findings_accuse_who_signed(void **state)
     assert_int_equal(find("audit.tokens.0", NULL), AUDIT_FAILED);
     assert_int_equal(find("audit.tokens.0", "audit.finish.0"), AUDIT_FAILED);
     assert_int_equal(find("receipt.finish", NULL), AUDIT_FAILED);
+    assert_int_equal(find("audit.model", "audit.tokens"), AUDIT_UNCHECKED); /* a watcher need not have every model */
     assert_int_equal(find("receipt.chain.12", "audit.tokens"), AUDIT_UNBOUND);
     assert_int_equal(find("receipt.request", NULL), AUDIT_UNBOUND);
     assert_int_equal(find("receipt.transcript", "audit.tokens"), AUDIT_UNBOUND);

@@ -263,24 +263,26 @@ static int is_of_binding(const char *name)
     return strncmp(name, chain, sizeof chain - 1) == 0;
 }
 
-/* What is of the answer: not what its log and its evidence are worth. */
-static int is_of_answer(const char *name)
+/* What is of the answer: not what its log and its evidence are worth. Of an answer of another model nothing is known but
+ * what the receipt says itself. */
+static int is_of_answer(const char *name, int is_other_model)
 {
     static const char *const names[] = {"receipt.signature", "receipt.tokens", "receipt.finish"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
             return 1;
-    return strncmp(name, "audit.", 6) == 0;
+    return !is_other_model && strncmp(name, "audit.", 6) == 0;
 }
 
 enum audit_finding audit_find(const struct verdict *verdict)
 {
-    int has_failed = 0;
+    const bulla_check *model = verdict_find(verdict, "audit.model");
+    int is_other_model = model && model->state == BULLA_CHECK_FAILED, has_failed = 0;
     for (size_t i = 0; i < verdict->count; i++) {
         const bulla_check *check = &verdict->checks[i];
         if (check->state == BULLA_CHECK_FAILED && is_of_binding(check->name))
             return AUDIT_UNBOUND;
-        has_failed |= check->state == BULLA_CHECK_FAILED && is_of_answer(check->name);
+        has_failed |= check->state == BULLA_CHECK_FAILED && is_of_answer(check->name, is_other_model);
     }
     return has_failed ? AUDIT_FAILED : verdict->lacks ? AUDIT_UNCHECKED : AUDIT_PASSED;
 }
