@@ -397,7 +397,7 @@ static enum audit_finding find(const char *failed, const char *lacking)
     if (failed)
         verdict_fails(&verdict, failed, "something");
     if (lacking)
-        verdict_lacks(&verdict, lacking, "nothing");
+        audit_lacks(&verdict, lacking, "nothing");
     enum audit_finding finding = audit_find(&verdict);
     verdict_free(&verdict);
     return finding;
