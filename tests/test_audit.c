@@ -397,7 +397,7 @@ static enum audit_finding find(const char *failed, const char *lacking)
     if (failed)
         verdict_fails(&verdict, failed, "something");
     if (lacking)
-        verdict_lacks(&verdict, lacking, "nothing");
+        audit_lacks(&verdict, lacking, "nothing");
     enum audit_finding finding = audit_find(&verdict);
     verdict_free(&verdict);
     return finding;
@@ -411,6 +411,7 @@ static void findings_accuse_who_signed(void **state)
     assert_int_equal(find("audit.tokens.0", NULL), AUDIT_FAILED);
     assert_int_equal(find("audit.tokens.0", "audit.finish.0"), AUDIT_FAILED);
     assert_int_equal(find("receipt.finish", NULL), AUDIT_FAILED);
+    assert_int_equal(find("audit.model", "audit.tokens"), AUDIT_UNCHECKED); /* a watcher need not have every model */
     assert_int_equal(find("receipt.chain.12", "audit.tokens"), AUDIT_UNBOUND);
     assert_int_equal(find("receipt.request", NULL), AUDIT_UNBOUND);
     assert_int_equal(find("receipt.transcript", "audit.tokens"), AUDIT_UNBOUND);

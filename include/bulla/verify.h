@@ -27,8 +27,6 @@ enum { BULLA_BINDING_BYTES = 32 };
 typedef struct bulla_evidence_options {
     const char *policy;           /* JSON; NULL: nothing is required, and no verdict passes */
     size_t policy_length;
-    int policy_is_optional;       /* none is no failed check but one that is not made: for who has other reasons to believe
-                                     the server, such as having computed its answer again */
     int64_t time;                 /* Unix seconds: chains, lists and ages are judged then */
     /* What the caller knows of the server, BULLA_BINDING_BYTES each; NULL: not known, not checked. */
     const uint8_t *tls_key;       /* SHA-256 of the TLS certificate's SubjectPublicKeyInfo */

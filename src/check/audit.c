@@ -8,6 +8,20 @@
 
 static const uint8_t zeros[RECEIPT_HASH];
 
+void audit_lacks(struct verdict *verdict, const char *name, const char *why)
+{
+    verdict_not_made(verdict, name, "%s", why);
+    verdict->lacks = 1;
+}
+
+void audit_without_policy(struct verdict *verdict)
+{
+    for (size_t i = 0; i < verdict->count; i++)
+        if (strcmp(verdict->checks[i].name, "policy") == 0)
+            verdict->checks[i] = (bulla_check){.state = BULLA_CHECK_NOT_MADE, .name = "policy",
+                                               .found = "there is none: what the evidence is worth is not judged"};
+}
+
 /* ---- Model and parameters ---- */
 
 int audit_check_model(struct verdict *verdict, const struct receipt *receipt, const struct audit_model *model)
@@ -18,7 +32,8 @@ int audit_check_model(struct verdict *verdict, const struct receipt *receipt, co
         verdict_advise(verdict, "the receipt is for another model than the one that it is audited with");
     /* The root covers all three; a receipt that says something else of them is a lie all the same. */
     int is_whole = verdict_same_number(verdict, "audit.program", receipt->program_version, model->program_version);
-    is_whole &= verdict_same_bytes(verdict, "audit.tokenizer", receipt->tokenizer, RECEIPT_HASH, model->tokenizer, RECEIPT_HASH);
+    is_whole &= verdict_same_bytes(verdict, "audit.tokenizer", receipt->tokenizer, RECEIPT_HASH, model->tokenizer,
+                                   RECEIPT_HASH);
     is_whole &= verdict_same_bytes(verdict, "audit.chat_template", receipt->chat_template, RECEIPT_HASH, chat_template,
                                    RECEIPT_HASH);
     is_whole &= verdict_same_bytes(verdict, "audit.adapter", receipt->adapter_root, RECEIPT_HASH, zeros, RECEIPT_HASH);
@@ -190,7 +205,7 @@ static void check_finish(struct verdict *verdict, const struct receipt *receipt,
     char found[AUDIT_WORDS];
     describe_finish(claim->finish, claim->stop, found);
     if (cut)
-        verdict_lacks(verdict, name, "%s", cut);
+        audit_lacks(verdict, name, cut);
     else
         verdict_holds(verdict, name, delivery->ends_so, delivery->finish, "%s", found);
 }
@@ -203,7 +218,7 @@ static void check_delivered(struct verdict *verdict, const struct receipt *recei
     const char *name = name_check(verdict, "delivered", number);
     char found[AUDIT_WORDS] = "nothing more";
     if (outcome->result == REPLAY_SAME && find_cut(receipt, outcome, delivery)) {
-        verdict_lacks(verdict, name, "the answer would have ended with these tokens, and was cut off");
+        audit_lacks(verdict, name, "the answer would have ended with these tokens, and was cut off");
     } else if (delivery->differs) {
         size_t at = delivery->differs - 1;
         const struct claim_step *step = &claim->steps[at];
@@ -227,13 +242,8 @@ void audit_check_choice(struct verdict *verdict, const struct receipt *receipt, 
         check_delivered(verdict, receipt, number, outcome, delivery);
         return;
     }
-    verdict_lacks(verdict, name_check(verdict, "finish", number), "the tokens are others");
-    verdict_lacks(verdict, name_check(verdict, "delivered", number), "the tokens are others");
-}
-
-void audit_lacks_answer(struct verdict *verdict, const char *why)
-{
-    verdict_lacks(verdict, "audit.tokens", "%s", why);
+    audit_lacks(verdict, name_check(verdict, "finish", number), "the tokens are others");
+    audit_lacks(verdict, name_check(verdict, "delivered", number), "the tokens are others");
 }
 
 /* ---- Which receipts are audited ---- */
@@ -263,24 +273,26 @@ static int is_of_binding(const char *name)
     return strncmp(name, chain, sizeof chain - 1) == 0;
 }
 
-/* What is of the answer: not what its log and its evidence are worth. */
-static int is_of_answer(const char *name)
+/* What is of the answer: not what its log and its evidence are worth. Of an answer of another model nothing is known but
+ * what the receipt says itself. */
+static int is_of_answer(const char *name, int is_other_model)
 {
     static const char *const names[] = {"receipt.signature", "receipt.tokens", "receipt.finish"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
             return 1;
-    return strncmp(name, "audit.", 6) == 0;
+    return !is_other_model && strncmp(name, "audit.", 6) == 0;
 }
 
 enum audit_finding audit_find(const struct verdict *verdict)
 {
-    int has_failed = 0;
+    const bulla_check *model = verdict_find(verdict, "audit.model");
+    int is_other_model = model && model->state == BULLA_CHECK_FAILED, has_failed = 0;
     for (size_t i = 0; i < verdict->count; i++) {
         const bulla_check *check = &verdict->checks[i];
         if (check->state == BULLA_CHECK_FAILED && is_of_binding(check->name))
             return AUDIT_UNBOUND;
-        has_failed |= check->state == BULLA_CHECK_FAILED && is_of_answer(check->name);
+        has_failed |= check->state == BULLA_CHECK_FAILED && is_of_answer(check->name, is_other_model);
     }
     return has_failed ? AUDIT_FAILED : verdict->lacks ? AUDIT_UNCHECKED : AUDIT_PASSED;
 }

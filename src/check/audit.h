@@ -10,6 +10,13 @@
 #include "check/replay.h"
 #include "trust/verdict.h"
 
+/* A check that had to be made and could not be, and why. */
+void audit_lacks(struct verdict *verdict, const char *name, const char *why);
+
+/* A verdict of bulla_verify_receipt without a policy fails for want of one. Who computes the answer again need not believe a
+ * machine: here that check is one that was not made. */
+void audit_without_policy(struct verdict *verdict);
+
 /* The model that the answer is computed with again. */
 struct audit_model {
     const uint8_t *root, *tokenizer, *chat_template; /* RECEIPT_HASH each; chat_template NULL: it has none */
@@ -42,9 +49,6 @@ void audit_delivered(struct audit_delivery *delivery, enum receipt_part part, co
 /* The choice's tokens, its finish, and what was delivered of it. */
 void audit_check_choice(struct verdict *verdict, const struct receipt *receipt, size_t number,
                         const struct replay_outcome *outcome, const struct audit_delivery *delivery);
-/* The same where they could not be computed: why. */
-void audit_lacks_answer(struct verdict *verdict, const char *why);
-
 /* ---- Which receipts are audited ---- */
 
 enum { AUDIT_SECRET = 32, AUDIT_ALL = 1000000 };

@@ -300,7 +300,7 @@ static void audit_answer(struct audit *audit, const bulla_receipt_options *optio
 {
     int is_known = take_request(audit, options) && check_parameters(audit) && open_choices(audit) && check_prompt(audit);
     if (!is_known) {
-        audit_lacks_answer(audit->verdict, "what was asked is not what the receipt says");
+        audit_lacks(audit->verdict, "audit.tokens", "what was asked is not what the receipt says");
         return;
     }
     for (size_t i = 0; i < audit->request.prompt_count && audit->error.code == BULLA_OK; i++)
@@ -318,13 +318,13 @@ static void audit_document(struct audit *audit, const char *document, size_t len
     if (code == BULLA_E_MEMORY)
         audit->error = why;
     else if (code != BULLA_OK)
-        audit_lacks_answer(audit->verdict, why.text);
+        audit_lacks(audit->verdict, "audit.tokens", why.text);
     else if (strcmp(audit->claim.receipt.backend, "native") != 0)
-        audit_lacks_answer(audit->verdict, "another engine computed the answer: attested only, nobody can compute it again");
+        audit_lacks(audit->verdict, "audit.tokens", "another engine computed the answer: attested only");
     else if (!audit_check_model(audit->verdict, &audit->claim.receipt, &model))
-        audit_lacks_answer(audit->verdict, "it is another model's answer");
+        audit_lacks(audit->verdict, "audit.tokens", "it is another model's answer");
     else if (!audit->claim.choices)
-        audit_lacks_answer(audit->verdict, "there is no transcript: nobody says which tokens were answered");
+        audit_lacks(audit->verdict, "audit.tokens", "there is no transcript: nobody says which tokens were answered");
     else
         audit_answer(audit, options);
 }
@@ -333,12 +333,12 @@ int auditor_audit(struct auditor *auditor, const char *document, size_t length, 
                   bulla_verdict **verdict, struct audit_cost *cost, bulla_error *error)
 {
     struct audit audit = {.auditor = auditor, .cost = cost};
-    bulla_receipt_options own = *options;
-    own.evidence.policy_is_optional = 1;
-    int code = bulla_verify_receipt(document, length, &own, verdict, error);
+    int code = bulla_verify_receipt(document, length, options, verdict, error);
     if (code != BULLA_OK)
         return code;
     audit.verdict = &(*verdict)->verdict;
+    if (!options->evidence.policy)
+        audit_without_policy(audit.verdict);
     audit_document(&audit, document, length, options);
     api_steps_free(&audit.steps);
     api_request_free(&audit.request);

@@ -583,20 +583,15 @@ int policy_names_program(const struct policy *policy)
     return 0;
 }
 
-void policy_check_none(int is_optional, struct verdict *verdict)
-{
-    if (is_optional) {
-        verdict_not_made(verdict, "policy", "there is none: what the evidence is worth is not judged");
-        return;
-    }
-    verdict_fails(verdict, "policy", "nothing was required: there is no policy");
-    verdict_advise(verdict, "give a policy that says what you accept (docs/policy.md)");
-}
-
 void policy_check_evidence(const struct policy *policy, const struct evidence_format *format,
                            const struct evidence *evidence)
 {
     struct verdict *verdict = evidence->verdict;
+    if (!policy) {
+        verdict_fails(verdict, "policy", "nothing was required: there is no policy");
+        verdict_advise(verdict, "give a policy that says what you accept (docs/policy.md)");
+        return;
+    }
     check_type(policy, format, verdict);
     if (!policy_names_program(policy))
         verdict_not_made(verdict, "policy.program", "the policy names no measurement: any program is accepted");

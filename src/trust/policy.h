@@ -20,10 +20,8 @@ void policy_free(struct policy *policy); /* NULL is fine */
 int policy_names(const struct policy *policy, const char *field);
 /* SHA-256 of the policy's canonical JSON (RFC 8785). */
 const uint8_t *policy_hash(const struct policy *policy);
-/* Of a verdict without a policy: one check, "policy", which fails since nothing was required; or where none is needed, is
- * not made. */
-void policy_check_none(int is_optional, struct verdict *verdict);
-/* "policy.*" checks of evidence of that format, whose claims are there. */
+/* "policy.*" checks of evidence of that format, whose claims are there. A verdict without a policy: one failed check,
+ * "policy", which says that nothing was required. */
 void policy_check_evidence(const struct policy *policy, const struct evidence_format *format,
                            const struct evidence *evidence);
 /* The checks of one GPU's evidence that came with the CPU's, and of how many there are. */

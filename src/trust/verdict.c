@@ -102,27 +102,13 @@ int verdict_fails(struct verdict *verdict, const char *name, const char *found, 
     return state(verdict, name, 0, text, NULL);
 }
 
-static void state_not_made(struct verdict *verdict, const char *name, const char *why, va_list arguments)
-{
-    const char *text = format_text(verdict, why, arguments);
-    *new_check(verdict) = (bulla_check){.state = BULLA_CHECK_NOT_MADE, .name = name, .found = text};
-}
-
 void verdict_not_made(struct verdict *verdict, const char *name, const char *why, ...)
 {
     va_list arguments;
     va_start(arguments, why);
-    state_not_made(verdict, name, why, arguments);
+    const char *text = format_text(verdict, why, arguments);
     va_end(arguments);
-}
-
-void verdict_lacks(struct verdict *verdict, const char *name, const char *why, ...)
-{
-    va_list arguments;
-    va_start(arguments, why);
-    state_not_made(verdict, name, why, arguments);
-    va_end(arguments);
-    verdict->lacks = 1;
+    *new_check(verdict) = (bulla_check){.state = BULLA_CHECK_NOT_MADE, .name = name, .found = text};
 }
 
 void verdict_advise(struct verdict *verdict, const char *advice, ...)

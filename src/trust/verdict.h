@@ -21,7 +21,7 @@ struct verdict {
     size_t count, capacity;
     bulla_check lost;    /* what is stated where memory is short */
     bulla_error error;    /* then; such a verdict never passes */
-    int lacks;            /* a check that had to be made was not: nor does such a one */
+    int lacks;            /* what had to be checked was not: nor does such a one */
 };
 
 void verdict_free(struct verdict *verdict);
@@ -44,12 +44,10 @@ int verdict_at_least(struct verdict *verdict, const char *name, uint64_t found, 
 int verdict_fails(struct verdict *verdict, const char *name, const char *found, ...) __attribute__((format(printf, 3, 4)));
 void verdict_not_made(struct verdict *verdict, const char *name, const char *why, ...)
     __attribute__((format(printf, 3, 4)));
-/* The same of a check without which the verdict says nothing: it does not pass. */
-void verdict_lacks(struct verdict *verdict, const char *name, const char *why, ...) __attribute__((format(printf, 3, 4)));
 /* Belongs to the check that was stated last. */
 void verdict_advise(struct verdict *verdict, const char *advice, ...) __attribute__((format(printf, 2, 3)));
 
-/* At least one check was made, none failed and none was lacking. */
+/* At least one check was made and none failed. */
 int verdict_passed(const struct verdict *verdict);
 /* The check of this name that was stated last, or NULL. */
 const bulla_check *verdict_find(const struct verdict *verdict, const char *name);

@@ -90,10 +90,7 @@ static const struct evidence_format *verify(const struct json *document, const s
         binding_check(format, &evidence, &expected);
     else
         verdict_not_made(verdict, "binding", "the policy names the report data or the key instead");
-    if (policy)
-        policy_check_evidence(policy, format, &evidence);
-    else
-        policy_check_none(options->policy_is_optional, verdict);
+    policy_check_evidence(policy, format, &evidence);
     if (options->model)
         policy_check_model(policy, options->model, verdict);
     else

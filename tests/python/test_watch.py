@@ -143,10 +143,22 @@ def find_lies(folder, model, documents):
     checks.equal((status, audits, look["failed"]), (0, [], 1), "started again it goes on behind that")
 
 
+def other_model(folder, watched, documents):
+    """A watcher that has not the model accuses nobody."""
+    watcher = Watcher(os.path.join(folder, "other"), watched.place, watched.key, make_model(folder, "other", TEMPLATE + "!"))
+    watcher.give(documents[0], "0.json")
+    status, audits, look, errors = watcher.once()
+    checks.equal((status, [audit["finding"] for audit in audits], look["unchecked"]), (0, ["unchecked"], 1), errors)
+    status, audits, _, errors = Watcher(os.path.join(folder, "both"), watched.place, watched.key, watched.model).once(
+        "--model", watcher.model)
+    checks.equal((status, audits), (0, []), f"two models: {errors}")
+
+
 def through_connect(folder, model):
     """The documents that `bulla connect` keeps are all that is needed."""
     with Server(model, arguments=OPTIONS) as server, Connect(server.url, POLICY) as connect:
-        checks.equal(connect.chat("Hello", stream=True).verified, True, "an answer through connect")
+        outcome = connect.ask(CHAT, {"messages": USER, "max_tokens": 6}, streamed=True)
+        checks.equal(outcome.verified, True, f"an answer through connect: {outcome}")
         key = server.request("GET", "/log/key")[2].decode()
         watcher = Watcher(os.path.join(folder, "connect"), f"{server.url}/log", key, model)
         watcher.requests = connect.receipts_folder
@@ -181,6 +193,7 @@ def main():
             documents = follow_honest(watcher, auditor)
             follow_on(watcher, auditor, documents)
             sample(folder, watcher, documents)
+            other_model(folder, watcher, documents)
             find_lies(folder, model, documents)
             misuse(watcher)
         through_connect(folder, model)
