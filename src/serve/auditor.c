@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "check/audit.h"
+#include "check/trace.h"
 #include "serve/api_answer.h"
 #include "serve/api_parameters.h"
 #include "serve/api_steps.h"
@@ -35,6 +36,13 @@ struct audit {
     int *has_begun;
     struct replay_outcome *outcomes;
     bulla_error error;
+    /* Of one choice's facts, for a dispute. */
+    struct arena *arena;      /* NULL: they are not asked for */
+    struct dispute_facts *facts;
+    uint32_t *tokens;         /* the last prompt that was made */
+    size_t token_count, allowed_count, most_allowed;
+    uint64_t **sets;
+    uint8_t (*roots)[MERKLE_HASH];
 };
 
 int auditor_open(const struct native_replay_options *options, struct auditor **result, bulla_error *error)
@@ -64,6 +72,11 @@ void auditor_close(struct auditor *auditor)
 const uint8_t *auditor_model_root(const struct auditor *auditor)
 {
     return auditor->info.root;
+}
+
+const bulla_model *auditor_model(const struct auditor *auditor)
+{
+    return native_replay_model(auditor->replay);
 }
 
 /* ---- The request ---- */
@@ -155,6 +168,12 @@ static void on_prompt(void *context, const uint32_t *ids, size_t count)
     struct audit *audit = context;
     receipt_prompt_hash(audit->claim.salt, ids, count, audit->hashes[audit->prompt], &audit->error);
     audit->prompt_tokens += count;
+    if (!audit->arena)
+        return;
+    audit->tokens = arena_alloc(audit->arena, count + 1, sizeof *audit->tokens, &audit->error);
+    audit->token_count = count;
+    if (audit->tokens)
+        memcpy(audit->tokens, ids, count * sizeof *ids);
 }
 
 static size_t begin_choice(struct audit *audit, uint32_t number)
@@ -349,4 +368,155 @@ int auditor_audit(struct auditor *auditor, const char *document, size_t length, 
     bulla_verdict_free(*verdict);
     *verdict = NULL;
     return bulla_fail(error, audit.error.code, "%s", audit.error.text);
+}
+
+/* ---- Facts for a dispute ---- */
+
+int auditor_read(struct auditor *auditor, const char *document, size_t length, struct arena *arena, struct claim *claim,
+                 bulla_error *error)
+{
+    const bulla_receipt_options options = {0};
+    bulla_verdict *verdict = NULL;
+    int code = bulla_verify_receipt(document, length, &options, &verdict, error);
+    if (code != BULLA_OK)
+        return code;
+    enum audit_finding finding = audit_find(&verdict->verdict);
+    bulla_verdict_free(verdict);
+    if (finding == AUDIT_UNBOUND || finding == AUDIT_FAILED)
+        return bulla_fail(error, BULLA_E_INPUT, "the receipt is not signed, or its transcript is not what was signed");
+    code = claim_read(document, length, arena, claim, error);
+    if (code == BULLA_OK && (!claim->choices || !claim->request))
+        code = bulla_fail(error, BULLA_E_INPUT, "the receipt's document has no transcript with the request");
+    if (code == BULLA_OK && (strcmp(claim->receipt.backend, "native") != 0 ||
+                             memcmp(claim->receipt.model_root, auditor->info.root, RECEIPT_HASH) != 0))
+        code = bulla_fail(error, BULLA_E_UNSUPPORTED, "the answer is of another model, or of another engine");
+    return code;
+}
+
+/* Walks tell it before each token. */
+static int note_allowed(void *context, const uint64_t *allowed, bulla_error *error)
+{
+    struct audit *audit = context;
+    size_t number = audit->allowed_count++;
+    uint32_t vocabulary = audit->auditor->info.vocabulary;
+    size_t words = ((size_t)vocabulary + 63) / 64;
+    if (!allowed || number >= audit->most_allowed)
+        return BULLA_OK;
+    if (audit->sets) {
+        audit->sets[number] = arena_alloc(audit->arena, words, sizeof **audit->sets, error);
+        if (!audit->sets[number])
+            return BULLA_E_MEMORY;
+        memcpy(audit->sets[number], allowed, words * sizeof *allowed);
+    }
+    audit->facts->allowed_roots = (const uint8_t (*)[MERKLE_HASH])audit->roots;
+    audit->facts->allowed = (const uint64_t *const *)audit->sets;
+    return trace_allowed_root(allowed, vocabulary, audit->roots[number], error);
+}
+
+static enum walk_end find_end(const struct claim_choice *claim)
+{
+    if (strcmp(claim->finish, "length") != 0)
+        return WALK_END_TOKEN;
+    return !claim->stop ? WALK_LIMIT : strcmp(claim->stop, "range") == 0 ? WALK_RANGE
+           : strcmp(claim->stop, "deadline") == 0 ? WALK_DEADLINE : WALK_LIMIT;
+}
+
+/* The first audit's check that failed, in words. */
+static void set_fault(struct audit *audit, enum dispute_about about)
+{
+    const struct verdict *verdict = audit->verdict;
+    struct dispute_facts *facts = audit->facts;
+    for (size_t i = 0; i < verdict->count && !facts->fault; i++) {
+        const bulla_check *check = &verdict->checks[i];
+        if (check->state != BULLA_CHECK_FAILED || strncmp(check->name, "audit.", 6) != 0)
+            continue;
+        facts->fault = about;
+        snprintf(facts->why, sizeof facts->why, "%.40s: %.70s%s%.70s", check->name, check->found ? check->found : "",
+                 check->expected ? "; right is " : "", check->expected ? check->expected : "");
+    }
+}
+
+static int find_ends(struct audit *audit)
+{
+    const bulla_tokenizer *tokenizer = bulla_model_tokenizer(native_replay_model(audit->auditor->replay));
+    uint32_t count = 0, *ends, vocabulary = audit->auditor->info.vocabulary;
+    for (uint32_t id = 0; id < vocabulary; id++)
+        count += bulla_tokenizer_is_end(tokenizer, id) != 0;
+    ends = arena_alloc(audit->arena, count + 1, sizeof *ends, &audit->error);
+    if (!ends)
+        return 0;
+    for (uint32_t id = 0; id < vocabulary; id++)
+        if (bulla_tokenizer_is_end(tokenizer, id))
+            ends[audit->facts->end_count++] = id;
+    audit->facts->ends = ends;
+    return 1;
+}
+
+static void walk_choice(struct audit *audit, uint32_t number)
+{
+    uint32_t choices = audit->request.answer.choices;
+    const struct claim_choice *claim = &audit->claim.choices[number];
+    const struct native_replay_claim tokens = {claim->tokens, claim->token_count};
+    const struct walk_options options = {.end = find_end(claim), .allowed = note_allowed, .context = audit};
+    struct answer_error problem = {0};
+    int has_end = 0;
+    audit->most_allowed = claim->token_count + 1;
+    audit->roots = arena_alloc(audit->arena, audit->most_allowed, MERKLE_HASH, &audit->error);
+    if (audit->sets)
+        audit->sets = arena_alloc(audit->arena, audit->most_allowed, sizeof *audit->sets, &audit->error);
+    if (!start(audit, number / choices, &problem))
+        bulla_fail(&audit->error, BULLA_E_INTERNAL, "a request that was taken before is not: %s", problem.message);
+    else if (audit->error.code == BULLA_OK)
+        native_replay_walk(audit->auditor->replay, number % choices, &tokens, &options, &audit->outcomes[number], &has_end,
+                           audit->arena, &audit->facts->sampling, &audit->error);
+    native_replay_stop(audit->auditor->replay);
+    if (audit->error.code != BULLA_OK || !find_ends(audit))
+        return;
+    audit_check_choice(audit->verdict, &audit->claim.receipt, number, &audit->outcomes[number], &audit->deliveries[number]);
+    set_fault(audit, DISPUTE_DELIVERY);
+    uint32_t *joined = arena_alloc(audit->arena, audit->token_count + claim->token_count + 1, sizeof *joined, &audit->error);
+    if (!joined)
+        return;
+    memcpy(joined, audit->tokens, audit->token_count * sizeof *joined);
+    memcpy(joined + audit->token_count, claim->tokens, claim->token_count * sizeof *joined);
+    audit->facts->tokens = joined;
+    audit->facts->prompt_count = (uint32_t)audit->token_count;
+    audit->facts->token_count = (uint32_t)(audit->token_count + claim->token_count);
+    audit->facts->expects_end = has_end;
+    audit->facts->expects_range = options.end == WALK_RANGE;
+}
+
+static void derive(struct audit *audit, const char *document, size_t length, uint32_t choice)
+{
+    const struct backend_info *info = &audit->auditor->info;
+    const struct audit_model model = {info->root, info->tokenizer, info->chat_template, info->program_version};
+    const bulla_receipt_options options = {0};
+    if (claim_read(document, length, &audit->verdict->arena, &audit->claim, &audit->error) != BULLA_OK)
+        return;
+    if (choice >= audit->claim.receipt.choice_count || !audit->claim.choices)
+        bulla_fail(&audit->error, BULLA_E_INPUT, "the answer has no choice %u", choice);
+    else if (!audit_check_model(audit->verdict, &audit->claim.receipt, &model) || !take_request(audit, &options) ||
+             !check_parameters(audit))
+        set_fault(audit, DISPUTE_PARAMETERS);
+    else if (open_choices(audit) && !check_prompt(audit))
+        set_fault(audit, DISPUTE_PROMPT);
+    else if (audit->error.code == BULLA_OK)
+        walk_choice(audit, choice);
+}
+
+int auditor_derive(struct auditor *auditor, const char *document, size_t length, uint32_t choice, int wants_sets,
+                   struct arena *arena, struct dispute_facts *facts, bulla_error *error)
+{
+    static uint64_t *wanted[1];
+    bulla_verdict verdict = {0};
+    *facts = (struct dispute_facts){0};
+    struct audit audit = {.auditor = auditor, .verdict = &verdict.verdict, .arena = arena, .facts = facts,
+                          .sets = wants_sets ? wanted : NULL};
+    derive(&audit, document, length, choice);
+    if (audit.steps.text.error.code != BULLA_OK)
+        audit.error = audit.steps.text.error;
+    api_steps_free(&audit.steps);
+    api_request_free(&audit.request);
+    verdict_free(&verdict.verdict);
+    return audit.error.code == BULLA_OK ? BULLA_OK : bulla_fail(error, audit.error.code, "%s", audit.error.text);
 }

@@ -4,6 +4,8 @@
 #define SERVE_AUDITOR_H
 
 #include "bulla/verify.h"
+#include "check/dispute_path.h"
+#include "check/claim.h"
 #include "serve/native_replay.h"
 
 struct auditor; /* with one model */
@@ -11,6 +13,8 @@ struct auditor; /* with one model */
 int auditor_open(const struct native_replay_options *options, struct auditor **auditor, bulla_error *error);
 void auditor_close(struct auditor *auditor); /* NULL is fine */
 const uint8_t *auditor_model_root(const struct auditor *auditor);
+
+const bulla_model *auditor_model(const struct auditor *auditor);
 
 /* What an audit took. */
 struct audit_cost {
@@ -23,5 +27,15 @@ struct audit_cost {
  * error is about options, memory, or a document that is no JSON. `cost` may be NULL. */
 int auditor_audit(struct auditor *auditor, const char *document, size_t length, const bulla_receipt_options *options,
                   bulla_verdict **verdict, struct audit_cost *cost, bulla_error *error);
+
+/* ---- Disputes (docs/dispute.md): what can be settled without weights, by an auditor whose options say `walks` ---- */
+
+/* Whether a document holds by itself: signature and transcript; of the answer a model that is this auditor's gave. */
+int auditor_read(struct auditor *auditor, const char *document, size_t length, struct arena *arena, struct claim *claim,
+                 bulla_error *error);
+/* The facts of one choice, but for `program`: the request, the prompt and what was delivered are made again; `fault` says
+ * which of them is not so. In the arena. `wants_sets`: a grammar's allowed sets as well as their roots. */
+int auditor_derive(struct auditor *auditor, const char *document, size_t length, uint32_t choice, int wants_sets,
+                   struct arena *arena, struct dispute_facts *facts, bulla_error *error);
 
 #endif

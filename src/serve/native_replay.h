@@ -5,6 +5,7 @@
 #define SERVE_NATIVE_REPLAY_H
 
 #include "check/replay.h"
+#include "check/walk.h"
 #include "serve/backend.h"
 
 struct native_replay;
@@ -12,6 +13,7 @@ struct native_replay;
 struct native_replay_options {
     const char *path; /* of a model file; its root is computed */
     unsigned threads; /* 0: one a core */
+    int walks;        /* for native_replay_walk alone: no engine is opened, no tensor read, no root computed */
 };
 
 int native_replay_open(const struct native_replay_options *options, struct native_replay **replay, bulla_error *error);
@@ -33,6 +35,12 @@ struct native_replay_claim {
  * claims are right: of choices that are not, neither the finish nor the answer's end. */
 int native_replay_run(struct native_replay *replay, const struct native_replay_claim *claims,
                       struct replay_outcome *outcomes, bulla_error *error);
+/* What one choice of what was started delivers by its tokens alone (check/walk.h), told as by native_replay_run. `sampling`
+ * gets what its tokens were drawn with, in the arena. */
+int native_replay_walk(struct native_replay *replay, uint32_t choice, const struct native_replay_claim *claim,
+                       const struct walk_options *options, struct replay_outcome *outcome, int *has_end, struct arena *arena,
+                       bulla_sampling *sampling, bulla_error *error);
+const bulla_model *native_replay_model(const struct native_replay *replay);
 /* Lets go of what was started, if it has not ended. */
 void native_replay_stop(struct native_replay *replay);
 
