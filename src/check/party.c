@@ -13,13 +13,16 @@ struct party {
     struct arena arena;
     struct dispute_path path;
     enum path_result result;
-    struct trace *trace;
-    int is_expanded;
-    /* The proposer's: how the answer ended. */
-    uint32_t *tokens;
-    int has_end;
-    uint32_t end, range_position, range_operation;
+    struct party_trace own, *run; /* run: the own one or the shared one */
+    int is_witnessed;             /* the challenger's trace is expanded under the proposer's witness scalars */
+    uint32_t *tokens;             /* of an answer whose end is looked for */
 };
+
+void party_trace_close(struct party_trace *shared)
+{
+    trace_close(shared->trace);
+    *shared = (struct party_trace){0};
+}
 
 int party_open(const struct party_options *options, const struct dispute_facts *given, const uint8_t answer[DISPUTE_HASH],
                uint32_t choice, struct party **result, bulla_error *error)
@@ -29,6 +32,7 @@ int party_open(const struct party_options *options, const struct dispute_facts *
     if (!party)
         return BULLA_E_MEMORY;
     party->options = *options;
+    party->run = options->shared ? options->shared : &party->own;
     party->given = given;
     party->choice = choice;
     memcpy(party->answer, answer, DISPUTE_HASH);
@@ -48,7 +52,7 @@ void party_close(struct party *party)
 {
     if (!party)
         return;
-    trace_close(party->trace);
+    party_trace_close(&party->own);
     path_close(&party->path);
     arena_free(&party->arena);
     memory_free(party);
@@ -104,21 +108,20 @@ static int open_trace(struct party *party, const struct step_answer *answer, bul
 {
     const struct trace_options options = {.executor = party->options.executor, .allowed = party->given->allowed,
                                           .hook = party->options.hook};
-    trace_close(party->trace);
-    party->trace = NULL;
-    party->is_expanded = 0;
-    return trace_open(party->options.model, answer, &options, &party->trace, error);
+    trace_close(party->run->trace);
+    party->run->trace = NULL;
+    return trace_open(party->options.model, answer, &options, &party->run->trace, error);
 }
 
 /* Which end token it was: the one with which nothing is wrong. */
 static int find_end(struct party *party, struct step_answer *answer, bulla_error *error)
 {
     answer->token_count++;
-    party->has_end = 1;
+    party->run->has_end = 1;
     for (size_t i = 0; i < party->given->end_count; i++) {
-        party->tokens[answer->token_count - 1] = party->end = party->given->ends[i];
+        party->tokens[answer->token_count - 1] = party->run->end = party->given->ends[i];
         int code = open_trace(party, answer, error);
-        if (code != BULLA_OK || trace_cells(party->trace)->first_bad == UINT64_MAX)
+        if (code != BULLA_OK || trace_cells(party->run->trace)->first_bad == UINT64_MAX)
             return code;
     }
     return BULLA_OK; /* the proposer stands by what it answered */
@@ -133,13 +136,13 @@ static int find_range(struct party *party, struct step_answer *answer, bulla_err
     answer->range_position = answer->token_count - 1;
     answer->range_operation = party->path.program.program.operation_count;
     int code = open_trace(party, answer, error);
-    if (code == BULLA_OK && trace_range(party->trace, &position, &operation)) {
+    if (code == BULLA_OK && trace_range(party->run->trace, &position, &operation)) {
         answer->range_position = (uint32_t)position;
         answer->range_operation = operation;
         code = open_trace(party, answer, error);
     }
-    party->range_position = answer->range_position;
-    party->range_operation = answer->range_operation;
+    party->run->range_position = answer->range_position;
+    party->run->range_operation = answer->range_operation;
     return code;
 }
 
@@ -147,7 +150,7 @@ static int find_range(struct party *party, struct step_answer *answer, bulla_err
 static int need_trace(struct party *party, bulla_error *error)
 {
     struct step_answer answer = party->path.answer;
-    if (party->trace)
+    if (party->run->trace)
         return BULLA_OK;
     if (party->path.stage != PATH_CLAIM)
         return open_trace(party, &answer, error);
@@ -164,8 +167,6 @@ static int need_cell(struct party *party, bulla_error *error)
     uint64_t positions = step_answer_positions(&path->answer), group = path->node / positions, position = path->node % positions;
     int64_t witnesses[STEP_WITNESSES];
     int is_challenger = memcmp(party->key, party->options.proposer, DISPUTE_KEY) != 0, has_witnesses = 0;
-    if (party->is_expanded)
-        return BULLA_OK;
     if (path->stage != PATH_ARRAYS) {
         group = path->claim.cell.group;
         position = path->claim.cell.position;
@@ -174,9 +175,10 @@ static int need_cell(struct party *party, bulla_error *error)
     }
     if (has_witnesses)
         memcpy(witnesses, path->arrays + path->claim.cell.length - sizeof witnesses, sizeof witnesses);
-    int code = trace_expand(party->trace, (uint32_t)group, position, has_witnesses ? witnesses : NULL, path->wants_range, error);
-    party->is_expanded = code == BULLA_OK;
-    return code;
+    if (party->is_witnessed) /* else the trace knows what it has expanded */
+        return BULLA_OK;
+    party->is_witnessed = has_witnesses;
+    return trace_expand(party->run->trace, (uint32_t)group, position, has_witnesses ? witnesses : NULL, path->wants_range, error);
 }
 
 /* ---- What the proposer says ---- */
@@ -193,18 +195,18 @@ static void put_revealed(const struct party *party, const struct trace_tree *tre
 static void say_claim(struct party *party, struct buffer *body)
 {
     uint8_t root[MERKLE_HASH];
-    trace_root(party->trace, root);
+    trace_root(party->run->trace, root);
     dispute_put_hex(body, "answer", party->answer, DISPUTE_HASH);
     dispute_put_number(body, "choice", party->choice);
     dispute_put_name(body, "end");
-    if (party->has_end)
-        buffer_append_format(body, "%u", party->end);
+    if (party->run->has_end)
+        buffer_append_format(body, "%u", party->run->end);
     else
         buffer_append_text(body, "null");
-    put_revealed(party, trace_cells(party->trace), body);
+    put_revealed(party, trace_cells(party->run->trace), body);
     dispute_put_name(body, "range");
     if (party->given->expects_range)
-        buffer_append_format(body, "[%u,%u]", party->range_position, party->range_operation);
+        buffer_append_format(body, "[%u,%u]", party->run->range_position, party->run->range_operation);
     else
         buffer_append_text(body, "null");
     dispute_put_hex(body, "root", root, MERKLE_HASH);
@@ -212,7 +214,7 @@ static void say_claim(struct party *party, struct buffer *body)
 
 static void say_arrays(struct party *party, struct buffer *body)
 {
-    const struct step_cell *cell = trace_arrays(party->trace);
+    const struct step_cell *cell = trace_arrays(party->run->trace);
     if (cell->is_range)
         dispute_put_number(body, "array", cell->range_array);
     dispute_put_bytes(body, "arrays", cell->message, cell->length);
@@ -228,7 +230,7 @@ static int say_opening(struct party *party, struct buffer *body, bulla_error *er
     size_t length = 0;
     bulla_error own = {0};
     int code = claim->array == UINT32_MAX ? BULLA_OK
-                                          : trace_opening(party->trace, claim->operation, claim->array, claim->index, opening,
+                                          : trace_opening(party->run->trace, claim->operation, claim->array, claim->index, opening,
                                                           &length, &own);
     if (code == BULLA_E_MEMORY || code == BULLA_E_INTERNAL)
         return bulla_fail(error, code, "%s", own.text);
@@ -252,15 +254,15 @@ static int propose(struct party *party, enum dispute_kind *kind, struct buffer *
         break;
     case PATH_REVEAL:
         *kind = DISPUTE_REVEAL;
-        put_revealed(party, path->is_array ? trace_array(party->trace, path->claim.operation, path->claim.array)
-                                           : trace_cells(party->trace), body);
+        put_revealed(party, path->is_array ? trace_array(party->run->trace, path->claim.operation, path->claim.array)
+                                           : trace_cells(party->run->trace), body);
         break;
     case PATH_ARRAYS:
         *kind = DISPUTE_ARRAYS;
         say_arrays(party, body);
         break;
     case PATH_BLOCK: {
-        const uint8_t *bytes = trace_block(party->trace, path->claim.operation, path->claim.array, path->node, &length);
+        const uint8_t *bytes = trace_block(party->run->trace, path->claim.operation, path->claim.array, path->node, &length);
         *kind = DISPUTE_BLOCK;
         dispute_put_bytes(body, "block", bytes, length);
         break;
@@ -292,9 +294,8 @@ static int find_false_range(struct party *party, int64_t *cell, bulla_error *err
     if (!answer->has_range)
         return BULLA_OK;
     uint32_t group = party->path.program.operations[answer->range_operation].group;
-    int code = trace_expand(party->trace, group, answer->range_position, NULL, 1, error);
-    party->is_expanded = 0;
-    if (code == BULLA_OK && trace_arrays(party->trace)->range_array == UINT32_MAX)
+    int code = trace_expand(party->run->trace, group, answer->range_position, NULL, 1, error);
+    if (code == BULLA_OK && trace_arrays(party->run->trace)->range_array == UINT32_MAX)
         *cell = (int64_t)((uint64_t)group * step_answer_positions(answer) + answer->range_position);
     return code;
 }
@@ -303,8 +304,8 @@ static int choose_node(struct party *party, enum dispute_kind *kind, struct buff
 {
     const struct dispute_path *path = &party->path;
     unsigned rounds = bisection_rounds(path->leaves);
-    const struct trace_tree *tree = path->is_array ? trace_array(party->trace, path->claim.operation, path->claim.array)
-                                                   : trace_cells(party->trace);
+    const struct trace_tree *tree = path->is_array ? trace_array(party->run->trace, path->claim.operation, path->claim.array)
+                                                   : trace_cells(party->run->trace);
     int64_t node = rounds ? trace_difference(tree, path->round, path->node, (const uint8_t (*)[MERKLE_HASH])path->hashes) : 0;
     int64_t cell = -1;
     int code = node < 0 && !path->is_array ? find_false_range(party, &cell, error) : BULLA_OK;
@@ -324,7 +325,7 @@ static int choose_array(struct party *party, enum dispute_kind *kind, struct buf
     const struct dispute_path *path = &party->path;
     const struct step_cell *cell = &path->claim.cell;
     uint32_t operation, array;
-    int differs = trace_arrays_difference(party->trace, cell, &operation, &array);
+    int differs = trace_arrays_difference(party->run->trace, cell, &operation, &array);
     /* Nothing behind what is named can be disputed. */
     if (cell->is_range && (!differs || (operation == path->answer.range_operation && array >= cell->range_array))) {
         dispute_put_name(body, "at");
@@ -341,7 +342,7 @@ static int choose_array(struct party *party, enum dispute_kind *kind, struct buf
 static int choose_element(struct party *party, enum dispute_kind *kind, struct buffer *body)
 {
     const struct dispute_path *path = &party->path;
-    int64_t index = trace_block_difference(party->trace, path->claim.operation, path->claim.array, path->node, path->bytes);
+    int64_t index = trace_block_difference(party->run->trace, path->claim.operation, path->claim.array, path->node, path->bytes);
     if (index < 0)
         *kind = DISPUTE_WITHDRAWAL;
     else

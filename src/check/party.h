@@ -7,11 +7,21 @@
 #include "check/dispute_path.h"
 #include "check/trace.h"
 
+/* The trace of one choice of one answer, for parties of several disputes about it, one at a time. Zero-initialise. */
+struct party_trace {
+    struct trace *trace;
+    /* The proposer's: how the answer ended. */
+    int has_end;
+    uint32_t end, range_position, range_operation;
+};
+void party_trace_close(struct party_trace *shared); /* when no party uses it any more */
+
 struct party_options {
     EVP_PKEY *key;              /* the own one */
     const uint8_t *proposer;    /* the proposer's public key */
     const struct trace_model *model;
     const struct import_executor *executor;
+    struct party_trace *shared; /* NULL: of its own */
     const struct trace_hook *hook; /* tests: a liar's; NULL */
     int (*edit)(void *context, enum dispute_kind kind, struct buffer *body); /* tests: changes what is said; NULL */
     void *edit_context;

@@ -11,7 +11,7 @@
 static const struct verb *const verbs[] = {
     &verb_import, &verb_inspect,  &verb_run,        &verb_chat,   &verb_serve,
     &verb_connect, &verb_keys,    &verb_verify,     &verb_audit,  &verb_watch,  &verb_policy, &verb_log,   &verb_bench,
-    &verb_tokenize, &verb_detokenize, &verb_doctor,
+    &verb_tokenize, &verb_detokenize, &verb_dispute, &verb_doctor,
 };
 
 enum { VERB_COUNT = sizeof verbs / sizeof verbs[0], EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_CANCELLED = 130 };

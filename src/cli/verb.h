@@ -33,6 +33,7 @@ extern const struct verb verb_bench;
 extern const struct verb verb_chat;
 extern const struct verb verb_connect;
 extern const struct verb verb_detokenize;
+extern const struct verb verb_dispute;
 extern const struct verb verb_doctor;
 extern const struct verb verb_import;
 extern const struct verb verb_inspect;
