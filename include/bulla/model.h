@@ -35,6 +35,9 @@ int bulla_model_open_descriptor(int descriptor, const char *name, unsigned threa
 /* The same without the model root, which is then only what the header claims: for a process that hands the descriptor
  * to another, has that one open the model in full, and uses nothing of it before the two roots are compared. */
 int bulla_model_open_unrooted(int descriptor, const char *name, bulla_model **model, bulla_error *error);
+/* The same without the model root and without a look at the tensors, which may be holes in the file: for whoever needs the
+ * program's shape, the tokenizer and the chat template alone. */
+int bulla_model_open_program(int descriptor, const char *name, bulla_model **model, bulla_error *error);
 void bulla_model_close(bulla_model *model); /* NULL is fine */
 
 const bulla_program *bulla_model_program(const bulla_model *model);

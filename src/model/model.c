@@ -137,7 +137,8 @@ static int find_tensors(bulla_model *model, struct layout *layout, bulla_error *
     return BULLA_OK;
 }
 
-static int read_region(bulla_model *model, bulla_error *error)
+/* With `reads_tensors` 0 they are where their records say, and nothing is said of what is there. */
+static int read_region(bulla_model *model, int reads_tensors, bulla_error *error)
 {
     const struct model_region_header *header = (const void *)model->region;
     int code = check_region_header(header, error);
@@ -160,12 +161,16 @@ static int read_region(bulla_model *model, bulla_error *error)
         !take_part(&layout, "tensors", MERKLE_LEAF, header->data_offset, 0, error))
         return BULLA_E_INPUT;
     code = find_tensors(model, &layout, error);
-    return code ? code : bulla_program_check(program, error);
+    if (!reads_tensors)
+        program->data = NULL;
+    code = code ? code : bulla_program_check(program, error);
+    program->data = model->data;
+    return code;
 }
 
 /* Checks the file in `map`, which the model takes over, also where this fails. */
-static int open_mapped(struct file_map map, const char *name, int checks_root, unsigned threads, bulla_model **result,
-                       bulla_error *error)
+static int open_mapped(struct file_map map, const char *name, int checks_root, int reads_tensors, unsigned threads,
+                       bulla_model **result, bulla_error *error)
 {
     bulla_model *model = memory_alloc(1, sizeof *model, error);
     if (!model) {
@@ -177,7 +182,7 @@ static int open_mapped(struct file_map map, const char *name, int checks_root, u
     if (code == BULLA_OK && checks_root)
         code = check_root(model, threads, error);
     if (code == BULLA_OK)
-        code = read_region(model, error);
+        code = read_region(model, reads_tensors, error);
     if (code == BULLA_OK)
         code = bulla_tokenizer_open(model->region + model->region_header->tokenizer_offset,
                                     model->region_header->tokenizer_length, &model->tokenizer, error);
@@ -198,7 +203,7 @@ int bulla_model_open(const char *path, unsigned threads, bulla_model **result, b
     struct file_map map;
     *result = NULL;
     int code = file_map_open(path, &map, error);
-    return code == BULLA_OK ? open_mapped(map, path, 1, threads, result, error) : code;
+    return code == BULLA_OK ? open_mapped(map, path, 1, 1, threads, result, error) : code;
 }
 
 int bulla_model_open_descriptor(int descriptor, const char *name, unsigned threads, bulla_model **result,
@@ -207,7 +212,7 @@ int bulla_model_open_descriptor(int descriptor, const char *name, unsigned threa
     struct file_map map;
     *result = NULL;
     int code = file_map_descriptor(descriptor, name, &map, error);
-    return code == BULLA_OK ? open_mapped(map, name, 1, threads, result, error) : code;
+    return code == BULLA_OK ? open_mapped(map, name, 1, 1, threads, result, error) : code;
 }
 
 int bulla_model_open_unrooted(int descriptor, const char *name, bulla_model **result, bulla_error *error)
@@ -215,7 +220,15 @@ int bulla_model_open_unrooted(int descriptor, const char *name, bulla_model **re
     struct file_map map;
     *result = NULL;
     int code = file_map_descriptor(descriptor, name, &map, error);
-    return code == BULLA_OK ? open_mapped(map, name, 0, 1, result, error) : code;
+    return code == BULLA_OK ? open_mapped(map, name, 0, 1, 1, result, error) : code;
+}
+
+int bulla_model_open_program(int descriptor, const char *name, bulla_model **result, bulla_error *error)
+{
+    struct file_map map;
+    *result = NULL;
+    int code = file_map_descriptor(descriptor, name, &map, error);
+    return code == BULLA_OK ? open_mapped(map, name, 0, 0, 1, result, error) : code;
 }
 
 void bulla_model_close(bulla_model *model)

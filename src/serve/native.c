@@ -169,10 +169,12 @@ static int hash_parts(struct native *native, const char *path, const char *sourc
 
 /* The worker computes the root, and is ready only with the one that the header claims here (native_run.c): the event
  * thread never waits for hundreds of megabytes to be hashed. */
-static int open_model(struct native *native, int has_worker, bulla_error *error)
+static int open_model(struct native *native, enum native_rooting rooting, bulla_error *error)
 {
     int code = file_open(native->path, &native->model_file, error);
-    if (code == BULLA_OK && has_worker)
+    if (code == BULLA_OK && rooting == NATIVE_NO_TENSORS)
+        code = bulla_model_open_program(native->model_file, native->path, &native->model, error);
+    else if (code == BULLA_OK && rooting == NATIVE_ROOT_IN_WORKER)
         code = bulla_model_open_unrooted(native->model_file, native->path, &native->model, error);
     else if (code == BULLA_OK)
         code = bulla_model_open_descriptor(native->model_file, native->path, 0, &native->model, error);
@@ -224,7 +226,7 @@ static int configure(struct native *native, struct event_base *base, const struc
                                size > 0 ? (uint64_t)size : 0, &run->configure.pages, error);
 }
 
-int native_new(const char *path, int has_worker, struct native **result, bulla_error *error)
+int native_new(const char *path, enum native_rooting rooting, struct native **result, bulla_error *error)
 {
     struct native *native = memory_alloc(1, sizeof *native, error);
     *result = NULL;
@@ -235,7 +237,7 @@ int native_new(const char *path, int has_worker, struct native **result, bulla_e
     native->run.process.handle = -1;
     native->run.socket = native->run.errors = -1;
     native->path = memory_copy_text(path, strlen(path), error);
-    int code = native->path ? open_model(native, has_worker, error) : BULLA_E_MEMORY;
+    int code = native->path ? open_model(native, rooting, error) : BULLA_E_MEMORY;
     if (code == BULLA_OK)
         *result = native;
     else
@@ -249,7 +251,7 @@ int native_open(struct event_base *base, const struct native_options *options, s
     bulla_error own = {0};
     struct native *native;
     *backend = NULL;
-    int code = native_new(options->path, 1, &native, &own);
+    int code = native_new(options->path, NATIVE_ROOT_IN_WORKER, &native, &own);
     if (code == BULLA_OK && options->program)
         native->program = memory_copy_text(options->program, strlen(options->program), &own);
     if (code == BULLA_OK)

@@ -202,9 +202,10 @@ struct native {
 
 /* ---- native.c ---- */
 
-/* With that file's model, its template and its hashes, and nothing that answers yet. Where there will be no worker, which
- * else computes the model's root, it is computed here. */
-int native_new(const char *path, int has_worker, struct native **native, bulla_error *error);
+/* Who will compute the model's root: a worker, this process now, or nobody, who looks at no tensor either. */
+enum native_rooting { NATIVE_ROOT_HERE, NATIVE_ROOT_IN_WORKER, NATIVE_NO_TENSORS };
+/* With that file's model, its template and its hashes, and nothing that answers yet. */
+int native_new(const char *path, enum native_rooting rooting, struct native **native, bulla_error *error);
 void native_free(struct native *native);
 void native_enter(void *native);
 void native_leave(void *native); /* frees a backend that was closed meanwhile */

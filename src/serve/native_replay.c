@@ -26,7 +26,7 @@ int native_replay_open(const struct native_replay_options *options, struct nativ
     const bulla_engine_options engine = {.threads = options->threads, .prefix_salt = salt};
     int code = random_bytes(salt, sizeof salt, error);
     if (code == BULLA_OK)
-        code = native_new(options->path, options->walks, &replay->native, error);
+        code = native_new(options->path, options->walks ? NATIVE_NO_TENSORS : NATIVE_ROOT_HERE, &replay->native, error);
     if (code == BULLA_OK && options->walks)
         code = walk_open(replay->native->model, &replay->walk, error);
     if (code == BULLA_OK && !options->walks)
