@@ -70,6 +70,7 @@ int court_open(struct court *court, struct dispute_case *c, bulla_error *error)
 void court_close(struct court *court)
 {
     referee_close(court->referee);
+    party_trace_close(&court->shared);
     EVP_PKEY_free(court->proposer);
     EVP_PKEY_free(court->key);
     buffer_free(&court->log);
@@ -143,7 +144,7 @@ static int open_parties(struct trial *trial, bulla_error *error)
 {
     int code = BULLA_OK;
     for (int i = 0; i < 2 && code == BULLA_OK; i++)
-        code = party_open(&trial->options[i], &trial->given, trial->court->answer, 0, &trial->parties[i], error);
+        code = party_open(&trial->options[i], &trial->court->given, trial->court->answer, 0, &trial->parties[i], error);
     for (unsigned m = 0; m < trial->count; m++)
         for (int i = 0; i < 2 && code == BULLA_OK; i++)
             code = party_take(trial->parties[i], trial->messages[m].data, trial->messages[m].length, error);
@@ -169,9 +170,10 @@ int trial_open(struct trial *trial, struct court *court, uint64_t number, const 
     memcpy(nonce + 8, &number, sizeof number);
     for (int i = 0; i < 2; i++)
         trial->options[i] = (struct party_options){.key = i ? trial->challenger : court->proposer, .proposer = proposer_key,
-            .model = court->c->tree, .executor = &court->c->executor, .hook = i ? challenger : proposer};
+            .model = court->c->tree, .executor = &court->c->executor, .hook = i ? challenger : proposer,
+            .shared = i == 0 && !proposer ? &court->shared : NULL};
     int code = dispute_public_key(court->proposer, proposer_key, error);
-    code = code ? code : court_derive(court, &trial->arena, &trial->given, error);
+    code = code ? code : court_derive(court, &trial->arena, &court->given, error);
     code = code ? code : open_parties(trial, error);
     code = code ? code : party_write_challenge(trial->challenger, court->answer, 0, DISPUTE_TRACE, nonce, "1", &message, trial->id, error);
     code = code ? code : trial_post(trial, &message, error);

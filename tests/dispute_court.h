@@ -21,6 +21,8 @@ struct court {
     struct buffer log;            /* lines */
     struct buffer registration;   /* the answer's message */
     int64_t now;
+    struct dispute_facts given;
+    struct party_trace shared;    /* of the proposer, if it is honest */
 };
 int court_open(struct court *court, struct dispute_case *c, bulla_error *error);
 void court_close(struct court *court);
@@ -40,7 +42,6 @@ int court_derive(struct court *court, struct arena *arena, struct dispute_facts 
 struct trial {
     struct court *court;
     struct arena arena;
-    struct dispute_facts given;
     EVP_PKEY *challenger;
     uint8_t id[DISPUTE_HASH];
     struct party *parties[2];               /* proposer, challenger */

@@ -59,12 +59,13 @@ static int find_bit(struct disputing *disputing, const char *path, struct lie *l
 {
     uint8_t key[DISPUTE_KEY] = {0};
     struct disputing_answer answer = {0};
+    struct disputing_facts facts = {0};
     struct disputing_party party = {0};
     int code = disputing_read_answer(disputing, path, key, &answer, error);
     if (code == BULLA_OK)
-        code = disputing_open_party(disputing, &answer, 0, key, NULL, &party, error);
+        code = disputing_open_party(disputing, &answer, 0, key, &facts, &party, error);
     if (code == BULLA_OK && !party.party)
-        code = bulla_fail(error, BULLA_E_INPUT, "%s", party.facts.why);
+        code = bulla_fail(error, BULLA_E_INPUT, "%s", facts.facts.why);
     if (code != BULLA_OK)
         return code;
     const struct step_answer said = party_path(party.party)->answer;
@@ -85,6 +86,7 @@ static int find_bit(struct disputing *disputing, const char *path, struct lie *l
     }
     printf("bit %d of logit %" PRIu64 " at %" PRIu64 "\n", lie->bit, lie->index, lie->position);
     disputing_close_party(&party);
+    disputing_free_facts(&facts);
     disputing_free_answer(&answer);
     return code == BULLA_OK ? code : bulla_fail(error, code, "no bit of the logits gives the answer's last token");
 }

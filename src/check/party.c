@@ -15,12 +15,12 @@ struct party {
     enum path_result result;
     struct party_trace own, *run; /* run: the own one or the shared one */
     int is_witnessed;             /* the challenger's trace is expanded under the proposer's witness scalars */
-    uint32_t *tokens;             /* of an answer whose end is looked for */
 };
 
 void party_trace_close(struct party_trace *shared)
 {
     trace_close(shared->trace);
+    memory_free(shared->tokens);
     *shared = (struct party_trace){0};
 }
 
@@ -39,8 +39,6 @@ int party_open(const struct party_options *options, const struct dispute_facts *
     int code = dispute_public_key(options->key, party->key, error);
     if (code == BULLA_OK)
         code = path_open(&party->path, given, &party->arena, error);
-    if (code == BULLA_OK && !(party->tokens = arena_alloc(&party->arena, given->token_count + 1, sizeof *party->tokens, error)))
-        code = BULLA_E_MEMORY;
     if (code == BULLA_OK)
         *result = party;
     else
@@ -119,7 +117,7 @@ static int find_end(struct party *party, struct step_answer *answer, bulla_error
     answer->token_count++;
     party->run->has_end = 1;
     for (size_t i = 0; i < party->given->end_count; i++) {
-        party->tokens[answer->token_count - 1] = party->run->end = party->given->ends[i];
+        party->run->tokens[answer->token_count - 1] = party->run->end = party->given->ends[i];
         int code = open_trace(party, answer, error);
         if (code != BULLA_OK || trace_cells(party->run->trace)->first_bad == UINT64_MAX)
             return code;
@@ -152,10 +150,15 @@ static int need_trace(struct party *party, bulla_error *error)
     struct step_answer answer = party->path.answer;
     if (party->run->trace)
         return BULLA_OK;
+    memory_free(party->run->tokens);
+    party->run->tokens = memory_alloc(answer.token_count + 1, sizeof *answer.tokens, error);
+    if (!party->run->tokens)
+        return BULLA_E_MEMORY;
+    memcpy(party->run->tokens, party->path.tokens, answer.token_count * sizeof *answer.tokens);
+    answer.tokens = party->run->tokens;
+    answer.sampling = &party->given->sampling;
     if (party->path.stage != PATH_CLAIM)
         return open_trace(party, &answer, error);
-    memcpy(party->tokens, party->path.tokens, answer.token_count * sizeof *party->tokens);
-    answer.tokens = party->tokens;
     if (party->given->expects_end)
         return find_end(party, &answer, error);
     return party->given->expects_range ? find_range(party, &answer, error) : open_trace(party, &answer, error);

@@ -7,9 +7,11 @@
 #include "check/dispute_path.h"
 #include "check/trace.h"
 
-/* The trace of one choice of one answer, for parties of several disputes about it, one at a time. Zero-initialise. */
+/* The trace of one choice of one answer, for parties of several disputes about it, in turns. Their `given` is one, which
+ * outlives it. Zero-initialise. */
 struct party_trace {
     struct trace *trace;
+    uint32_t *tokens; /* that it is of */
     /* The proposer's: how the answer ended. */
     int has_end;
     uint32_t end, range_position, range_operation;
@@ -29,7 +31,7 @@ struct party_options {
 
 struct party;
 
-/* `given` with its allowed sets, the options and what they name must outlive it. `answer`, `choice`: what the dispute is about. */
+/* `given` with its allowed sets, and what the options name, must outlive it. `answer`, `choice`: what the dispute is about. */
 int party_open(const struct party_options *options, const struct dispute_facts *given, const uint8_t answer[DISPUTE_HASH],
                uint32_t choice, struct party **party, bulla_error *error);
 void party_close(struct party *party); /* NULL is fine */

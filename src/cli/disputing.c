@@ -169,26 +169,34 @@ static int need_tree(struct disputing *disputing, bulla_error *error)
 }
 
 int disputing_open_party(struct disputing *disputing, const struct disputing_answer *answer, uint32_t choice,
-                         const uint8_t proposer[DISPUTE_KEY], struct party_trace *shared, struct disputing_party *party,
+                         const uint8_t proposer[DISPUTE_KEY], struct disputing_facts *facts, struct disputing_party *party,
                          bulla_error *error)
 {
     const struct referee_text text = dispute_text_table(disputing->text);
     int code = need_tree(disputing, error);
-    if (code == BULLA_OK)
-        code = text.derive(text.context, (const char *)answer->document.data, answer->document.length, choice, &party->arena,
-                           &party->facts, error);
+    if (code == BULLA_OK && !facts->is_derived) {
+        code = text.derive(text.context, (const char *)answer->document.data, answer->document.length, choice, &facts->arena,
+                           &facts->facts, error);
+        facts->is_derived = code == BULLA_OK;
+    }
     const struct party_options options = {.key = disputing->options.key, .proposer = proposer, .model = disputing->tree,
-        .executor = &disputing->executor, .shared = shared, .hook = disputing->options.hook, .edit = disputing->options.edit,
+        .executor = &disputing->executor, .shared = &facts->trace, .hook = disputing->options.hook, .edit = disputing->options.edit,
         .edit_context = disputing->options.edit_context};
     /* Text and tokens that are not right are settled without a trace. */
-    return code == BULLA_OK && !party->facts.fault ? party_open(&options, &party->facts, answer->id, choice, &party->party, error)
+    return code == BULLA_OK && !facts->facts.fault ? party_open(&options, &facts->facts, answer->id, choice, &party->party, error)
                                                    : code;
+}
+
+void disputing_free_facts(struct disputing_facts *facts)
+{
+    party_trace_close(&facts->trace);
+    arena_free(&facts->arena);
+    *facts = (struct disputing_facts){0};
 }
 
 void disputing_close_party(struct disputing_party *party)
 {
     party_close(party->party);
-    arena_free(&party->arena);
     *party = (struct disputing_party){0};
 }
 

@@ -57,17 +57,23 @@ int disputing_read_answer(struct disputing *disputing, const char *path, const u
                           struct disputing_answer *answer, bulla_error *error);
 int disputing_look(struct disputing *disputing, struct disputing_answer *answer, bulla_error *error);
 void disputing_free_answer(struct disputing_answer *answer);
-/* One dispute's messages are followed, and the own next one is sent. */
-struct disputing_party {
-    struct party *party;
+/* What is known of one choice, for all disputes about it. Zero-initialise. */
+struct disputing_facts {
+    int is_derived;
     struct arena arena;
     struct dispute_facts facts;
+    struct party_trace trace;
+};
+void disputing_free_facts(struct disputing_facts *facts);
+/* One dispute's messages are followed, and the own next one is sent. */
+struct disputing_party {
+    struct party *party;         /* NULL: text and tokens are not right, and it is settled by that */
     uint8_t id[DISPUTE_HASH];
     uint64_t sent;               /* 1 + number of the last message that was sent */
 };
 int disputing_open_party(struct disputing *disputing, const struct disputing_answer *answer, uint32_t choice,
-                         const uint8_t proposer[DISPUTE_KEY], struct party_trace *shared, struct disputing_party *party,
-                         bulla_error *error);
+                         const uint8_t proposer[DISPUTE_KEY], struct disputing_facts *facts, struct disputing_party *party,
+                         bulla_error *error); /* `facts` outlive it */
 int disputing_turn(struct disputing *disputing, struct disputing_party *party, bulla_error *error);
 void disputing_close_party(struct disputing_party *party);
 const char *disputing_text(const struct json *object, const char *name); /* "" where there is none */

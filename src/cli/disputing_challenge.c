@@ -98,15 +98,16 @@ static int play(struct disputing *disputing, struct disputing_answer *answer, st
 static int dispute(struct disputing *disputing, const struct disputing_challenge *challenge, struct disputing_answer *answer,
                    uint32_t choice, bulla_error *error)
 {
+    struct disputing_facts facts = {0};
     struct disputing_party party = {0};
     int code = disputing_look(disputing, answer, error);
     if (code == BULLA_OK && !answer->state)
         code = bulla_fail(error, BULLA_E_INPUT, "the referee knows no such answer of that proposer");
     if (code == BULLA_OK)
-        code = disputing_open_party(disputing, answer, choice, challenge->proposer, NULL, &party, error);
-    enum dispute_about about = challenge->about ? challenge->about : party.facts.fault ? party.facts.fault : DISPUTE_TRACE;
+        code = disputing_open_party(disputing, answer, choice, challenge->proposer, &facts, &party, error);
+    enum dispute_about about = challenge->about ? challenge->about : facts.facts.fault ? facts.facts.fault : DISPUTE_TRACE;
     if (code == BULLA_OK) {
-        printf("challenging choice %u: %s%s%s\n", choice, dispute_about_name(about), party.facts.fault ? ": " : "", party.facts.why);
+        printf("challenging choice %u: %s%s%s\n", choice, dispute_about_name(about), facts.facts.fault ? ": " : "", facts.facts.why);
         fflush(stdout);
         code = send_challenge(disputing, answer, choice, about, &party, error);
     }
@@ -115,6 +116,7 @@ static int dispute(struct disputing *disputing, const struct disputing_challenge
         code = play(disputing, answer, &party, error);
     interrupt_release();
     disputing_close_party(&party);
+    disputing_free_facts(&facts);
     return code;
 }
 

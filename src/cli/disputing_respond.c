@@ -11,7 +11,7 @@ enum { MOST_PARTIES = 64 }; /* disputes of one answer that are followed at once 
 struct vouched {
     struct disputing_answer answer;
     char status[16];
-    struct party_trace *traces;  /* [receipt.choices] */
+    struct disputing_facts *choices; /* [receipt.choices] */
     struct disputing_party parties[MOST_PARTIES];
     int is_over, is_overturned;
 };
@@ -78,7 +78,7 @@ static int answer_dispute(struct disputing *disputing, struct vouched *vouched, 
     int code = BULLA_OK;
     if (!party->party) {
         memcpy(party->id, id, DISPUTE_HASH);
-        code = disputing_open_party(disputing, &vouched->answer, (uint32_t)choice, proposer, &vouched->traces[choice], party, error);
+        code = disputing_open_party(disputing, &vouched->answer, (uint32_t)choice, proposer, &vouched->choices[choice], party, error);
     }
     return code == BULLA_OK ? disputing_turn(disputing, party, error) : code;
 }
@@ -127,7 +127,7 @@ int disputing_respond(struct disputing *disputing, const char *const *paths, siz
     int code = all ? dispute_public_key(disputing->options.key, proposer, error) : BULLA_E_MEMORY;
     for (size_t i = 0; code == BULLA_OK && i < count; i++) {
         code = disputing_read_answer(disputing, paths[i], proposer, &all[i].answer, error);
-        if (code == BULLA_OK && !(all[i].traces = memory_alloc(all[i].answer.receipt.choices, sizeof *all[i].traces, error)))
+        if (code == BULLA_OK && !(all[i].choices = memory_alloc(all[i].answer.receipt.choices, sizeof *all[i].choices, error)))
             code = BULLA_E_MEMORY;
         if (code == BULLA_OK)
             code = vouch(disputing, &all[i], error);
@@ -139,9 +139,9 @@ int disputing_respond(struct disputing *disputing, const char *const *paths, siz
     for (size_t i = 0; all && i < count; i++) {
         for (size_t j = 0; j < MOST_PARTIES; j++)
             disputing_close_party(&all[i].parties[j]);
-        for (size_t j = 0; all[i].traces && j < all[i].answer.receipt.choices; j++)
-            party_trace_close(&all[i].traces[j]);
-        memory_free(all[i].traces);
+        for (size_t j = 0; all[i].choices && j < all[i].answer.receipt.choices; j++)
+            disputing_free_facts(&all[i].choices[j]);
+        memory_free(all[i].choices);
         disputing_free_answer(&all[i].answer);
     }
     memory_free(all);
