@@ -8,7 +8,7 @@
  *     fault:OPERATION,ARRAY,POSITION,INDEX,BIT   one bit of its run
  *     token                 the bit of the logits with which the answer's last token is drawn
  *     garbage:KIND          an empty body instead of the message of that kind
- *     silent:KIND           never sends the message of that kind
+ *     silent:KIND           never sends the message of that kind; any: none
  * and prints what it chose. */
 #include <inttypes.h>
 #include <signal.h>
@@ -45,7 +45,7 @@ static int altered_operation(void *context, uint32_t operation, uint64_t *positi
 static int edit(void *context, enum dispute_kind kind, struct buffer *body)
 {
     const struct lie *lie = context;
-    if (!lie->kind || strcmp(lie->kind, dispute_kind_name(kind)) != 0)
+    if (!lie->kind || (strcmp(lie->kind, "any") != 0 && strcmp(lie->kind, dispute_kind_name(kind)) != 0))
         return BULLA_OK;
     if (lie->is_silent)
         return BULLA_E_IO;

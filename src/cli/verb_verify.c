@@ -9,9 +9,11 @@
 #include "bulla/verify.h"
 #include "cli/verb.h"
 #include "cli/verdicts.h"
+#include "cli/verify_dispute.h"
 
 struct verify_choice {
-    const char *collateral, *policy, *time, *tls_key, *receipt_key, *nonce, *model, *evidence, *request, *parameters;
+    const char *collateral, *policy, *time, *tls_key, *receipt_key, *nonce, *model, *evidence, *request, *parameters,
+        *dispute, *referee_key;
     struct option_texts log_keys;
     uint64_t witnesses;
     int as_json;
@@ -38,6 +40,9 @@ static const struct option_spec options[] = {
      "of a receipt: the body of the request that it must be for", 0, 0},
     {"parameters", 0, OPTION_TEXT, offsetof(struct verify_choice, parameters), "JSON",
      "of a receipt: parameters that it must have, such as '{\"temperature\":0}'", 0, 0},
+    {"dispute", 0, OPTION_TEXT, offsetof(struct verify_choice, dispute), "FILE",
+     "of a receipt: what a referee of disputes says of its answer (docs/dispute.md), which must be final", 0, 0},
+    {"referee-key", 0, OPTION_TEXT, offsetof(struct verify_choice, referee_key), "KEY", "that referee's key", 0, 0},
     {"log-key", 0, OPTION_TEXTS, offsetof(struct verify_choice, log_keys), "KEY",
      "of a receipt: verifier key of the log that has it, then those of witnesses", 0, 0},
     {"witnesses", 0, OPTION_INTEGER, offsetof(struct verify_choice, witnesses), "N",
@@ -107,6 +112,11 @@ static int verify_receipt(const char *document, size_t length, const struct veri
     int code = read_receipt_options(chosen, wanted, &files, &receipt, error);
     if (code == BULLA_OK)
         code = bulla_verify_receipt(document, length, &receipt, verdict, error);
+    if (code == BULLA_OK && chosen->dispute) {
+        code = verify_dispute(*verdict, document, length, chosen->dispute, chosen->referee_key, error);
+        if (code != BULLA_OK)
+            bulla_verdict_free(*verdict);
+    }
     memory_free(files.evidence);
     memory_free(files.request);
     return code;

@@ -265,7 +265,7 @@ def be_silent(bench, auditor):
         key, public = bench.key()
         proposer = bench.respond(referee, path, key)
         bench.until(proposer, "pending")
-        challenger = bench.challenge(referee, path, public, lie="silent:choice")
+        challenger = bench.challenge(referee, path, public, lie="silent:any")
         checks.contains(challenger.communicate(timeout=PATIENCE)[0], "the challenger was silent", "a silent challenger")
         proposer.terminate()
         proposer.communicate()
