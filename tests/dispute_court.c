@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 static EVP_PKEY *make_key(uint8_t first, uint64_t number)
 {
     uint8_t seed[32] = {first};
@@ -96,7 +98,9 @@ int court_post(struct court *court, const struct buffer *message, bulla_error *e
 {
     struct buffer line = {0};
     int code = court_wait(court, 0, error);
+    double start = clock_seconds();
     code = code ? code : referee_take(court->referee, court->now, message->data, message->length, &line, error);
+    court->seconds += clock_seconds() - start;
     code = code ? code : note_line(court, &line, error);
     buffer_free(&line);
     return code;
@@ -106,7 +110,8 @@ int court_register(struct court *court, bulla_error *error)
 {
     struct buffer document = {0};
     uint8_t hash[DISPUTE_HASH];
-    buffer_append_text(&document, "{\"an\":\"answer\"}");
+    buffer_append_format(&document, "{\"answer\":%u}", court->answers++);
+    buffer_clear(&court->registration);
     int code = hash_sha256(document.data, document.length, hash, error);
     code = code ? code : party_write_answer(court->proposer, hash, &document, "10", &court->registration, court->answer, error);
     buffer_free(&document);
@@ -171,7 +176,8 @@ int trial_open(struct trial *trial, struct court *court, uint64_t number, const 
     for (int i = 0; i < 2; i++)
         trial->options[i] = (struct party_options){.key = i ? trial->challenger : court->proposer, .proposer = proposer_key,
             .model = court->c->tree, .executor = &court->c->executor, .hook = i ? challenger : proposer,
-            .shared = i == 0 && !proposer ? &court->shared : NULL};
+            .shared = i == 0 ? (!proposer && challenger ? &court->shared : NULL)
+                             : !challenger && proposer ? &court->shared : NULL};
     int code = dispute_public_key(court->proposer, proposer_key, error);
     code = code ? code : court_derive(court, &trial->arena, &court->given, error);
     code = code ? code : open_parties(trial, error);

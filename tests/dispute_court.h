@@ -22,13 +22,15 @@ struct court {
     struct buffer registration;   /* the answer's message */
     int64_t now;
     struct dispute_facts given;
-    struct party_trace shared;    /* of the proposer, if it is honest */
+    struct party_trace shared;    /* of who is honest, where the other is not */
+    unsigned answers;             /* that were registered */
+    double seconds;               /* that the referee took for messages */
 };
 int court_open(struct court *court, struct dispute_case *c, bulla_error *error);
 void court_close(struct court *court);
 /* The receipt says that the answer's last token ended it; the fixture's ends are it and two others. */
 void court_set_end(struct court *court);
-/* Registers the answer. */
+/* Registers the answer, as another one each time. */
 int court_register(struct court *court, bulla_error *error);
 /* Gives the referee a message, and looks at the clock before. */
 int court_post(struct court *court, const struct buffer *message, bulla_error *error);
