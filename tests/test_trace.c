@@ -383,9 +383,92 @@ static void test_range(void **unused)
     assert_true(ended >= 3);
 }
 
+/* A proposer whose tree has a cell that no run gives cannot show what it consists of. */
+static void test_wrong_tree(void **unused)
+{
+    struct dispute_case c;
+    struct trace *liar, *honest;
+    bulla_error error = {0};
+    open_case(&c, RANDOM_QWEN2, 0, 1, 30, 3);
+    honest_trace(&c, &honest);
+    honest_trace(&c, &liar);
+    for (int i = 0; i < 40; i++) {
+        struct merkle_levels *levels = &liar->cells.levels;
+        uint64_t cell = below(levels->count);
+        uint8_t *byte = levels->hashes + cell * MERKLE_HASH + below(MERKLE_HASH), bit = (uint8_t)(1 << below(8));
+        *byte ^= bit;
+        assert_ok(merkle_levels_build(levels, c.stream), error);
+        struct dispute d = {.c = &c, .proposer = liar, .challenger = honest};
+        assert_ok(dispute_play(&d, &error), error);
+        assert_true(d.found && !d.proposer_won);
+        assert_int_equal(d.verdict, STEP_UNPROVED);
+        assert_int_equal(d.group * step_answer_positions(&c.answer) + d.position, cell);
+        *byte ^= bit;
+    }
+    trace_close(liar);
+    trace_close(honest);
+    dispute_case_close(&c);
+}
+
+/* Messages with a bit changed. */
+static void test_tampered(void **unused)
+{
+    struct dispute_case c;
+    struct trace *trace;
+    bulla_error error = {0};
+    open_case(&c, RANDOM_GEMMA2, 0, 3, 90, 3);
+    honest_trace(&c, &trace);
+    uint8_t root[MERKLE_HASH], hashes[256][MERKLE_HASH];
+    uint32_t count;
+    trace_root(trace, root);
+    trace_reveal(trace_cells(trace), 0, 0, hashes, &count);
+    assert_true(bisection_children(c.stream, (const uint8_t (*)[MERKLE_HASH])hashes, count, root));
+    assert_false(bisection_children(c.stream, (const uint8_t (*)[MERKLE_HASH])hashes, count - 1, root));
+    hashes[below(count)][below(MERKLE_HASH)] ^= 2;
+    assert_false(bisection_children(c.stream, (const uint8_t (*)[MERKLE_HASH])hashes, count, root));
+    for (uint32_t group = 0; group < c.referee.groups; group++) {
+        uint64_t position = step_answer_positions(&c.answer) - 1;
+        assert_ok(trace_expand(trace, group, position, NULL, 0, &error), error);
+        struct step_cell cell = *trace_arrays(trace);
+        const uint8_t *leaf = trace->cells.levels.hashes + (group * trace->positions + position) * MERKLE_HASH;
+        uint8_t message[STEP_MESSAGE];
+        memcpy(message, cell.message, cell.length);
+        cell.message = message;
+        assert_true(step_check_arrays(&c.referee, &c.answer, c.stream, &cell, leaf));
+        cell.length--;
+        assert_false(step_check_arrays(&c.referee, &c.answer, c.stream, &cell, leaf));
+        cell.length++;
+        uint32_t begin, end;
+        step_group(&c.referee, group, &begin, &end);
+        for (uint32_t o = begin; o < end; o++) /* what the leaf covers, what is empty, what is a witness */
+            for (uint32_t a = 0; a < step_array_count(&c.referee, o); a++) {
+                struct step_array shape = shape_of(&c, o, position, a);
+                size_t at = (size_t)(step_cell_root(&c.referee, &cell, o, a) - message) + below(MERKLE_HASH);
+                message[at] ^= 16;
+                int is_bound = shape.count == 0 || shape.is_witness || (shape.is_result && c.referee.operations[o].is_border);
+                assert_int_equal(step_check_arrays(&c.referee, &c.answer, c.stream, &cell, leaf), !is_bound);
+                message[at] ^= 16;
+                if (shape.count == 0)
+                    continue;
+                size_t length;
+                uint64_t block = below(step_array_blocks(&shape));
+                uint8_t bytes[STEP_BLOCK];
+                const struct merkle_levels *levels = &trace_array(trace, o, a)->levels;
+                const uint8_t *own = trace_block(trace, o, a, block, &length);
+                memcpy(bytes, own, length);
+                assert_true(step_check_block(c.stream, &shape, block, bytes, length, levels->hashes + block * MERKLE_HASH));
+                bytes[below(length)] ^= 1;
+                assert_false(step_check_block(c.stream, &shape, block, bytes, length, levels->hashes + block * MERKLE_HASH));
+            }
+    }
+    trace_close(trace);
+    dispute_case_close(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_wrong_tree),     cmocka_unit_test(test_tampered),
         cmocka_unit_test(test_merkle_range), cmocka_unit_test(test_bisection), cmocka_unit_test(test_honest_steps),
         cmocka_unit_test(test_faults),       cmocka_unit_test(test_wrong_token), cmocka_unit_test(test_range),
     };
