@@ -23,7 +23,7 @@ static int run_up_to(struct trace *trace, uint32_t group, uint64_t position, bul
     }
     if (code == BULLA_OK)
         trace->kept_group = target;
-    return code == BULLA_OK && is_slice ? trace_run_group(trace, last, position, 1, 0, error) : code;
+    return code == BULLA_OK && is_slice ? trace_run_group(trace, last, position, 1, last, 0, error) : code;
 }
 
 static int is_range_operation(const struct trace *trace, uint32_t operation)
