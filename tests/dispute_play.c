@@ -179,6 +179,30 @@ void dispute_fault_hook(struct dispute_fault *fault)
     fault->hook = (struct trace_hook){.context = fault, .element = altered_element, .altered = altered_operation};
 }
 
+static int64_t other_value(void *context, uint32_t operation, uint64_t position, uint32_t array, uint64_t index, int64_t value)
+{
+    const struct dispute_value *other = context;
+    int is_it = operation == other->operation && position == other->position && array == other->array && index == other->index;
+    return is_it ? other->value : value;
+}
+
+static int altered_nowhere(void *context, uint32_t operation, uint64_t *position)
+{
+    return 0;
+}
+
+void dispute_value_hook(struct dispute_value *value)
+{
+    value->hook = (struct trace_hook){.context = value, .element = other_value, .altered = altered_nowhere};
+}
+
+void dispute_case_cut(struct dispute_case *c, uint32_t operation)
+{
+    c->answer.has_range = 1;
+    c->answer.range_position = c->answer.token_count - 1;
+    c->answer.range_operation = operation;
+}
+
 static void count_message(struct dispute *d, size_t length)
 {
     d->rounds++;
@@ -194,10 +218,11 @@ static int lost(struct dispute *d, enum step_verdict verdict)
     return 0;
 }
 
-/* Down a tree: the challenger's own, or towards leaf `target`. 0: over, as d says. */
-static int descend(struct dispute *d, const struct trace_tree *theirs, const struct trace_tree *own, uint64_t target,
+/* Down a tree: as the challenger chooses, or towards leaf `target`. 0: over, as d says. */
+static int descend(struct dispute *d, const struct trace_tree *theirs, int is_array, uint64_t target,
                    uint8_t hash[MERKLE_HASH], uint64_t *leaf)
 {
+    int is_chosen = d->challenger && (is_array || !d->wants_range);
     uint64_t leaves = theirs->levels.count, node = 0;
     unsigned rounds = bisection_rounds(leaves);
     for (unsigned round = 0; round < rounds; round++) {
@@ -209,8 +234,10 @@ static int descend(struct dispute *d, const struct trace_tree *theirs, const str
         bisection_reveal(leaves, round, node, &first, &expected);
         if (count != expected || !bisection_children(d->c->stream, (const uint8_t (*)[MERKLE_HASH])hashes, count, hash))
             return lost(d, STEP_UNPROVED);
-        int64_t chosen = own ? trace_difference(own, round, node, (const uint8_t (*)[MERKLE_HASH])hashes)
-                             : (int64_t)(target >> 8 * (rounds - 1 - round));
+        const uint8_t (*others)[MERKLE_HASH] = (const uint8_t (*)[MERKLE_HASH])hashes;
+        int64_t chosen = !is_chosen ? (int64_t)(target >> 8 * (rounds - 1 - round))
+                         : is_array ? trace_choose_node(d->challenger, &d->claim.cell, d->operation, d->array, round, node, others)
+                                    : trace_difference(trace_cells(d->challenger), round, node, others);
         if (chosen < 0)
             return 0;
         node = (uint64_t)chosen;
@@ -232,8 +259,7 @@ static int find_cell(struct dispute *d, uint32_t *group)
         d->position = d->c->answer.range_position;
     }
     target = program->operations[d->operation].group * positions + d->position;
-    if (!descend(d, trace_cells(d->proposer), d->challenger && !d->wants_range ? trace_cells(d->challenger) : NULL, target,
-                 hash, &cell))
+    if (!descend(d, trace_cells(d->proposer), 0, target, hash, &cell))
         return 0;
     *group = d->group = (uint32_t)(cell / positions);
     d->position = cell % positions;
@@ -263,22 +289,29 @@ static int find_array(struct dispute *d, uint32_t group, bulla_error *error)
     if (group == c->referee.groups - 1 && c->sampling.temperature)
         memcpy(witnesses, d->message + d->claim.cell.length - sizeof witnesses, sizeof witnesses);
     code = trace_expand(d->challenger, group, d->position, witnesses, d->wants_range, error);
-    if (code == BULLA_OK && !trace_arrays_difference(d->challenger, &d->claim.cell, &d->operation, &d->array)) {
-        if (d->wants_range) {
-            d->operation = c->answer.range_operation;
-            d->array = d->claim.cell.range_array;
-            d->index = d->claim.cell.range_index;
-        } else
-            d->found = 0;
-    } else if (d->wants_range && d->operation == c->answer.range_operation && d->array >= d->claim.cell.range_array) {
-        d->array = d->claim.cell.range_array; /* nothing behind what is named can be disputed */
+    if (code)
+        return code;
+    switch (trace_choose_array(d->challenger, &d->claim.cell, &d->operation, &d->array)) {
+    case TRACE_NOTHING:
+        d->found = 0;
+        break;
+    case TRACE_NAMED:
+        d->asks_named = 1;
+        d->operation = c->answer.range_operation;
+        d->array = d->claim.cell.range_array;
         d->index = d->claim.cell.range_index;
+        break;
+    default:
+        break;
     }
-    return code;
+    return BULLA_OK;
 }
 
+/* Whether the opening of what the proposer names is asked for at once. */
 static int is_named(const struct dispute *d)
 {
+    if (d->challenger)
+        return d->asks_named;
     return d->wants_range && d->operation == d->c->answer.range_operation && d->array == d->claim.cell.range_array &&
            d->index == d->claim.cell.range_index;
 }
@@ -295,8 +328,7 @@ static int settle(struct dispute *d, bulla_error *error)
         uint8_t hash[MERKLE_HASH];
         size_t length;
         memcpy(hash, step_cell_root(&c->referee, &claim->cell, d->operation, d->array), MERKLE_HASH);
-        if (!descend(d, trace_array(d->proposer, d->operation, d->array),
-                     d->challenger ? trace_array(d->challenger, d->operation, d->array) : NULL,
+        if (!descend(d, trace_array(d->proposer, d->operation, d->array), 1,
                      d->index * shape.width / STEP_BLOCK, hash, &block))
             return BULLA_OK;
         const uint8_t *bytes = trace_block(d->proposer, d->operation, d->array, block, &length);
@@ -308,7 +340,7 @@ static int settle(struct dispute *d, bulla_error *error)
             return BULLA_OK;
         }
         if (d->challenger) {
-            int64_t index = trace_block_difference(d->challenger, d->operation, d->array, block, d->block);
+            int64_t index = trace_choose_element(d->challenger, &claim->cell, d->operation, d->array, block, d->block);
             if (index < 0) {
                 d->found = 0;
                 return BULLA_OK;
@@ -318,7 +350,7 @@ static int settle(struct dispute *d, bulla_error *error)
         claim->value = step_block_element(&shape, d->block, (uint32_t)(d->index - block * STEP_BLOCK / shape.width));
     }
     claim->index = d->index;
-    int code = is_named(d) && d->array == UINT32_MAX /* the proposer has no element to name */
+    int code = is_named(d) && (d->index >= shape.count || shape.is_witness) /* nothing can be opened */
                    ? BULLA_OK : trace_opening(d->proposer, d->operation, d->array, d->index, d->opening, &d->opening_length, error);
     if (code)
         return code;
@@ -331,7 +363,7 @@ static int settle(struct dispute *d, bulla_error *error)
 int dispute_play(struct dispute *d, bulla_error *error)
 {
     uint32_t group;
-    d->found = d->proposer_won = 0;
+    d->found = d->proposer_won = d->asks_named = 0;
     d->rounds = 0;
     d->bytes = d->largest = d->opening_length = 0;
     d->verdict = STEP_HOLDS;

@@ -40,6 +40,19 @@ struct dispute_fault {
 };
 void dispute_fault_hook(struct dispute_fault *fault);
 
+/* One element of another value, and the executor's run as it would be without: what is behind follows to be wrong in the
+ * cell alone. */
+struct dispute_value {
+    uint32_t operation, array;
+    uint64_t position, index;
+    int64_t value;
+    struct trace_hook hook; /* dispute_value_hook() sets it */
+};
+void dispute_value_hook(struct dispute_value *value);
+
+/* The answer as if it had ended by RANGE where its last token is read, at this operation. */
+void dispute_case_cut(struct dispute_case *c, uint32_t operation);
+
 struct dispute {
     struct dispute_case *c;
     struct trace *proposer;
@@ -48,6 +61,7 @@ struct dispute {
     uint32_t operation, array, group;
     uint64_t position, index; /* the target, or what was disputed */
     /* What came of it. */
+    int asks_named;           /* the challenger asked at once for the opening of what the range cell names */
     int found;                /* the challenger found something to dispute */
     int proposer_won;
     enum step_verdict verdict;

@@ -17,7 +17,7 @@ struct family {
     uint32_t full_every;   /* with a window: layers whose number + 1 is a multiple see everything */
 };
 
-static const struct family families[RANDOM_FAMILIES] = {
+static const struct family families[RANDOM_FAMILIES + 1] = {
     [RANDOM_LLAMA] = {"llama", 192, 320, 6, 2, 64, 64, 3, 211, 700, .half = 1, .gated = 1},
     [RANDOM_INTERLEAVED] = {"interleaved", 128, 256, 8, 8, 16, 16, 2, 128, 400, .gated = 1},
     [RANDOM_QWEN2] = {"qwen2", 96, 192, 6, 3, 32, 32, 2, 150, 400, .half = 1, .bias = 1, .gated = 1},
@@ -30,6 +30,7 @@ static const struct family families[RANDOM_FAMILIES] = {
     [RANDOM_UNGATED] = {"ungated", 64, 128, 4, 2, 16, 16, 2, 64, 300, .half = 1, .bias = 1, .gelu = 1},
     [RANDOM_MANY_HEADS] = {"many heads", 80, 96, 20, 1, 16, 16, 2, 70, 300, .half = 1, .gated = 1},
     [RANDOM_ODD] = {"odd", 36, 50, 3, 3, 6, 4, 3, 37, 300, .gated = 1, .window = 65, .full_every = 3},
+    [RANDOM_WIDE] = {"wide", 320, 64, 4, 2, 16, 16, 1, 64, 300, .half = 1, .gated = 1},
 };
 
 struct builder {
@@ -48,7 +49,7 @@ struct builder {
 
 const char *random_family_name(int family)
 {
-    return family >= 0 && family < RANDOM_FAMILIES ? families[family].name : "unknown";
+    return family >= 0 && family <= RANDOM_WIDE ? families[family].name : "unknown";
 }
 
 static uint64_t draw(struct builder *builder)

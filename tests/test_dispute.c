@@ -151,6 +151,42 @@ static void test_range(void **unused)
     assert_true(ended > 0 && false_ones > 0);
 }
 
+/* An answer that was cut off by a RANGE that is none: the liar's sum of squares makes the next one, which it names, leave
+ * its bound. */
+static void test_false_range(void **unused)
+{
+    struct dispute_case c;
+    struct court court;
+    struct trial trial;
+    bulla_error error = {0};
+    open_case(&c, RANDOM_WIDE, 0, 904, 6, 3);
+    uint32_t norm = 0;
+    while (c.referee.program.operations[norm].kind != BULLA_NORM_QUANT)
+        norm++;
+    dispute_case_cut(&c, norm);
+    struct dispute_value lie = {.operation = norm, .array = 4, .position = c.answer.range_position,
+                                .value = (INT64_C(1) << 62) - 1};
+    struct party_trace run = {.range_position = c.answer.range_position, .range_operation = norm};
+    dispute_value_hook(&lie);
+    assert_ok(dispute_case_trace(&c, &lie.hook, &run.trace, &error), error);
+    open_court(&court, &c);
+    assert_ok(trial_open(&trial, &court, 1, &lie.hook, NULL, &error), error);
+    party_close(trial.parties[0]); /* it claims what party.c would not */
+    trial.options[0].shared = &run;
+    assert_ok(party_open(&trial.options[0], &court.given, court.answer, 0, &trial.parties[0], &error), error);
+    assert_ok(party_take(trial.parties[0], trial.messages[0].data, trial.messages[0].length, &error), error);
+    play(&trial, 0);
+    const struct step_claim *claim = &party_path(trial.parties[1])->claim;
+    assert_true(claim->cell.is_range);
+    assert_int_equal(claim->cell.range_index, 1);
+    assert_int_equal(claim->index, 0);
+    assert_string_equal(trial_status(&trial, NULL), "challenger won");
+    trial_close(&trial);
+    party_trace_close(&run);
+    court_close(&court);
+    dispute_case_close(&c);
+}
+
 static void reject(struct court *court, const struct buffer *message)
 {
     bulla_error error = {0};
@@ -454,7 +490,7 @@ static void test_window(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_faults), cmocka_unit_test(test_range), cmocka_unit_test(test_wrong_messages),
+        cmocka_unit_test(test_faults), cmocka_unit_test(test_range), cmocka_unit_test(test_false_range), cmocka_unit_test(test_wrong_messages),
         cmocka_unit_test(test_turns), cmocka_unit_test(test_many), cmocka_unit_test(test_equivocation),
         cmocka_unit_test(test_window),
     };

@@ -409,6 +409,84 @@ static void test_range(void **unused)
     assert_true(ended >= 3);
 }
 
+static uint32_t first_of_kind(const struct dispute_case *c, int kind)
+{
+    uint32_t o = 0;
+    while (c->referee.program.operations[o].kind != kind)
+        o++;
+    return o;
+}
+
+/* The range cell, asked for by the honest challenger. The liar names this element, unless its own trace does. */
+static void play_range(struct dispute_case *c, const struct trace_hook *hook, const uint64_t *named, struct dispute *d)
+{
+    struct trace *liar, *honest;
+    bulla_error error = {0};
+    honest_trace(c, &honest);
+    assert_ok(dispute_case_trace(c, hook, &liar, &error), error);
+    uint32_t group = c->referee.operations[c->answer.range_operation].group;
+    assert_ok(trace_expand(liar, group, c->answer.range_position, NULL, 1, &error), error);
+    if (named) {
+        liar->cell.range_array = (uint32_t)named[0];
+        liar->cell.range_index = named[1];
+    }
+    *d = (struct dispute){.c = c, .proposer = liar, .challenger = honest, .wants_range = 1};
+    assert_ok(dispute_play(d, &error), error);
+    check_sizes(c, d);
+    trace_close(liar);
+    trace_close(honest);
+}
+
+/* An answer that is cut off by a RANGE that is none, with each lie that could show one. */
+static void test_false_range(void **unused)
+{
+    struct dispute_case c;
+    struct dispute d;
+    open_case(&c, RANDOM_WIDE, 0, 7, 6, 3);
+    uint32_t norm = first_of_kind(&c, BULLA_NORM_QUANT);
+    assert_in_range(c.referee.program.operations[norm].n, 257, 511);
+    dispute_case_cut(&c, norm);
+    /* A sum of squares that makes the next one leave its bound, which the liar then names: the first is disputed. */
+    struct dispute_value lie = {.operation = norm, .array = 4, .position = c.answer.range_position,
+                                .value = (INT64_C(1) << 62) - 1};
+    dispute_value_hook(&lie);
+    play_range(&c, &lie.hook, NULL, &d);
+    assert_int_equal(d.claim.cell.range_array, 4);
+    assert_int_equal(d.claim.cell.range_index, 1);
+    assert_true(d.found && !d.proposer_won && !d.asks_named);
+    assert_int_equal(d.verdict, STEP_DIFFERS);
+    assert_int_equal(d.array, 4);
+    assert_int_equal(d.index, 0);
+    /* The named element is itself another, or what is behind it: what is named is opened. */
+    static const uint64_t places[][2] = {{4, 1}, {5, 0}, {6, 0}, {2, 1}};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        lie.array = (uint32_t)places[i][0];
+        lie.index = places[i][1];
+        play_range(&c, &lie.hook, (const uint64_t[2]){4, 1}, &d);
+        int is_before = lie.array < 4;
+        assert_true(d.found && !d.proposer_won);
+        assert_int_equal(d.verdict, STEP_DIFFERS);
+        assert_int_equal(d.array, is_before ? lie.array : 4);
+        assert_int_equal(d.index, 1);
+    }
+    /* Honest arrays: whatever is named. */
+    static const uint64_t named[][2] = {{0, 0}, {3, 1}, {4, 0}, {4, 1}, {4, 2}, {5, 319}, {6, 0}, {6, 1}, {1, 0}, {7, 0},
+                                        {UINT32_MAX, 0}, {0, UINT64_C(1) << 53}};
+    for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
+        play_range(&c, NULL, named[i], &d);
+        assert_true(d.found && !d.proposer_won && d.asks_named);
+        assert_int_equal(d.verdict, STEP_DIFFERS);
+    }
+    static const uint64_t in_sampling[][2] = {{0, 0}, {4, 0}, {4, 2}, {10, 1}, {13, 0}, {15, 0}, {16, 0}, {UINT32_MAX, 0}};
+    dispute_case_cut(&c, c.referee.program.operation_count);
+    for (size_t i = 0; i < sizeof in_sampling / sizeof in_sampling[0]; i++) {
+        play_range(&c, NULL, in_sampling[i], &d);
+        assert_true(d.found && !d.proposer_won);
+        assert_int_equal(d.verdict, in_sampling[i][0] == 15 ? STEP_FAILS : STEP_DIFFERS);
+    }
+    dispute_case_close(&c);
+}
+
 /* A proposer whose tree has a cell that no run gives cannot show what it consists of. */
 static void test_wrong_tree(void **unused)
 {
@@ -497,6 +575,7 @@ int main(void)
         cmocka_unit_test(test_wrong_tree),     cmocka_unit_test(test_tampered),
         cmocka_unit_test(test_merkle_range), cmocka_unit_test(test_bisection), cmocka_unit_test(test_honest_steps),
         cmocka_unit_test(test_faults),       cmocka_unit_test(test_wrong_token), cmocka_unit_test(test_range),
+        cmocka_unit_test(test_false_range),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

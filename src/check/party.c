@@ -307,10 +307,13 @@ static int choose_node(struct party *party, enum dispute_kind *kind, struct buff
 {
     const struct dispute_path *path = &party->path;
     unsigned rounds = bisection_rounds(path->leaves);
-    const struct trace_tree *tree = path->is_array ? trace_array(party->run->trace, path->claim.operation, path->claim.array)
-                                                   : trace_cells(party->run->trace);
-    int64_t node = rounds ? trace_difference(tree, path->round, path->node, (const uint8_t (*)[MERKLE_HASH])path->hashes) : 0;
-    int64_t cell = -1;
+    const uint8_t (*hashes)[MERKLE_HASH] = (const uint8_t (*)[MERKLE_HASH])path->hashes;
+    const struct step_claim *claim = &path->claim;
+    int64_t node = 0, cell = -1;
+    if (rounds)
+        node = path->is_array ? trace_choose_node(party->run->trace, &claim->cell, claim->operation, claim->array, path->round,
+                                                  path->node, hashes)
+                              : trace_difference(trace_cells(party->run->trace), path->round, path->node, hashes);
     int code = node < 0 && !path->is_array ? find_false_range(party, &cell, error) : BULLA_OK;
     if (node < 0 && cell >= 0)
         node = cell >> 8 * (rounds - 1 - path->round);
@@ -328,12 +331,11 @@ static int choose_array(struct party *party, enum dispute_kind *kind, struct buf
     const struct dispute_path *path = &party->path;
     const struct step_cell *cell = &path->claim.cell;
     uint32_t operation, array;
-    int differs = trace_arrays_difference(party->run->trace, cell, &operation, &array);
-    /* Nothing behind what is named can be disputed. */
-    if (cell->is_range && (!differs || (operation == path->answer.range_operation && array >= cell->range_array))) {
+    enum trace_choice choice = trace_choose_array(party->run->trace, cell, &operation, &array);
+    if (choice == TRACE_NAMED) {
         dispute_put_name(body, "at");
         buffer_append_text(body, "[],\"range\":true");
-    } else if (differs) {
+    } else if (choice == TRACE_ARRAY) {
         const uint64_t number = array;
         say_at(body, operation, &number, 0);
     } else {
@@ -345,7 +347,8 @@ static int choose_array(struct party *party, enum dispute_kind *kind, struct buf
 static int choose_element(struct party *party, enum dispute_kind *kind, struct buffer *body)
 {
     const struct dispute_path *path = &party->path;
-    int64_t index = trace_block_difference(party->run->trace, path->claim.operation, path->claim.array, path->node, path->bytes);
+    const struct step_claim *claim = &path->claim;
+    int64_t index = trace_choose_element(party->run->trace, &claim->cell, claim->operation, claim->array, path->node, path->bytes);
     if (index < 0)
         *kind = DISPUTE_WITHDRAWAL;
     else

@@ -252,7 +252,7 @@ void trace_reveal(const struct trace_tree *tree, unsigned round, uint64_t node, 
     memcpy(hashes, levels->hashes + (levels->start[level] + first) * MERKLE_HASH, (size_t)*count * MERKLE_HASH);
 }
 
-int64_t trace_difference(const struct trace_tree *tree, unsigned round, uint64_t node,
+int64_t trace_first_node(const struct trace_tree *tree, uint64_t sought, unsigned round, uint64_t node,
                          const uint8_t (*others)[MERKLE_HASH])
 {
     uint8_t own[256][MERKLE_HASH];
@@ -262,8 +262,13 @@ int64_t trace_difference(const struct trace_tree *tree, unsigned round, uint64_t
     trace_reveal(tree, round, node, own, &count);
     bisection_reveal(tree->levels.count, round, node, &first, &count);
     for (uint32_t i = 0; i < count; i++)
-        if (memcmp(own[i], others[i], MERKLE_HASH) != 0 ||
-            (tree->first_bad != UINT64_MAX && tree->first_bad >> bits == first + i))
+        if (memcmp(own[i], others[i], MERKLE_HASH) != 0 || (sought != UINT64_MAX && sought >> bits == first + i))
             return (int64_t)(first + i);
     return -1;
+}
+
+int64_t trace_difference(const struct trace_tree *tree, unsigned round, uint64_t node,
+                         const uint8_t (*others)[MERKLE_HASH])
+{
+    return trace_first_node(tree, tree->first_bad, round, node, others);
 }

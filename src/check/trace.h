@@ -6,7 +6,8 @@
  *
  *     trace_open, trace_cells           both: the trace root, and the first differing cell round by round
  *     trace_expand, trace_arrays        both: the cell's arrays; the challenger under the proposer's witness scalars
- *     trace_array, trace_block          both: down to an element
+ *     trace_array, trace_block          the proposer: down to an element
+ *     trace_choose_array and on         the challenger: the array, the block, the element that it disputes
  *     trace_opening                     the proposer: what check/step.h decides by
  *
  * One thread at a time uses a trace; it works with its executor's threads. */
@@ -83,20 +84,28 @@ int trace_expand(struct trace *trace, uint32_t group, uint64_t position, const i
                  bulla_error *error);
 /* The expanded cell's arrays message, with what a range cell names. */
 const struct step_cell *trace_arrays(const struct trace *trace);
-/* The first array that differs from the other's or cannot be right; 0: there is none. */
-int trace_arrays_difference(const struct trace *trace, const struct step_cell *other, uint32_t *operation,
-                            uint32_t *array);
 const struct trace_tree *trace_array(const struct trace *trace, uint32_t operation, uint32_t array);
 /* A block's bytes in place. */
 const uint8_t *trace_block(const struct trace *trace, uint32_t operation, uint32_t array, uint64_t block, size_t *length);
-/* The first element of the array, out of this block, that differs from the other's block or cannot be right; -1: none. */
-int64_t trace_block_difference(const struct trace *trace, uint32_t operation, uint32_t array, uint64_t block,
-                               const uint8_t *other);
 int64_t trace_element(const struct trace *trace, uint32_t operation, uint32_t array, uint64_t index);
 /* The opening of an element's step, by this trace's own commitments. opening[STEP_MESSAGE]. BULLA_E_LIMIT where it would
  * be longer. */
 int trace_opening(struct trace *trace, uint32_t operation, uint32_t array, uint64_t index, uint8_t *opening,
                   size_t *length, bulla_error *error);
+
+/* What the honest challenger disputes in the expanded cell, `other` being the proposer's arrays message; the next two go on
+ * in the array that was chosen. It is the first that differs or cannot be right. In a range cell nothing behind the element
+ * that the proposer names can be disputed, so each goes to that element where it comes before; where nothing before it
+ * differs, or it can be no step, its opening is asked for at once (TRACE_NAMED). */
+enum trace_choice { TRACE_NOTHING, TRACE_ARRAY, TRACE_NAMED };
+enum trace_choice trace_choose_array(const struct trace *trace, const struct step_cell *other, uint32_t *operation,
+                                     uint32_t *array);
+/* As trace_difference of the array's tree. */
+int64_t trace_choose_node(const struct trace *trace, const struct step_cell *other, uint32_t operation, uint32_t array,
+                          unsigned round, uint64_t node, const uint8_t (*others)[MERKLE_HASH]);
+/* An element of the array in this block, the proposer's bytes of which are `bytes`; -1: none. */
+int64_t trace_choose_element(const struct trace *trace, const struct step_cell *other, uint32_t operation, uint32_t array,
+                             uint64_t block, const uint8_t *bytes);
 
 /* The root of a grammar's allowed set. */
 int trace_allowed_root(const uint64_t *allowed, uint32_t vocabulary, uint8_t root[MERKLE_HASH], bulla_error *error);

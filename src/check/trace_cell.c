@@ -104,28 +104,6 @@ const struct step_cell *trace_arrays(const struct trace *trace)
     return &trace->cell;
 }
 
-int trace_arrays_difference(const struct trace *trace, const struct step_cell *other, uint32_t *operation,
-                            uint32_t *array)
-{
-    uint32_t begin, end;
-    step_group(&trace->program, trace->cell.group, &begin, &end);
-    for (uint32_t o = begin; o < end; o++)
-        for (uint32_t a = 0; a < step_array_count(&trace->program, o); a++) {
-            const uint8_t *own = step_cell_root(&trace->program, &trace->cell, o, a);
-            const uint8_t *theirs = step_cell_root(&trace->program, other, o, a);
-            const struct trace_cell_array *mine = array_at(trace, o, a);
-            int is_bad = mine->bytes && mine->first_bad != UINT64_MAX;
-            if (other->is_range && o == trace->answer.range_operation && a == other->range_array)
-                is_bad = 0; /* what the proposer names is looked at by itself */
-            if (!theirs || memcmp(own, theirs, MERKLE_HASH) != 0 || is_bad) {
-                *operation = o;
-                *array = a;
-                return 1;
-            }
-        }
-    return 0;
-}
-
 const struct trace_tree *trace_array(const struct trace *trace, uint32_t operation, uint32_t array)
 {
     return &array_at(trace, operation, array)->tree;
@@ -139,24 +117,84 @@ const uint8_t *trace_block(const struct trace *trace, uint32_t operation, uint32
     return own->bytes + block * STEP_BLOCK;
 }
 
-int64_t trace_block_difference(const struct trace *trace, uint32_t operation, uint32_t array, uint64_t block,
-                               const uint8_t *other)
-{
-    const struct trace_cell_array *own = array_at(trace, operation, array);
-    size_t length;
-    const uint8_t *bytes = trace_block(trace, operation, array, block, &length);
-    uint64_t first = block * STEP_BLOCK / own->shape.width;
-    for (uint32_t i = 0; i < length / own->shape.width; i++)
-        if (own->first_bad == first + i ||
-            memcmp(bytes + i * own->shape.width, other + i * own->shape.width, own->shape.width) != 0)
-            return (int64_t)(first + i);
-    return -1;
-}
-
 int64_t trace_element(const struct trace *trace, uint32_t operation, uint32_t array, uint64_t index)
 {
     const struct trace_cell_array *own = array_at(trace, operation, array);
     return step_block_element(&own->shape, own->bytes + index * own->shape.width, 0);
+}
+
+static int is_named_array(const struct trace *trace, const struct step_cell *other, uint32_t operation, uint32_t array)
+{
+    return other->is_range && operation == trace->answer.range_operation && array == other->range_array;
+}
+
+/* Whether what the proposer names is an element that a step can have. */
+static int is_named_step(const struct trace *trace, const struct step_cell *other)
+{
+    struct step_array shape = step_array_shape(&trace->program, &trace->answer, trace->answer.range_operation,
+                                               other->position, other->range_array);
+    return other->range_index < shape.count && !shape.is_witness;
+}
+
+/* The element of an array to go to if none before it differs: the first that cannot be right, or that is named. */
+static uint64_t sought_element(const struct trace *trace, const struct step_cell *other, uint32_t operation, uint32_t array)
+{
+    const struct trace_cell_array *own = array_at(trace, operation, array);
+    int is_named = is_named_array(trace, other, operation, array) && other->range_index < own->first_bad;
+    return is_named ? other->range_index : own->first_bad;
+}
+
+static int is_disputable(const struct trace *trace, const struct step_cell *other, uint32_t operation, uint32_t array)
+{
+    const uint8_t *own = step_cell_root(&trace->program, &trace->cell, operation, array);
+    const uint8_t *theirs = step_cell_root(&trace->program, other, operation, array);
+    const struct trace_cell_array *mine = array_at(trace, operation, array);
+    int is_bad = mine->bytes && mine->first_bad != UINT64_MAX;
+    if (is_named_array(trace, other, operation, array))
+        is_bad = mine->bytes && mine->first_bad < other->range_index;
+    return !theirs || memcmp(own, theirs, MERKLE_HASH) != 0 || is_bad;
+}
+
+enum trace_choice trace_choose_array(const struct trace *trace, const struct step_cell *other, uint32_t *operation,
+                                     uint32_t *array)
+{
+    uint32_t begin, end;
+    step_group(&trace->program, trace->cell.group, &begin, &end);
+    if (other->is_range && !is_named_step(trace, other))
+        return TRACE_NAMED;
+    for (uint32_t o = begin; o < end; o++)
+        for (uint32_t a = 0; a < step_array_count(&trace->program, o); a++) {
+            if (is_disputable(trace, other, o, a)) {
+                *operation = o;
+                *array = a;
+                return TRACE_ARRAY;
+            }
+            if (is_named_array(trace, other, o, a))
+                return TRACE_NAMED;
+        }
+    return TRACE_NOTHING;
+}
+
+int64_t trace_choose_node(const struct trace *trace, const struct step_cell *other, uint32_t operation, uint32_t array,
+                          unsigned round, uint64_t node, const uint8_t (*others)[MERKLE_HASH])
+{
+    const struct trace_cell_array *own = array_at(trace, operation, array);
+    uint64_t sought = sought_element(trace, other, operation, array);
+    return trace_first_node(&own->tree, sought == UINT64_MAX ? sought : sought * own->shape.width / STEP_BLOCK, round, node,
+                            others);
+}
+
+int64_t trace_choose_element(const struct trace *trace, const struct step_cell *other, uint32_t operation, uint32_t array,
+                             uint64_t block, const uint8_t *bytes)
+{
+    const struct trace_cell_array *own = array_at(trace, operation, array);
+    uint64_t sought = sought_element(trace, other, operation, array), first = block * STEP_BLOCK / own->shape.width;
+    size_t length;
+    const uint8_t *mine = trace_block(trace, operation, array, block, &length);
+    for (uint32_t i = 0; i < length / own->shape.width; i++)
+        if (sought == first + i || memcmp(mine + i * own->shape.width, bytes + i * own->shape.width, own->shape.width) != 0)
+            return (int64_t)(first + i);
+    return -1;
 }
 
 /* An opening being written: the reads of a step, answered from memory, each with its piece. */

@@ -58,6 +58,10 @@ struct trace {
     struct trace_cell_array *arrays; /* [STEP_MOST_ARRAYS] by first_array + array */
 };
 
+/* The first node of the revealed level that differs from the other's hashes or has the leaf `sought`; -1: none. */
+int64_t trace_first_node(const struct trace_tree *tree, uint64_t sought, unsigned round, uint64_t node,
+                         const uint8_t (*others)[MERKLE_HASH]);
+
 /* Runs groups 0 .. last - 1 over all positions; values that operations of group `keep` read or give stay in
  * trace->values (UINT32_MAX: none). `collect`: borders are hashed, ranges noted. */
 int trace_run_groups(struct trace *trace, uint32_t last, uint32_t keep, int collect, bulla_error *error);
