@@ -487,6 +487,29 @@ static void test_false_range(void **unused)
     dispute_case_close(&c);
 }
 
+/* Every element that is read is this one, but for A's total, which is 0. */
+static int read_constant(void *context, const struct step *step, const struct step_source *source, uint64_t first,
+                         uint32_t count, int64_t *values)
+{
+    for (uint32_t i = 0; i < count; i++)
+        values[i] = source->kind == STEP_SOURCE_ARRAY && source->array == 0 ? 0 : *(const int64_t *)context;
+    return 0;
+}
+
+/* Sums are whole: a sum of 64 * 2^30 is not 0, in either stage of the transform. */
+static void test_whole_sums(void **unused)
+{
+    int64_t value = INT64_C(1) << 30;
+    for (int array = 1; array <= 2; array++)
+        for (uint32_t block = array == 1 ? 4096 : 64; block <= 4096; block *= 64) {
+            bulla_operation o = {.kind = BULLA_QUANT, .n = block, .outputs = block, .block = block};
+            const struct step_program program = {.program = {.operations = &o, .operation_count = 1}};
+            struct step step = {.program = &program, .o = &o, .read = read_constant, .context = &value};
+            assert_true(step_element(&step, (uint32_t)array, 0) == value * 64);
+            assert_int_equal(step.status, STEP_HOLDS);
+        }
+}
+
 /* A proposer whose tree has a cell that no run gives cannot show what it consists of. */
 static void test_wrong_tree(void **unused)
 {
@@ -575,7 +598,7 @@ int main(void)
         cmocka_unit_test(test_wrong_tree),     cmocka_unit_test(test_tampered),
         cmocka_unit_test(test_merkle_range), cmocka_unit_test(test_bisection), cmocka_unit_test(test_honest_steps),
         cmocka_unit_test(test_faults),       cmocka_unit_test(test_wrong_token), cmocka_unit_test(test_range),
-        cmocka_unit_test(test_false_range),
+        cmocka_unit_test(test_false_range),  cmocka_unit_test(test_whole_sums),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

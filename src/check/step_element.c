@@ -153,7 +153,7 @@ int64_t step_interpolate(struct step *step, int64_t i, int64_t f, int bits)
 {
     int64_t A[2];
     step_read_tensor(step, BULLA_TENSOR_A, (uint64_t)i, 2, A);
-    return (int32_t)(A[0] + reference_round_shift((A[1] - A[0]) * f, bits));
+    return A[0] + reference_round_shift((A[1] - A[0]) * f, bits);
 }
 
 int64_t step_softcap(struct step *step, int64_t z)

@@ -140,7 +140,7 @@ static int64_t hadamard_row(const int64_t *values, uint32_t count, uint32_t row)
     int64_t sum = 0;
     for (uint32_t j = 0; j < count; j++)
         sum += odd_ones(row & j) ? -values[j] : values[j];
-    return (int32_t)(uint32_t)(uint64_t)sum; /* honest ones are within 2^30 */
+    return sum; /* honest ones are within 2^30, others within 2^52 */
 }
 
 /* The transform of `count` consecutive inputs, scaled down. */
