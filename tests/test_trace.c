@@ -510,6 +510,43 @@ static void test_whole_sums(void **unused)
         }
 }
 
+/* Places that a cell does not have, and witness scalars, which no step gives. */
+static void test_no_places(void **unused)
+{
+    struct dispute_case c;
+    struct trace *trace;
+    bulla_error error = {0};
+    uint8_t opening[STEP_MESSAGE], hashes[256][MERKLE_HASH];
+    size_t length;
+    uint32_t hash_count;
+    open_case(&c, RANDOM_LLAMA, 0, 7, 6, 3); /* at a temperature */
+    honest_trace(&c, &trace);
+    uint32_t sampling = c.referee.program.operation_count;
+    assert_ok(trace_expand(trace, c.referee.groups - 1, step_answer_positions(&c.answer) - 1, NULL, 0, &error), error);
+    static const struct {
+        uint32_t operation, array; /* the operation from sampling on */
+        uint64_t index;
+    } places[] = {{0, 4, 0}, {0, 10, 1}, {0, 2, 0}, {0, 0, 211}, {0, 16, 0}, {0, UINT32_MAX, 0}, {UINT32_MAX, 0, 0}, {1, 0, 0}};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
+        assert_int_equal(trace_opening(trace, sampling + places[i].operation, places[i].array, places[i].index, opening, &length,
+                                       NULL), BULLA_E_USAGE);
+    for (size_t i = 4; i < sizeof places / sizeof places[0]; i++) {
+        assert_null(trace_array(trace, sampling + places[i].operation, places[i].array));
+        assert_null(trace_block(trace, sampling + places[i].operation, places[i].array, 0, &length));
+        assert_int_equal(length, 0);
+    }
+    assert_null(trace_block(trace, sampling, 0, 1000, &length));
+    assert_int_equal(length, 0);
+    const struct trace_tree *leaf = trace_array(trace, sampling, 15); /* a tree of one leaf has no rounds */
+    trace_reveal(leaf, 0, 0, hashes, &hash_count);
+    assert_int_equal(hash_count, 0);
+    trace_reveal(trace_cells(trace), 9, 0, hashes, &hash_count);
+    assert_int_equal(hash_count, 0);
+    assert_true(trace_difference(leaf, 0, 0, (const uint8_t (*)[MERKLE_HASH])hashes) == -1);
+    trace_close(trace);
+    dispute_case_close(&c);
+}
+
 /* A proposer whose tree has a cell that no run gives cannot show what it consists of. */
 static void test_wrong_tree(void **unused)
 {
@@ -599,6 +636,7 @@ int main(void)
         cmocka_unit_test(test_merkle_range), cmocka_unit_test(test_bisection), cmocka_unit_test(test_honest_steps),
         cmocka_unit_test(test_faults),       cmocka_unit_test(test_wrong_token), cmocka_unit_test(test_range),
         cmocka_unit_test(test_false_range),  cmocka_unit_test(test_whole_sums),
+        cmocka_unit_test(test_no_places),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

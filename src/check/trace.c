@@ -246,9 +246,11 @@ void trace_reveal(const struct trace_tree *tree, unsigned round, uint64_t node, 
                   uint32_t *count)
 {
     const struct merkle_levels *levels = &tree->levels;
-    unsigned level = 8 * (bisection_rounds(levels->count) - 1 - round);
     uint64_t first;
     bisection_reveal(levels->count, round, node, &first, count);
+    if (*count == 0)
+        return;
+    unsigned level = 8 * (bisection_rounds(levels->count) - 1 - round);
     memcpy(hashes, levels->hashes + (levels->start[level] + first) * MERKLE_HASH, (size_t)*count * MERKLE_HASH);
 }
 
@@ -258,8 +260,10 @@ int64_t trace_first_node(const struct trace_tree *tree, uint64_t sought, unsigne
     uint8_t own[256][MERKLE_HASH];
     uint64_t first;
     uint32_t count;
-    unsigned bits = 8 * (bisection_rounds(tree->levels.count) - 1 - round);
     trace_reveal(tree, round, node, own, &count);
+    if (count == 0)
+        return -1;
+    unsigned bits = 8 * (bisection_rounds(tree->levels.count) - 1 - round);
     bisection_reveal(tree->levels.count, round, node, &first, &count);
     for (uint32_t i = 0; i < count; i++)
         if (memcmp(own[i], others[i], MERKLE_HASH) != 0 || (sought != UINT64_MAX && sought >> bits == first + i))

@@ -71,7 +71,7 @@ struct trace_tree {
     uint64_t first_bad; /* the first leaf that no proposer can defend, by the own recomputation; UINT64_MAX: none */
 };
 const struct trace_tree *trace_cells(const struct trace *trace);
-/* What round `round` reveals of `node`; hashes[256]. */
+/* What round `round` reveals of `node`; hashes[256]. *count 0: the tree has no such round or node. */
 void trace_reveal(const struct trace_tree *tree, unsigned round, uint64_t node, uint8_t (*hashes)[MERKLE_HASH],
                   uint32_t *count);
 /* The first node of the revealed level that differs from the other's hashes or cannot be right; -1: none. */
@@ -84,12 +84,13 @@ int trace_expand(struct trace *trace, uint32_t group, uint64_t position, const i
                  bulla_error *error);
 /* The expanded cell's arrays message, with what a range cell names. */
 const struct step_cell *trace_arrays(const struct trace *trace);
+/* NULL where the expanded cell has no such array. */
 const struct trace_tree *trace_array(const struct trace *trace, uint32_t operation, uint32_t array);
-/* A block's bytes in place. */
+/* A block's bytes in place; NULL and a length of 0 where there is no such block. */
 const uint8_t *trace_block(const struct trace *trace, uint32_t operation, uint32_t array, uint64_t block, size_t *length);
 int64_t trace_element(const struct trace *trace, uint32_t operation, uint32_t array, uint64_t index);
 /* The opening of an element's step, by this trace's own commitments. opening[STEP_MESSAGE]. BULLA_E_LIMIT where it would
- * be longer. */
+ * be longer, BULLA_E_USAGE where the expanded cell has no such step (a witness scalar has none). */
 int trace_opening(struct trace *trace, uint32_t operation, uint32_t array, uint64_t index, uint8_t *opening,
                   size_t *length, bulla_error *error);
 

@@ -11,6 +11,17 @@ static struct trace_cell_array *array_at(const struct trace *trace, uint32_t ope
     return &trace->arrays[trace->program.operations[operation].first_array + array];
 }
 
+/* One with elements; NULL where the expanded cell has no such array. */
+static const struct trace_cell_array *find_array(const struct trace *trace, uint32_t operation, uint32_t array)
+{
+    if (operation > trace->program.program.operation_count ||
+        trace->program.operations[operation].group != trace->cell.group ||
+        array >= step_array_count(&trace->program, operation))
+        return NULL;
+    const struct trace_cell_array *own = array_at(trace, operation, array);
+    return own->shape.count ? own : NULL;
+}
+
 /* The values that the cell's operations read and give. Those of the group that was expanded before are there. */
 static int run_up_to(struct trace *trace, uint32_t group, uint64_t position, bulla_error *error)
 {
@@ -106,12 +117,16 @@ const struct step_cell *trace_arrays(const struct trace *trace)
 
 const struct trace_tree *trace_array(const struct trace *trace, uint32_t operation, uint32_t array)
 {
-    return &array_at(trace, operation, array)->tree;
+    const struct trace_cell_array *own = find_array(trace, operation, array);
+    return own ? &own->tree : NULL;
 }
 
 const uint8_t *trace_block(const struct trace *trace, uint32_t operation, uint32_t array, uint64_t block, size_t *length)
 {
-    const struct trace_cell_array *own = array_at(trace, operation, array);
+    const struct trace_cell_array *own = find_array(trace, operation, array);
+    *length = 0;
+    if (!own || block >= step_array_blocks(&own->shape))
+        return NULL;
     uint64_t left = own->shape.count * own->shape.width - block * STEP_BLOCK;
     *length = left < STEP_BLOCK ? left : STEP_BLOCK;
     return own->bytes + block * STEP_BLOCK;
@@ -178,7 +193,9 @@ enum trace_choice trace_choose_array(const struct trace *trace, const struct ste
 int64_t trace_choose_node(const struct trace *trace, const struct step_cell *other, uint32_t operation, uint32_t array,
                           unsigned round, uint64_t node, const uint8_t (*others)[MERKLE_HASH])
 {
-    const struct trace_cell_array *own = array_at(trace, operation, array);
+    const struct trace_cell_array *own = find_array(trace, operation, array);
+    if (!own)
+        return -1;
     uint64_t sought = sought_element(trace, other, operation, array);
     return trace_first_node(&own->tree, sought == UINT64_MAX ? sought : sought * own->shape.width / STEP_BLOCK, round, node,
                             others);
@@ -187,10 +204,12 @@ int64_t trace_choose_node(const struct trace *trace, const struct step_cell *oth
 int64_t trace_choose_element(const struct trace *trace, const struct step_cell *other, uint32_t operation, uint32_t array,
                              uint64_t block, const uint8_t *bytes)
 {
-    const struct trace_cell_array *own = array_at(trace, operation, array);
-    uint64_t sought = sought_element(trace, other, operation, array), first = block * STEP_BLOCK / own->shape.width;
+    const struct trace_cell_array *own = find_array(trace, operation, array);
     size_t length;
     const uint8_t *mine = trace_block(trace, operation, array, block, &length);
+    if (!mine)
+        return -1;
+    uint64_t sought = sought_element(trace, other, operation, array), first = block * STEP_BLOCK / own->shape.width;
     for (uint32_t i = 0; i < length / own->shape.width; i++)
         if (sought == first + i || memcmp(mine + i * own->shape.width, bytes + i * own->shape.width, own->shape.width) != 0)
             return (int64_t)(first + i);
@@ -321,10 +340,10 @@ int trace_opening(struct trace *trace, uint32_t operation, uint32_t array, uint6
 {
     const bulla_program *program = &trace->program.program;
     struct writer writer = {.trace = trace, .bytes = opening};
-    if (operation > program->operation_count || trace->program.operations[operation].group != trace->cell.group ||
-        array >= step_array_count(&trace->program, operation) || index >= array_at(trace, operation, array)->shape.count)
-        return bulla_fail(error, BULLA_E_USAGE, "the expanded cell has no array %u of operation %u, or no element %llu in it",
-                          array, operation, (unsigned long long)index);
+    const struct trace_cell_array *own = find_array(trace, operation, array);
+    if (!own || own->shape.is_witness || index >= own->shape.count)
+        return bulla_fail(error, BULLA_E_USAGE, "the expanded cell has no array %u of operation %u that is disputed, or no "
+                          "element %llu in it", array, operation, (unsigned long long)index);
     struct step step = {.program = &trace->program, .answer = &trace->answer, .operation = operation,
                         .position = trace->cell.position, .stream = trace->stream, .read = read_and_put, .context = &writer,
                         .o = operation < program->operation_count ? &program->operations[operation] : NULL};
