@@ -547,6 +547,45 @@ static void test_no_places(void **unused)
     dispute_case_close(&c);
 }
 
+/* A model file's program part that says something else, under a root of its own: it is no program of any model. */
+static void test_program_part(void **unused)
+{
+    struct dispute_case c;
+    bulla_error error = {0};
+    open_case(&c, RANDOM_UNGATED, 0, 3, 6, 3);
+    const bulla_program *program = bulla_model_program(c.model);
+    size_t length = program->tensors[0].offset, region = c.tree->region_length;
+    uint8_t *bytes = memory_alloc_aligned(64, region, &error), root[MERKLE_HASH], proof[64][MERKLE_HASH];
+    bulla_tensor *tensors = (bulla_tensor *)(void *)(bytes + ((const uint8_t *)program->tensors - c.tree->region));
+    static const uint64_t offsets[] = {0, UINT64_C(1) << 40, UINT64_MAX - 63};
+    for (int i = 0; i < 3; i++) {
+        memcpy(bytes, c.tree->region, region);
+        if (i)
+            tensors[program->tensor_count / 2].offset = offsets[i];
+        struct merkle_levels levels;
+        assert_ok(merkle_levels_open(&levels, (region + 1023) / 1024, &error), error);
+        for (uint64_t leaf = 0; leaf < levels.count; leaf++) {
+            size_t left = region - leaf * 1024;
+            assert_ok(merkle_range_leaf(c.stream, -1, bytes + leaf * 1024, left < 1024 ? left : 1024,
+                                        levels.hashes + leaf * MERKLE_HASH), error);
+        }
+        assert_ok(merkle_levels_build(&levels, c.stream), error);
+        merkle_levels_root(&levels, root);
+        unsigned count = merkle_levels_proof(&levels, 0, length / 1024, proof);
+        struct step_program read;
+        int code = step_program_part(bytes, length, proof[0], count * MERKLE_HASH, root, c.stream, &read, NULL);
+        assert_int_equal(code, i ? BULLA_E_INPUT : BULLA_OK);
+        root[0] ^= 1;
+        assert_int_equal(step_program_part(bytes, length, proof[0], count * MERKLE_HASH, root, c.stream, &read, &error),
+                         BULLA_E_INPUT);
+        assert_non_null(strstr(error.text, "does not lead to the model root"));
+        bulla_error_clear(&error);
+        merkle_levels_free(&levels);
+    }
+    memory_free(bytes);
+    dispute_case_close(&c);
+}
+
 /* A proposer whose tree has a cell that no run gives cannot show what it consists of. */
 static void test_wrong_tree(void **unused)
 {
@@ -636,7 +675,7 @@ int main(void)
         cmocka_unit_test(test_merkle_range), cmocka_unit_test(test_bisection), cmocka_unit_test(test_honest_steps),
         cmocka_unit_test(test_faults),       cmocka_unit_test(test_wrong_token), cmocka_unit_test(test_range),
         cmocka_unit_test(test_false_range),  cmocka_unit_test(test_whole_sums),
-        cmocka_unit_test(test_no_places),
+        cmocka_unit_test(test_no_places),    cmocka_unit_test(test_program_part),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

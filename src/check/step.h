@@ -1,7 +1,8 @@
 /* The step verifier: what a referee without the model runs to decide a dispute about an answer, as
- * docs/dispute-trace.md defines it. Nothing here allocates, uses floating point, reads files or sockets, or depends on
- * more of the model than its program part; every input is bounded. (SHA-256 is libcrypto's, through a stream that the
- * caller opens.)
+ * docs/dispute-trace.md defines it. Nothing here uses floating point, reads files or sockets, or depends on more of the
+ * model than its program part; every input is bounded. Nothing allocates, but step_program_part once a model, which checks
+ * the program (bulla_program_check has a table of the tensors' names) after it was proved to be the model's. (SHA-256 is
+ * libcrypto's, through a stream that the caller opens.)
  *
  *     step_program_part()     the model file's program part, against the model root: once a model
  *     step_program_open()     the groups and borders of its operations: once a model
@@ -51,7 +52,7 @@ struct step_program {
 
 /* The program part of a model file: `length` bytes from the region's start, 8-byte aligned, kept by the caller, with the
  * proof that they are the first leaves under the model root. Fills program.operations, tensors and sizes, model_root and
- * region_length. BULLA_E_INPUT where it does not hold. */
+ * region_length. BULLA_E_INPUT where the proof, which is looked at first, does not hold, or the program is none. */
 int step_program_part(const void *part, size_t length, const uint8_t *proof, size_t proof_length,
                       const uint8_t model_root[MERKLE_HASH], struct hash_stream *stream, struct step_program *program,
                       bulla_error *error);

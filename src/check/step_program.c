@@ -39,6 +39,17 @@ static int check_proof(const uint8_t *part, size_t length, const uint8_t *proof,
     return BULLA_OK;
 }
 
+static int check_tensors(const struct step_program *program, bulla_error *error)
+{
+    for (uint32_t i = 0; i < program->program.tensor_count; i++) {
+        const bulla_tensor *tensor = &program->program.tensors[i];
+        if (tensor->bytes > program->region_length || tensor->offset > program->region_length - tensor->bytes)
+            return bulla_fail(error, BULLA_E_INPUT, "tensor %u lies at %llu, beyond the region of %llu bytes", i,
+                              (unsigned long long)tensor->offset, (unsigned long long)program->region_length);
+    }
+    return BULLA_OK;
+}
+
 int step_program_part(const void *part, size_t length, const uint8_t *proof, size_t proof_length,
                       const uint8_t model_root[MERKLE_HASH], struct hash_stream *stream, struct step_program *program,
                       bulla_error *error)
@@ -57,15 +68,14 @@ int step_program_part(const void *part, size_t length, const uint8_t *proof, siz
         .tensors = (const void *)((const uint8_t *)part + header->tensors_offset), .tensor_count = header->tensor_count,
         .vocabulary = header->vocabulary, .context = header->context, .layers = header->layers,
         .logits_F = header->logits_F};
-    code = bulla_program_check(p, error);
-    if (code)
-        return code;
-    const bulla_tensor *last = &p->tensors[p->tensor_count - 1];
-    if (last->offset > UINT64_C(1) << 56 || last->bytes > UINT64_C(1) << 56)
-        return bulla_fail(error, BULLA_E_INPUT, "the last tensor lies beyond any model file");
+    const bulla_tensor *last = p->tensor_count ? &p->tensors[p->tensor_count - 1] : NULL;
+    if (!last || last->offset > UINT64_C(1) << 56 || last->bytes > UINT64_C(1) << 56)
+        return bulla_fail(error, BULLA_E_INPUT, "the program part has no last tensor, or one beyond any model file");
     program->region_length = last->offset + last->bytes;
     memcpy(program->model_root, model_root, MERKLE_HASH);
-    return check_proof(part, length, proof, proof_length, program->region_length, model_root, stream, error);
+    code = check_proof(part, length, proof, proof_length, program->region_length, model_root, stream, error);
+    code = code ? code : bulla_program_check(p, error);
+    return code ? code : check_tensors(program, error);
 }
 
 /* docs/canonical.md, "evaluated": from the last operation back. */
