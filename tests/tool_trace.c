@@ -242,6 +242,64 @@ static int write_case(struct writer *w, int family, int strain, uint64_t seed, u
     return code;
 }
 
+/* An answer that is cut off by a RANGE that is none, in `operation`: what a proposer may name, as far as it needs no opening. */
+static int write_named(struct writer *w, uint32_t operation, const uint64_t (*named)[2], size_t count, bulla_error *error)
+{
+    struct dispute_case *c = w->c;
+    struct dispute d = {.c = c, .wants_range = 1};
+    dispute_case_cut(c, operation);
+    int code = dispute_case_trace(c, NULL, &d.proposer, error);
+    code = code ? code : write_answer(w, d.proposer, error);
+    code = code ? code : dispute_play(&d, error); /* for the arrays */
+    for (size_t i = 0; i < count && code == BULLA_OK; i++) {
+        d.claim.operation = operation;
+        d.claim.array = d.claim.cell.range_array = (uint32_t)named[i][0];
+        d.claim.index = d.claim.cell.range_index = named[i][1];
+        d.claim.value = 0;
+        write_cell(w, &d);
+        write_step(w, &d, 0);
+    }
+    trace_close(d.proposer);
+    return code;
+}
+
+/* A witness weight that no weight can be. */
+static int write_witness(struct writer *w, bulla_error *error)
+{
+    struct dispute_case *c = w->c;
+    struct trace *trace;
+    enum { CUT2 = 10, CHECK2 = 13 };
+    struct dispute_value lie = {.operation = c->referee.program.operation_count, .array = CUT2,
+                                .position = step_answer_positions(&c->answer) - 1, .value = 1 << 24};
+    dispute_value_hook(&lie);
+    int code = dispute_case_trace(c, &lie.hook, &trace, error);
+    code = code ? code : write_answer(w, trace, error);
+    code = code ? code : write_element(w, trace, lie.operation, CHECK2, lie.position, 0, 0, error);
+    trace_close(trace);
+    return code;
+}
+
+static int write_lies(struct writer *w, const bulla_sampling *sampling, bulla_error *error)
+{
+    static const uint64_t in_sampling[][2] = {{4, 0}, {15, 0}, {15, 1}, {16, 0}, {UINT32_MAX, 0}};
+    static const uint64_t in_quantise[][2] = {{0, 1}, {1, 0}, {5, 64}, {7, 0}, {UINT32_MAX, 0}};
+    struct dispute_case c = {0};
+    bulla_model *model;
+    uint32_t operation = 0;
+    w->c = &c;
+    int code = answer_model_open(5, RANDOM_UNGATED, 0, 0, "", &model, error);
+    if (code)
+        return code;
+    code = dispute_case_open(&c, model, 5, 6, 2, sampling, 0, error);
+    while (code == BULLA_OK && c.referee.program.operations[operation].kind != BULLA_NORM_QUANT)
+        operation++;
+    code = code ? code : write_witness(w, error);
+    code = code ? code : write_named(w, c.referee.program.operation_count, in_sampling, 5, error);
+    code = code ? code : write_named(w, operation, in_quantise, 5, error);
+    dispute_case_close(&c);
+    return code;
+}
+
 static int write_cases(struct writer *w, bulla_error *error)
 {
     static const bulla_logit_bias biases[] = {{5, 400000}, {7, -90000000}};
@@ -272,7 +330,7 @@ static int write_cases(struct writer *w, bulla_error *error)
             code = BULLA_OK;
         }
     }
-    return code;
+    return code ? code : write_lies(w, &cut, error);
 }
 
 /* tool_trace faults: a real model. */

@@ -387,6 +387,8 @@ class Sampling:
         sum1 = self.total(8)
         c2, n2 = self.cut(10)
         equal, sum2 = self.total(11), self.total(12)
+        bounded(c1, 0, W_MOST + 1)
+        bounded(c2, 0, W_MOST + 1)
         needed = max(1, -(-self.s["top_p"] * (sum1 + n1 * c1) // MILLION))
         within = c2 > c1 or (c2 == c1 and n2 <= n1)
         return within and 1 <= n2 <= equal and sum2 + n2 * c2 >= needed > sum2 + (n2 - 1) * c2
@@ -404,6 +406,8 @@ class Sampling:
         return run, kept
 
     def check_token(self):
+        if self.r.position + 1 == len(self.answer.tokens):
+            raise Fails  # an answer that ended by RANGE drew no token here
         token = self.answer.tokens[self.r.position + 1]
         if self.s["temperature"] == 0:
             largest = self.largest()

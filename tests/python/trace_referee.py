@@ -5,7 +5,7 @@ import struct
 from trace_elements import element
 from trace_layout import DTYPES, Fails, LEAF, Range, Unproved, arrays_of, hashes_in, leaf_hash, proof_length, result_arrays, root_of
 
-BLOCK = 512
+BLOCK, MESSAGE = 512, 8192
 
 
 class Opening:
@@ -96,13 +96,18 @@ class Opening:
 def verdict(cell, operation, array, index, value, data):
     """What the referee says of one step."""
     answer = cell.answer
-    name, count, _, _, is_witness = arrays_of(answer, operation, cell.position)[array]
-    named = cell.is_range_operation(operation)
-    if not (answer.evaluated(operation, cell.position) or named) or index >= count or is_witness:
+    in_range = cell.is_range_operation(operation)
+    if not (answer.evaluated(operation, cell.position) or in_range):
         return "not a step"
-    if named and (array, index) > tuple(cell.named):
+    if in_range and (array, index) > tuple(cell.named):
         return "not a step"
-    named = named and (array, index) == tuple(cell.named)
+    named = in_range and (array, index) == tuple(cell.named)
+    arrays = arrays_of(answer, operation, cell.position)
+    name, count, _, _, is_witness = arrays[array] if array < len(arrays) else ("", 0, 0, False, False)
+    if index >= count or is_witness:
+        return "differs" if named else "not a step"
+    if len(data) > MESSAGE:
+        return "unproved"
     opening = Opening(cell, operation, data)
     try:
         try:
