@@ -4,12 +4,14 @@
 
 #include "check/step_internal.h"
 
-enum { MOST_OPERATIONS = 2000, POSITIONS = 32768 };
+enum { MOST_OPERATIONS = 2000, MOST_POSITIONS = 1 << 22, DRAWN = 199 };
 
 struct shapes {
     const char *name;
     uint32_t n, hidden, heads, kv_heads, size, layers, vocabulary, window;
     int softcap;
+    uint32_t positions, border; /* border: roots of a cell's that are counted */
+    unsigned rounds;
 };
 
 static bulla_operation operations[MOST_OPERATIONS];
@@ -85,13 +87,13 @@ static void make_program(const struct shapes *s, struct step_program *program)
     bulla_error error = {0};
     *program = (struct step_program){.region_length = UINT64_C(16) << 30};
     program->program = (bulla_program){.operations = operations, .operation_count = count, .tensors = tensors,
-        .tensor_count = 13, .vocabulary = s->vocabulary, .context = POSITIONS, .logits_F = 16};
-    assert_ok(step_program_open(program, POSITIONS - 200, info, &error), error);
+        .tensor_count = 13, .vocabulary = s->vocabulary, .context = s->positions, .logits_F = 16};
+    assert_ok(step_program_open(program, s->positions - DRAWN - 1, info, &error), error);
 }
 
 /* What an opening would hold. */
 struct size {
-    uint64_t bytes, cell;
+    uint64_t bytes, cell, border;
 };
 
 static void count_leaves(struct size *size, uint64_t leaf, uint64_t first, uint64_t end, uint64_t total)
@@ -118,7 +120,7 @@ static int read_size(void *context, const struct step *step, const struct step_s
         if (source->kind == STEP_SOURCE_RESULT && size->cell != cell &&
             (group != info[step->operation].group || source->position != step->position)) {
             size->cell = cell;
-            size->bytes += 6 * 32 + 32u * merkle_range_length(cell, 1, step_cells(program, step->answer));
+            size->bytes += size->border * 32 + 32u * merkle_range_length(cell, 1, step_cells(program, step->answer));
         }
         count_leaves(size, STEP_BLOCK, first * shape.width, (first + elements) * shape.width, shape.count * shape.width);
     }
@@ -130,20 +132,24 @@ static int read_size(void *context, const struct step *step, const struct step_s
 static void test_bounds(void **state)
 {
     static const struct shapes models[] = {
-        {"8 kv heads of 128", 4096, 14336, 32, 8, 128, 32, 128256, 0, 0},
-        {"4 kv heads of 256", 2560, 10240, 8, 4, 256, 34, 262144, 1024, 1},
-        {"odd sizes", 3000, 10008, 24, 8, 96, 40, 200000, 4000, 1},
+        {"8 kv heads of 128", 4096, 14336, 32, 8, 128, 32, 128256, 0, 0, 32768, 6, 8},
+        {"4 kv heads of 256", 2560, 10240, 8, 4, 256, 34, 262144, 1024, 1, 32768, 6, 8},
+        {"odd sizes", 3000, 10008, 24, 8, 96, 40, 200000, 4000, 1, 32768, 6, 8},
+        {"64 kv heads, long", 16384, 65536, 128, 64, 256, 40, 262144, 4000, 1, STEP_MOST_CONTEXT, STEP_MOST_BORDER, 11},
+        {"16 kv heads, longer", 16384, 65536, 128, STEP_FEW_HEADS, 256, 40, 262144, 4000, 1, STEP_MOST_CONTEXT_FEW,
+         STEP_MOST_BORDER, 11},
     };
-    static uint32_t tokens[POSITIONS + 1];
+    static uint32_t tokens[MOST_POSITIONS];
     bulla_sampling sampling;
     bulla_sampling_defaults(&sampling);
     sampling.temperature = 1000000;
-    const struct step_answer answer = {.tokens = tokens, .token_count = POSITIONS, .prompt_count = POSITIONS - 199,
-                                       .sampling = &sampling, .allowed = (const uint8_t (*)[MERKLE_HASH])tokens};
     for (size_t m = 0; m < sizeof models / sizeof models[0]; m++) {
         struct step_program program;
         make_program(&models[m], &program);
-        uint64_t largest = 0, position = POSITIONS - 2, from = 0;
+        const struct step_answer answer = {.tokens = tokens, .token_count = models[m].positions,
+            .prompt_count = models[m].positions - DRAWN, .sampling = &sampling,
+            .allowed = (const uint8_t (*)[MERKLE_HASH])tokens};
+        uint64_t largest = 0, position = models[m].positions - 2, from = 0;
         unsigned rounds = 0;
         for (uint32_t i = 0; i <= count; i++) {
             if (info[i].group > 2 && i + 3 < count)
@@ -156,7 +162,7 @@ static void test_bounds(void **state)
                 unsigned own = bisection_rounds(step_cells(&program, &answer)) + 1 + bisection_rounds(blocks) + 2;
                 rounds = own > rounds ? own : rounds;
                 for (uint64_t j = 0; j < 60; j++) {
-                    struct size size = {.cell = UINT64_MAX};
+                    struct size size = {.cell = UINT64_MAX, .border = models[m].border};
                     struct step step = {.program = &program, .answer = &answer, .operation = i, .position = position,
                         .o = i < count ? &operations[i] : NULL, .read = read_size, .context = &size,
                         .stream = hash_stream_open(NULL)};
@@ -172,12 +178,42 @@ static void test_bounds(void **state)
         print_message("%s: openings up to %llu bytes (operation %llu, array %llu), %u rounds\n", models[m].name,
                       (unsigned long long)largest, (unsigned long long)from / 100, (unsigned long long)from % 100, rounds);
         assert_true(largest <= STEP_MESSAGE);
-        assert_true(rounds <= 8);
+        assert_true(rounds <= models[m].rounds);
+    }
+}
+
+/* Programs whose openings could be longer cannot be disputed. */
+static void test_refused(void **state)
+{
+    struct shapes s = {"small", 64, 64, 32, 17, 64, 1, 64, 0, 0, .positions = 1000};
+    struct step_program program;
+    bulla_error error = {0};
+    make_program(&s, &program);
+    program.program.context = STEP_MOST_CONTEXT;
+    assert_ok(step_program_open(&program, 0, info, &error), error);
+    program.program.context++;
+    assert_int_equal(step_program_open(&program, 0, info, NULL), BULLA_E_UNSUPPORTED);
+    s.kv_heads = STEP_FEW_HEADS;
+    make_program(&s, &program);
+    program.program.context = STEP_MOST_CONTEXT_FEW;
+    assert_ok(step_program_open(&program, 0, info, &error), error);
+    program.program.context++;
+    assert_int_equal(step_program_open(&program, 0, info, NULL), BULLA_E_UNSUPPORTED);
+    for (int values = 15; values <= 16; values++) { /* with x, of the next layer, 2 * 16 + 1 roots */
+        count = 0;
+        int x = add(BULLA_EMBED, BULLA_NO_LAYER, -1, -1, -1, 64);
+        for (int i = 0; i < values; i++)
+            add_heads(BULLA_VALUE_QUANT, 0, x, 1, 64);
+        x = add(BULLA_ADD, 0, x, x, -1, 64);
+        add(BULLA_LINEAR, BULLA_NO_LAYER, add(BULLA_NORM_QUANT, BULLA_NO_LAYER, x, -1, -1, 64), -1, -1, 64);
+        program.program.context = 1000;
+        program.program.operation_count = count;
+        assert_int_equal(step_program_open(&program, 0, info, NULL), values == 15 ? BULLA_OK : BULLA_E_UNSUPPORTED);
     }
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bounds)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bounds), cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

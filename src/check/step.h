@@ -27,6 +27,10 @@ enum {
     STEP_BLOCK = 512,         /* bytes of an array's block */
     STEP_MESSAGE = 8192,      /* the most bytes of any message */
     STEP_MOST_ARRAYS = 250,   /* of a cell, so that their roots fit into a message */
+    STEP_MOST_BORDER = 32,    /* roots of a group's border, */
+    STEP_MOST_CONTEXT = 1 << 20, /* and positions, so that openings do; where no attend has more than FEW_HEADS kv heads: */
+    STEP_MOST_CONTEXT_FEW = 1 << 22,
+    STEP_FEW_HEADS = 16,
     STEP_CHUNK = 256,         /* elements that a fold takes at a time */
     STEP_LINEAR_CHUNK = 512,  /* the same of a linear operation */
     STEP_MOST_READ = 512,     /* elements that one read takes */
@@ -57,8 +61,8 @@ int step_program_part(const void *part, size_t length, const uint8_t *proof, siz
                       const uint8_t model_root[MERKLE_HASH], struct hash_stream *stream, struct step_program *program,
                       bulla_error *error);
 /* Fills `operations`, for which the caller has room ([operation_count + 1]), and `groups`; `first` is the position from
- * which tokens are drawn. program->program has passed bulla_program_check. BULLA_E_UNSUPPORTED where a group has more
- * than STEP_MOST_ARRAYS arrays. */
+ * which tokens are drawn. program->program has passed bulla_program_check. BULLA_E_UNSUPPORTED where it is larger than
+ * the bounds above. */
 int step_program_open(struct step_program *program, uint64_t first, struct step_operation *operations,
                       bulla_error *error);
 

@@ -45,6 +45,9 @@ const struct step_kind *step_kind(int kind); /* 0: sampling */
 extern const struct step_kind step_kind_quantise, step_kind_value, step_kind_norm, step_kind_linear, step_kind_embed,
     step_kind_rope, step_kind_gate, step_kind_add, step_kind_softcap, step_kind_attend, step_kind_sampling;
 
+/* Result roots in the border of a group, of its operations before `end`. */
+uint32_t step_border_roots(const struct step_program *program, uint32_t group, uint32_t end);
+
 /* Reads of elements; zeros after a failure. */
 void step_read(struct step *step, const struct step_source *source, uint64_t first, uint32_t count, int64_t *values);
 void step_read_array(struct step *step, uint32_t array, uint64_t first, uint32_t count, int64_t *values);

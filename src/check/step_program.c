@@ -100,6 +100,37 @@ static void find_lowest(struct step_program *program, uint64_t first)
     }
 }
 
+uint32_t step_border_roots(const struct step_program *program, uint32_t group, uint32_t end)
+{
+    uint32_t begin, all, roots = 0;
+    step_group(program, group, &begin, &all);
+    for (uint32_t i = begin; i < all && i < end; i++) /* sampling is no border */
+        if (program->operations[i].is_border) {
+            const struct step_kind *kind = step_kind(program->program.operations[i].kind);
+            roots += kind->bytes == kind->scale ? 1 : 2;
+        }
+    return roots;
+}
+
+/* So that every opening fits into a message. */
+static int check_sizes(const struct step_program *program, bulla_error *error)
+{
+    const bulla_program *p = &program->program;
+    uint32_t kv_heads = 0;
+    for (uint32_t i = 0; i < p->operation_count; i++)
+        if (p->operations[i].kind == BULLA_ATTEND && p->operations[i].kv_heads > kv_heads)
+            kv_heads = p->operations[i].kv_heads;
+    uint32_t most = kv_heads > STEP_FEW_HEADS ? STEP_MOST_CONTEXT : STEP_MOST_CONTEXT_FEW;
+    if (p->context > most)
+        return bulla_fail(error, BULLA_E_UNSUPPORTED, "a context of %u positions, at most %u can be disputed with %u kv heads",
+                          p->context, most, kv_heads);
+    for (uint32_t group = 0; group < program->groups; group++)
+        if (step_border_roots(program, group, UINT32_MAX) > STEP_MOST_BORDER)
+            return bulla_fail(error, BULLA_E_UNSUPPORTED, "group %u has a border of %u results, at most %d can be disputed", group,
+                              step_border_roots(program, group, UINT32_MAX), STEP_MOST_BORDER);
+    return BULLA_OK;
+}
+
 int step_program_open(struct step_program *program, uint64_t first, struct step_operation *operations,
                       bulla_error *error)
 {
@@ -127,7 +158,7 @@ int step_program_open(struct step_program *program, uint64_t first, struct step_
     }
     program->groups = group + 1;
     find_lowest(program, first);
-    return BULLA_OK;
+    return check_sizes(program, error);
 }
 
 uint32_t step_answer_positions(const struct step_answer *answer)

@@ -63,19 +63,6 @@ static int read_array(struct opening *opening, const struct step_array *shape, c
     return !bytes;
 }
 
-/* Result roots in the border of a group, of its operations before `end`. */
-static uint32_t border_roots(const struct step_program *program, uint32_t group, uint32_t end)
-{
-    uint32_t begin, all, roots = 0;
-    step_group(program, group, &begin, &all);
-    for (uint32_t i = begin; i < all && i < end; i++) {
-        const struct step_kind *kind = step_kind(i < program->program.operation_count ? program->program.operations[i].kind
-                                                                                      : 0);
-        roots += !program->operations[i].is_border ? 0 : kind->bytes == kind->scale ? 1 : 2;
-    }
-    return roots;
-}
-
 /* Another cell's border, proved unless it was the last one. */
 static int open_cell(struct opening *opening, const struct step *step, uint32_t group, uint64_t position)
 {
@@ -83,7 +70,7 @@ static int open_cell(struct opening *opening, const struct step *step, uint32_t 
     if (opening->border && opening->border_cell == cell)
         return 0;
     uint64_t cells = step_cells(step->program, step->answer);
-    uint64_t length = (uint64_t)border_roots(step->program, group, UINT32_MAX) * MERKLE_HASH;
+    uint64_t length = (uint64_t)step_border_roots(step->program, group, UINT32_MAX) * MERKLE_HASH;
     uint8_t leaf[3][MERKLE_HASH];
     const uint8_t *border = take(opening, length);
     const uint8_t *proof = take(opening, (uint64_t)merkle_range_length(cell, 1, cells) * MERKLE_HASH);
@@ -111,7 +98,7 @@ static int read_result(struct opening *opening, const struct step *step, const s
         uint32_t lowest = kind->bytes < kind->scale ? kind->bytes : kind->scale;
         if (!operation->is_border || open_cell(opening, step, operation->group, source->position))
             return 1;
-        uint32_t before = border_roots(program, operation->group, source->operation);
+        uint32_t before = step_border_roots(program, operation->group, source->operation);
         root = opening->border + (before + (source->array != lowest)) * MERKLE_HASH;
     }
     return read_array(opening, &shape, root, first, count, values);

@@ -56,13 +56,7 @@ int trace_model_part(const struct trace_model *model, const void **part, size_t 
 static int open_borders(struct trace *trace, bulla_error *error)
 {
     for (uint32_t group = 0; group < trace->program.groups; group++) {
-        uint32_t begin, end;
-        step_group(&trace->program, group, &begin, &end);
-        for (uint32_t i = begin; i < end && i < trace->program.program.operation_count; i++) {
-            const struct step_kind *kind = step_kind(trace->program.program.operations[i].kind);
-            if (trace->program.operations[i].is_border)
-                trace->border_roots[group] += kind->bytes == kind->scale ? 1 : 2;
-        }
+        trace->border_roots[group] = step_border_roots(&trace->program, group, UINT32_MAX);
         trace->borders[group] = memory_alloc(trace->positions, (size_t)trace->border_roots[group] * MERKLE_HASH, error);
         if (!trace->borders[group])
             return BULLA_E_MEMORY;
