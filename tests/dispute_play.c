@@ -186,14 +186,16 @@ static int64_t other_value(void *context, uint32_t operation, uint64_t position,
     return is_it ? other->value : value;
 }
 
-static int altered_nowhere(void *context, uint32_t operation, uint64_t *position)
+static int altered_by_value(void *context, uint32_t operation, uint64_t *position)
 {
-    return 0;
+    const struct dispute_value *other = context;
+    *position = other->position;
+    return other->in_run && operation == other->operation;
 }
 
 void dispute_value_hook(struct dispute_value *value)
 {
-    value->hook = (struct trace_hook){.context = value, .element = other_value, .altered = altered_nowhere};
+    value->hook = (struct trace_hook){.context = value, .element = other_value, .altered = altered_by_value};
 }
 
 void dispute_case_cut(struct dispute_case *c, uint32_t operation)

@@ -40,12 +40,12 @@ struct dispute_fault {
 };
 void dispute_fault_hook(struct dispute_fault *fault);
 
-/* One element of another value, and the executor's run as it would be without: what is behind follows to be wrong in the
- * cell alone. */
+/* One element of another value; without `in_run` the executor's run stays as it would be without. */
 struct dispute_value {
     uint32_t operation, array;
     uint64_t position, index;
     int64_t value;
+    int in_run;
     struct trace_hook hook; /* dispute_value_hook() sets it */
 };
 void dispute_value_hook(struct dispute_value *value);

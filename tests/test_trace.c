@@ -459,6 +459,7 @@ static void test_false_range(void **unused)
     assert_int_equal(d.index, 0);
     /* The named element is itself another, or what is behind it: what is named is opened. */
     static const uint64_t places[][2] = {{4, 1}, {5, 0}, {6, 0}, {2, 1}};
+    lie.in_run = 1;
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         lie.array = (uint32_t)places[i][0];
         lie.index = places[i][1];
