@@ -69,7 +69,8 @@ static int64_t adjusted(struct step *step, uint32_t id)
     for (size_t i = 0; i < sampling->bias_count; i++)
         if (sampling->biases[i].id == id)
             logit += in_logit_units(step, sampling->biases[i].bias);
-    uint32_t generated = count_token(step, id, prompt, step->position + 1);
+    int is_plain = sampling->repetition == MILLION && !sampling->presence && !sampling->frequency;
+    uint32_t generated = is_plain ? 0 : count_token(step, id, prompt, step->position + 1); /* of all positions, for each id */
     if (sampling->repetition != MILLION && (generated || count_token(step, id, 0, prompt)))
         logit = logit > 0 ? divide_half_up(logit * MILLION, (int64_t)sampling->repetition)
                           : divide_half_up(logit * (int64_t)sampling->repetition, MILLION);
