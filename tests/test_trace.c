@@ -511,6 +511,21 @@ static void test_whole_sums(void **unused)
         }
 }
 
+/* An answer whose prompt is not the one that the program was opened for. */
+static void test_other_prompt(void **unused)
+{
+    struct dispute_case c;
+    bulla_error error = {0};
+    open_case(&c, RANDOM_UNGATED, 0, 3, 6, 3);
+    assert_ok(step_answer_check(&c.referee, &c.answer, &error), error);
+    for (int i = -1; i <= 1; i += 2) {
+        struct step_answer other = c.answer;
+        other.prompt_count += (uint32_t)i;
+        assert_int_equal(step_answer_check(&c.referee, &other, NULL), BULLA_E_INPUT);
+    }
+    dispute_case_close(&c);
+}
+
 /* Places that a cell does not have, and witness scalars, which no step gives. */
 static void test_no_places(void **unused)
 {
@@ -677,6 +692,7 @@ int main(void)
         cmocka_unit_test(test_faults),       cmocka_unit_test(test_wrong_token), cmocka_unit_test(test_range),
         cmocka_unit_test(test_false_range),  cmocka_unit_test(test_whole_sums),
         cmocka_unit_test(test_no_places),    cmocka_unit_test(test_program_part),
+        cmocka_unit_test(test_other_prompt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -77,7 +77,8 @@ struct step_answer {
     const uint8_t (*allowed)[MERKLE_HASH]; /* roots of a grammar's allowed sets, by position - first, one for each of
                                               first .. P - 1; NULL: all ids */
 };
-/* BULLA_E_INPUT where an answer cannot be one of this program (step_program_open with first = prompt_count - 1). */
+/* BULLA_E_INPUT where an answer cannot be one of this program, or the program was not opened (step_program_open) with
+ * first = prompt_count - 1. */
 int step_answer_check(const struct step_program *program, const struct step_answer *answer, bulla_error *error);
 uint32_t step_answer_positions(const struct step_answer *answer); /* P */
 uint64_t step_cells(const struct step_program *program, const struct step_answer *answer);

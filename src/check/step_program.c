@@ -172,6 +172,10 @@ int step_answer_check(const struct step_program *program, const struct step_answ
     if (answer->prompt_count == 0 || answer->token_count < answer->prompt_count || (drawn == 0 && !answer->has_range))
         return bulla_fail(error, BULLA_E_INPUT, "an answer of %u tokens, %u of them the prompt's", answer->token_count,
                           answer->prompt_count);
+    if (program->operations[program->program.operation_count].lowest != answer->prompt_count - 1)
+        return bulla_fail(error, BULLA_E_INPUT, "an answer to a prompt of %u tokens, the program was opened for one of %llu",
+                          answer->prompt_count,
+                          (unsigned long long)program->operations[program->program.operation_count].lowest + 1);
     if (step_answer_positions(answer) > program->program.context)
         return bulla_fail(error, BULLA_E_INPUT, "an answer of %u positions, the model has a context of %u",
                           step_answer_positions(answer), program->program.context);
