@@ -11,8 +11,8 @@ usage: bench/dispute.py [options]       needs python3 alone; scripts/build-tree 
   --threads N       of all (as many as there are cores)
   --json FILE       where the figures go
 
-The referee is a process with a SQLite store, reached by TLS; its time is its CPU time for all disputes, TLS, text and tokens included,
-divided by their number; its memory is its largest resident set, and what of it is no mapped file. The challenger's time is the
+The referee is a process with a SQLite store, reached by TLS; its time is its CPU time for all disputes, TLS, signed statements to
+parties that look ten times a second, and text and tokens included, divided by their number; deciding alone is the same log replayed. Its memory is its largest resident set, and what of it is no mapped file. The challenger's time is the
 CPU time of its process without the audit, which is the model's opening, two runs and messages; beside it stands that of `bulla audit`
 for the same answer (opening and one teacher-forced run). The honest path has nothing of this: an answer that nobody disputes costs its receipt.
 """
@@ -30,6 +30,9 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "python"))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 
 
+OPERATIONS = (40, 77, 112, 150, 201)  # some of SmolLM2's
+
+
 def timed(command):
     """(CPU seconds, output) of a process."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -37,6 +40,15 @@ def timed(command):
     _, _, usage = os.wait4(process.pid, 0)
     process.returncode = 0
     return usage.ru_utime + usage.ru_stime, output
+
+
+def decide(program, referee, disputes):
+    """CPU milliseconds of a dispute in the referee's log: the replay of all of it, without that of the log's beginning."""
+    log, start = os.path.join(referee.place, "log"), os.path.join(referee.place, "start")
+    with open(log, encoding="utf-8") as file, open(start, "w", encoding="utf-8") as first:
+        first.writelines(file.readlines()[:2])
+    times = [min(timed([program, "dispute", "replay", path, *referee.parts])[0] for _ in range(3)) for path in (log, start)]
+    return 1000 * (times[0] - times[1]) / disputes
 
 
 def main():
@@ -70,7 +82,7 @@ def main():
             bench.until(proposer, "pending")
             before, work = cpu_seconds(referee.process.pid), []
             for number in range(options.disputes):
-                fault = f"fault:{30 + 40 * number},0,{options.prompt // 2},{number},4"
+                fault = f"fault:{OPERATIONS[number % len(OPERATIONS)]},1,{options.prompt // 2},{7 * number + 3},9"
                 work.append(timed([os.path.join(options.build, "tests", "tool_dispute"), "challenge", model, bench.name(".pem"),
                                    referee.url, os.path.join(referee.place, "tls", "certificate.pem"), path, public, fault])[0])
             time.sleep(0.5)
@@ -80,6 +92,7 @@ def main():
             proposer.terminate()
             proposer.communicate()
             disputes = referee.replay()["answers"][0]["disputes"]
+            figures["decide_cpu_ms"] = decide(PROGRAM, referee, options.disputes)
         figures["challenger_cpu_s"] = max(work)
         figures["messages"] = max(dispute["messages"] for dispute in disputes)
         figures["bytes"] = max(dispute["bytes"] for dispute in disputes)

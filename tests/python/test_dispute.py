@@ -5,6 +5,7 @@ PostgreSQL. A server's honest answers survive whoever challenges them; every lie
 A tiny random model always; SmolLM2 where BULLA_MODELS has it, with full counts (BULLA_TEST_COUNTS). Without PostgreSQL's
 programs its part is left out.
 """
+import base64
 import copy
 import glob
 import http.client
@@ -300,6 +301,27 @@ def equivocate(bench, auditor, referee):
     checks.true(any("two traces" in output for output in outputs), f"by one of them: {outputs}")
 
 
+def sign_two_receipts(bench, auditor, referee):
+    """A server that signed two receipts of one answer has proved its own fault; anyone may show them."""
+    with Forger() as forger:
+        document = forger.sign(forger.copy(auditor.ask(CHAT, {"messages": USER, "max_tokens": 3, "seed": 22}, "two receipts")))
+        other = copy.deepcopy(document)
+        other["signed"]["receipt"]["time"] += 1
+        forger.sign(other)
+        proposer = bench.respond(referee, bench.write(document), bench.key()[0])
+        answer = re.search(r"answer ([0-9a-f]{64}): pending", bench.until(proposer, "pending")).group(1)
+        for first, second, status in ((document, document, 409), (other, other, 409), (document, other, 200), (document, other, 409)):
+            message = {"body": {"first": first["signed"], "second": second["signed"]}, "dispute": answer, "key": forger.public,
+                       "kind": "equivocation", "number": 0, "previous": "0" * 64, "protocol": "bulla-dispute-v1"}
+            path = bench.name(".signed")
+            with open(path, "wb") as file:
+                file.write(b"bulla-dispute-v1\n" + canonical(message))
+            signature = forger.openssl("pkeyutl", "-sign", "-rawin", "-inkey", forger.key, "-in", path)
+            said = referee.request("POST", "/v1/disputes", canonical({"message": message, "signature": base64.b64encode(signature).decode()}))
+            checks.equal(said[0], status, f"two receipts: {said}")
+        checks.contains(proposer.communicate(timeout=PATIENCE)[0], "two receipts", "the proposer sees why")
+
+
 def be_silent(bench, auditor):
     """Who says nothing in its turn loses."""
     with Referee(bench.name(".silent"), [bench.part], turn=20) as referee, Forger() as forger:
@@ -484,6 +506,7 @@ def main():
                 defend(bench, auditor, referee)
                 have_many(bench, auditor, referee)
                 equivocate(bench, auditor, referee)
+                sign_two_receipts(bench, auditor, referee)
                 send_anything(referee)
                 state = referee.replay()
                 for answer in state["answers"]:
