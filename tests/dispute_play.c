@@ -270,9 +270,8 @@ static int find_array(struct dispute *d, uint32_t group, bulla_error *error)
             d->index = d->claim.cell.range_index;
         } else
             d->found = 0;
-    } else if (d->wants_range && d->operation == c->answer.range_operation && d->array >= d->claim.cell.range_array) {
-        d->array = d->claim.cell.range_array; /* nothing behind what is named can be disputed */
-        d->index = d->claim.cell.range_index;
+    } else if (d->wants_range && d->operation == c->answer.range_operation && d->array == d->claim.cell.range_array) {
+        d->index = d->claim.cell.range_index; /* both honest ones agree up to it */
     }
     return code;
 }
