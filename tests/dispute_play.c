@@ -130,7 +130,7 @@ int dispute_case_open(struct dispute_case *c, bulla_model *model, uint64_t seed,
                                      .sampling = &c->sampling};
     int code = cpu_import_executor_open(2, NULL, &c->executor, error);
     code = code ? code : trace_model_open(bulla_model_program(model), c->executor.team, &c->tree, error);
-    code = code || !grammar ? code : open_allowed(c, &state, drawn, error);
+    code = code || !grammar ? code : open_allowed(c, &state, drawn + 1, error); /* one more where RANGE ends it */
     c->answer.allowed = (const uint8_t (*)[MERKLE_HASH])c->allowed_roots;
     if (code == BULLA_OK)
         code = bulla_model_program(model)->vocabulary > 1000 ? answer_fast(c, drawn, error) : answer(c, drawn, error);
@@ -270,9 +270,8 @@ static int find_array(struct dispute *d, uint32_t group, bulla_error *error)
             d->index = d->claim.cell.range_index;
         } else
             d->found = 0;
-    } else if (d->wants_range && d->operation == c->answer.range_operation && d->array >= d->claim.cell.range_array) {
-        d->array = d->claim.cell.range_array; /* nothing behind what is named can be disputed */
-        d->index = d->claim.cell.range_index;
+    } else if (d->wants_range && d->operation == c->answer.range_operation && d->array == d->claim.cell.range_array) {
+        d->index = d->claim.cell.range_index; /* both honest ones agree up to it */
     }
     return code;
 }

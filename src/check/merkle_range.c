@@ -81,7 +81,8 @@ int merkle_prefix_verify(struct hash_stream *stream, const struct merkle_prefix 
             continue;
         if (!(count & 1) || !right) {
             right = index + 1 < total ? proof : NULL;
-            proof += right ? MERKLE_HASH : 0;
+            if (right)
+                proof += MERKLE_HASH;
         }
         if (right)
             code = merkle_range_node(stream, left, right, edge);

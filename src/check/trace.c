@@ -151,7 +151,7 @@ static int run_last_group(struct trace *trace, bulla_error *error)
     int code = BULLA_OK;
     for (uint64_t at = begin; at < trace->positions && code == BULLA_OK; at += step) {
         uint64_t rows = trace->positions - at < step ? trace->positions - at : step;
-        code = trace_run_group(trace, group, at, rows, 1, error);
+        code = trace_run_group(trace, group, at, rows, UINT32_MAX, 1, error);
         for (uint64_t p = at > first ? at : first; p < at + rows && code == BULLA_OK; p++)
             code = check_draw(trace, p, error);
     }

@@ -83,7 +83,9 @@ int trace_expand(struct trace *trace, uint32_t group, uint64_t position, const i
                  bulla_error *error);
 /* The expanded cell's arrays message, with what a range cell names. */
 const struct step_cell *trace_arrays(const struct trace *trace);
-/* The first array that differs from the other's or cannot be right; 0: there is none. */
+/* The first array that differs from the other's or cannot be right; 0: there is none. In a range cell, arrays behind the
+ * named element's are passed over; where the element that differs in its own array is not before it, ask for the named
+ * one's opening. */
 int trace_arrays_difference(const struct trace *trace, const struct step_cell *other, uint32_t *operation,
                             uint32_t *array);
 const struct trace_tree *trace_array(const struct trace *trace, uint32_t operation, uint32_t array);

@@ -23,7 +23,7 @@ static int run_up_to(struct trace *trace, uint32_t group, uint64_t position, bul
     }
     if (code == BULLA_OK)
         trace->kept_group = target;
-    return code == BULLA_OK && is_slice ? trace_run_group(trace, last, position, 1, 0, error) : code;
+    return code == BULLA_OK && is_slice ? trace_run_group(trace, last, position, 1, last, 0, error) : code;
 }
 
 static int is_range_operation(const struct trace *trace, uint32_t operation)
@@ -115,8 +115,11 @@ int trace_arrays_difference(const struct trace *trace, const struct step_cell *o
             const uint8_t *theirs = step_cell_root(&trace->program, other, o, a);
             const struct trace_cell_array *mine = array_at(trace, o, a);
             int is_bad = mine->bytes && mine->first_bad != UINT64_MAX;
-            if (other->is_range && o == trace->answer.range_operation && a == other->range_array)
-                is_bad = 0; /* what the proposer names is looked at by itself */
+            if (other->is_range && o == trace->answer.range_operation) {
+                if (a > other->range_array)
+                    continue; /* cannot be disputed */
+                is_bad &= a != other->range_array; /* what the proposer names is looked at by itself */
+            }
             if (!theirs || memcmp(own, theirs, MERKLE_HASH) != 0 || is_bad) {
                 *operation = o;
                 *array = a;

@@ -59,10 +59,11 @@ struct trace {
 };
 
 /* Runs groups 0 .. last - 1 over all positions; values that operations of group `keep` read or give stay in
- * trace->values. `collect`: borders are hashed, ranges noted. */
+ * trace->values (UINT32_MAX: none). `collect`: borders are hashed, ranges noted. */
 int trace_run_groups(struct trace *trace, uint32_t last, uint32_t keep, int collect, bulla_error *error);
 /* Runs a group for positions first .. first + rows - 1 out of trace->values, into them. */
-int trace_run_group(struct trace *trace, uint32_t group, uint64_t first, uint64_t rows, int collect, bulla_error *error);
+int trace_run_group(struct trace *trace, uint32_t group, uint64_t first, uint64_t rows, uint32_t keep, int collect,
+                    bulla_error *error);
 /* Whether a group can be run for some positions alone. */
 int trace_is_sliceable(const struct trace *trace, uint32_t group);
 void trace_free_values(struct trace *trace);

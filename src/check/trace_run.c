@@ -208,13 +208,21 @@ static int is_input_of(const struct trace *trace, uint32_t operation, uint32_t g
     return 0;
 }
 
-int trace_run_group(struct trace *trace, uint32_t group, uint64_t first, uint64_t rows, int collect, bulla_error *error)
+int trace_run_group(struct trace *trace, uint32_t group, uint64_t first, uint64_t rows, uint32_t keep, int collect,
+                    bulla_error *error)
 {
     uint32_t begin, end;
     int code = BULLA_OK;
     step_group(&trace->program, group, &begin, &end);
-    for (uint32_t i = begin; i < end && code == BULLA_OK; i++)
+    for (uint32_t i = begin; i < end && code == BULLA_OK; i++) {
         code = run_operation(trace, i, first, rows, collect, error);
+        for (int j = 0; j < 3; j++) { /* what nothing reads any more; borders stay until they are hashed */
+            int32_t input = operation_at(trace, i)->inputs[j];
+            if (input >= 0 && trace->last_use[input] == i && !trace->program.operations[input].is_border &&
+                !is_input_of(trace, (uint32_t)input, keep))
+                free_value(&trace->values[input]);
+        }
+    }
     return code == BULLA_OK && collect ? hash_border(trace, group, first, rows, error) : code;
 }
 
@@ -224,7 +232,7 @@ int trace_run_groups(struct trace *trace, uint32_t last, uint32_t keep, int coll
     for (uint32_t group = 0; group < last && code == BULLA_OK; group++) {
         uint32_t begin, end;
         step_group(&trace->program, group, &begin, &end);
-        code = trace_run_group(trace, group, 0, trace->positions, collect, error);
+        code = trace_run_group(trace, group, 0, trace->positions, keep, collect, error);
         for (uint32_t i = 0; i < end; i++)
             if (trace->last_use[i] < end && !is_input_of(trace, i, keep))
                 free_value(&trace->values[i]);

@@ -5,8 +5,9 @@ import collections
 import json
 import os
 
-import trace_referee as referee
+import trace_layout as layout
 from checks import Checks
+from trace_referee import verdict
 
 ROOT = os.environ.get("BULLA_SOURCE_ROOT", os.path.join(os.path.dirname(__file__), "..", ".."))
 
@@ -18,25 +19,25 @@ def main():
     bytes_of = base64.b64decode
     answers, cells, verdicts, kinds = [], [], collections.Counter(), set()
     for a in vectors["answers"]:
-        program = referee.Program(bytes_of(a["part"]), bytes_of(a["proof"]), bytes_of(a["model_root"]))
-        allowed = referee.hashes_in(bytes_of(a["allowed"])) if "allowed" in a else None
-        answers.append(referee.Answer(program, a["tokens"], a["prompt"], a["sampling"], a.get("range"), allowed,
+        program = layout.Program(bytes_of(a["part"]), bytes_of(a["proof"]), bytes_of(a["model_root"]))
+        allowed = layout.hashes_in(bytes_of(a["allowed"])) if "allowed" in a else None
+        answers.append(layout.Answer(program, a["tokens"], a["prompt"], a["sampling"], a.get("range"), allowed,
                                       bytes_of(a["trace_root"])))
     for c in vectors["cells"]:
-        cell = referee.Cell(answers[c["answer"]], c["group"], c["position"], bytes_of(c["arrays"]), c.get("range"))
+        cell = layout.Cell(answers[c["answer"]], c["group"], c["position"], bytes_of(c["arrays"]), c.get("range"))
         checks.true(cell.is_right(bytes_of(c["leaf"])), f"the arrays of cell {len(cells)} give its leaf")
         checks.true(not cell.is_right(bytes_of(c["leaf"])[::-1]), f"the arrays of cell {len(cells)} give no other leaf")
         cells.append(cell)
     for number, s in enumerate(vectors["steps"]):
         cell = cells[s["cell"]]
-        found = referee.verdict(cell, s["operation"], s["array"], s["index"], s["value"], bytes_of(s["opening"]))
+        found = verdict(cell, s["operation"], s["array"], s["index"], s["value"], bytes_of(s["opening"]))
         expected = "unproved" if s["verdict"] == "no operand" else s["verdict"]
         operations = cell.answer.program.operations
         kind = operations[s["operation"]].kind_name if s["operation"] < len(operations) else "sampling"
         checks.equal(found, expected, f"step {number}: {kind}, array {s['array']}, element {s['index']}")
         verdicts[expected] += 1
         kinds.add(kind)
-    checks.equal(sorted(kinds), sorted(referee.KINDS), "every kind of operation has steps")
+    checks.equal(sorted(kinds), sorted(layout.KINDS), "every kind of operation has steps")
     for expected in ("holds", "differs", "range", "fails", "unproved"):
         checks.true(verdicts[expected], f"some step {expected}")
     print(dict(verdicts))
