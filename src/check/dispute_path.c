@@ -254,6 +254,8 @@ static enum path_result take_element(struct dispute_path *path, const struct jso
 {
     struct step_array shape = shape_of(path);
     uint64_t index, first = path->node * (STEP_BLOCK / shape.width);
+    if (json_is(json_get(body, "range"), JSON_TRUE)) /* up to the named one they agree */
+        return take_named(path);
     if (!get_at(body, 0, 1, &index) || index < first || index - first >= path->length / shape.width)
         return challenger_loses(path, "the challenger chose no element of the block");
     path->claim.index = index;

@@ -323,16 +323,21 @@ static int choose_node(struct party *party, enum dispute_kind *kind, struct buff
     return BULLA_OK;
 }
 
+/* The opening of the element that the proposer named. */
+static void say_named(struct buffer *body)
+{
+    dispute_put_name(body, "at");
+    buffer_append_text(body, "[],\"range\":true");
+}
+
 static int choose_array(struct party *party, enum dispute_kind *kind, struct buffer *body)
 {
     const struct dispute_path *path = &party->path;
     const struct step_cell *cell = &path->claim.cell;
     uint32_t operation, array;
     int differs = trace_arrays_difference(party->run->trace, cell, &operation, &array);
-    /* Nothing behind what is named can be disputed. */
-    if (cell->is_range && (!differs || (operation == path->answer.range_operation && array >= cell->range_array))) {
-        dispute_put_name(body, "at");
-        buffer_append_text(body, "[],\"range\":true");
+    if (cell->is_range && !differs) {
+        say_named(body);
     } else if (differs) {
         const uint64_t number = array;
         say_at(body, operation, &number, 0);
@@ -346,7 +351,11 @@ static int choose_element(struct party *party, enum dispute_kind *kind, struct b
 {
     const struct dispute_path *path = &party->path;
     int64_t index = trace_block_difference(party->run->trace, path->claim.operation, path->claim.array, path->node, path->bytes);
-    if (index < 0)
+    const struct step_cell *cell = &path->claim.cell;
+    int is_named_array = cell->is_range && path->claim.operation == path->answer.range_operation && path->claim.array == cell->range_array;
+    if (is_named_array && (index < 0 || (uint64_t)index >= cell->range_index)) /* nothing behind it can be disputed */
+        say_named(body);
+    else if (index < 0)
         *kind = DISPUTE_WITHDRAWAL;
     else
         say_at(body, (uint64_t)index, NULL, 0);
