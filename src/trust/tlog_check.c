@@ -183,6 +183,18 @@ static int read_published(const char *folder, uint8_t **text, size_t *length, bu
     return code;
 }
 
+/* How many leaves the names of the tiles show; before the database is read for good, which then has at least as many. */
+static int find_shown(const char *folder, uint64_t *shown, bulla_error *error)
+{
+    struct tlog_store *store = NULL;
+    struct tlog_state state;
+    int code = open_reading(folder, &store, &state, error);
+    tlog_store_close(store);
+    if (code == BULLA_OK)
+        *shown = tlog_tiles_size(folder, state.size);
+    return code;
+}
+
 static int check_published(const struct walk *walk, const uint8_t *text, size_t length, uint64_t *size, bulla_error *error)
 {
     struct checkpoint checkpoint;
@@ -213,9 +225,14 @@ int tlog_check(const char *folder, struct tlog_check *check, bulla_error *error)
     struct walk walk = {.folder = folder, .state = &state};
     uint8_t *published = NULL;
     size_t length = 0;
+    uint64_t shown = 0;
     int code = read_published(folder, &published, &length, error);
     if (code == BULLA_OK)
+        code = find_shown(folder, &shown, error);
+    if (code == BULLA_OK)
         code = open_reading(folder, &walk.store, &state, error);
+    if (code == BULLA_OK)
+        code = tlog_check_tiles(folder, shown, state.size, error);
     if (code == BULLA_OK)
         code = tlog_store_check(walk.store, error);
     if (code == BULLA_OK)

@@ -523,6 +523,24 @@ def handovers(work):
     checks.equal(sorted(int(line.split()[2]) for line in acks), list(range(size)), "every receipt was acknowledged once")
 
 
+def checked_beside_a_server(work):
+    """Files that were written since the database was read are no damage."""
+    folder = f"{work}/log"
+    append(folder, 3000)
+    process, lines = spawn(folder, waiting=200), []
+    thread = collect(process, lines)
+    done, statuses = 0, []
+    while done < (60 if IS_FULL else 15):
+        before = len(lines)
+        statuses.append(bulla("check", folder)[::2])
+        done += len(lines) > before + 256  # it has grown by a tile
+    process.stdin.close()
+    checks.equal(process.wait(60), 0, "the status of the process beside which it was checked")
+    process.stderr.close()
+    thread.join()
+    checks.equal(set(statuses), {(0, "")}, "log check beside a server")
+
+
 # --- Loss of power ---
 
 def memory_folder():
@@ -568,6 +586,27 @@ def actual_files(folder):
     return found
 
 
+def older_database(work, runs, seed):
+    """Whatever of the files a loss of power leaves: a database from before the last run is known for an older copy."""
+    _, events = record_runs(work, runs)
+    disk, older, begun = power.Disk(), None, 0
+    for event in events:
+        begun += event.operation == power.ROOT
+        if begun == len(runs) and older is None:
+            older = disk.read(b"log/log.db")
+        disk.apply(event)
+    for choice in [power.LOST, power.KEPT, power.NAMES, power.DATA] + [random.Random(seed + turn) for turn in range(6)]:
+        files = {path: data for path, data in disk.crash(choice).items() if not path.startswith("log/log.db")}
+        with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
+            put_files(folder, {**files, "log/log.db": older})
+            status, _, errors = run(TOOL, "recovered", f"{folder}/log", text="")
+            checks.equal(status, 1, f"a database that was put back: {choice}")
+            checks.contains(errors, "older copy", "why")
+            if "log/checkpoint" in files:
+                status, _, errors = bulla("check", f"{folder}/log")
+                checks.equal(status, 1, f"log check of it: {choice}")
+
+
 def power_loss(work, runs, seed, most):
     """Every prefix of what was done (or, with reduced counts, some), with what was not durable lost, kept, or torn."""
     folder, events = record_runs(work, runs)
@@ -600,7 +639,7 @@ def power_loss(work, runs, seed, most):
 
 
 def main():
-    tests = [operator_verbs, witnesses, forks, monitors, kills, handovers]
+    tests = [operator_verbs, witnesses, forks, monitors, kills, handovers, checked_beside_a_server]
     if not os.path.exists(TOOL):
         checks.skip("tests/tool_log is not built")
     for test in tests:
@@ -610,6 +649,9 @@ def main():
         power_loss(work, [(6, 2), (5, 3)], SEED, 120)
     with tempfile.TemporaryDirectory(prefix="bulla-tlog-") as work:  # whole tiles, a database that is written back
         power_loss(work, [(258, 130), (3, 1)], SEED + 1, 120)
+    for number, runs in enumerate([[(6, 2), (5, 3)], [(250, 50), (20, 5)], [(500, 99), (300, 99)]]):
+        with tempfile.TemporaryDirectory(prefix="bulla-tlog-") as work:
+            older_database(work, runs, SEED + number)
     checks.finish()
 
 
