@@ -141,9 +141,39 @@ static void clients_hang_up(void **state)
     for (int i = 1; i < CLIENTS; i += 2) {
         wait_answer(&server, exchanges[i]);
         assert_int_equal(exchanges[i]->status, 200);
-        fake_free(exchanges[i]);
+        assert_non_null(exchanges[i]->first_part);
     }
+    for (int i = 5; i < CLIENTS; i += 2) /* the first or the first two have a quote of their own */
+        assert_ptr_equal(exchanges[i]->first_part, exchanges[3]->first_part);
+    for (int i = 1; i < CLIENTS; i += 2)
+        fake_free(exchanges[i]);
     ask_and_expect(&server.fake, "GET", "/v1/policy", NULL, NULL, 404, "error.code", "no_policy");
+    close_server(&server);
+}
+
+/* Who hangs up does not keep others out. */
+static void a_place_is_given_back(void **state)
+{
+    enum { MOST = 3, TURNS = 20 };
+    struct evidence_server server;
+    struct http_exchange *first, *exchange;
+    open_server(&server, NULL, MOST);
+    hold(1);
+    first = fake_ask(&server.fake, "GET", ask_path, NULL, NULL);
+    for (int i = 0; i < TURNS; i++) {
+        exchange = fake_ask(&server.fake, "GET", ask_path, NULL, NULL);
+        assert_false(exchange->is_over);
+        fake_hang_up(exchange);
+        fake_free(exchange);
+    }
+    exchange = fake_ask(&server.fake, "GET", ask_path, NULL, NULL);
+    hold(0);
+    wait_answer(&server, first);
+    wait_answer(&server, exchange);
+    assert_int_equal(first->status, 200);
+    assert_int_equal(exchange->status, 200);
+    fake_free(first);
+    fake_free(exchange);
     close_server(&server);
 }
 
@@ -238,6 +268,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(evidence_is_open_to_all), cmocka_unit_test(clients_hang_up),
+        cmocka_unit_test(a_place_is_given_back),
         cmocka_unit_test(too_many_and_failures),   cmocka_unit_test(the_end),
         cmocka_unit_test(models_that_come_are_bound), cmocka_unit_test(without_an_attestation),
     };

@@ -93,16 +93,20 @@ static struct {
     unsigned answered;
 } answers = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
-static void on_done(void *context, const char *document, size_t length, const bulla_error *error)
+static void on_done(void *context, struct attestation_ends *ends, const char *middle, size_t length, const bulla_error *error)
 {
     struct asker *asker = context;
-    assert_true(!document == !!error);
+    struct buffer document = {0};
+    assert_true(!ends == !!error && !middle == !!error);
     asker->code = error ? error->code : BULLA_OK;
-    if (document) {
-        asker->document = malloc(length + 1);
-        memcpy(asker->document, document, length);
-        asker->document[length] = 0;
-        asker->length = length;
+    if (ends) {
+        size_t head_length, tail_length;
+        const void *head = attestation_ends_head(ends, &head_length), *tail = attestation_ends_tail(ends, &tail_length);
+        buffer_append(&document, head, head_length);
+        buffer_append(&document, middle, length);
+        buffer_append(&document, tail, tail_length);
+        asker->document = (char *)document.data;
+        asker->length = document.length;
     }
     pthread_mutex_lock(&answers.lock);
     answers.answered++;
@@ -189,7 +193,7 @@ static void one_asker_has_its_own_nonce(void **state)
     assert_true(judge(asker.document, asker.length, asker.nonce));
     asker.nonce[0]++;
     assert_false(judge(asker.document, asker.length, asker.nonce));
-    free(asker.document);
+    memory_free(asker.document);
     assert_int_equal(attestation_is_simulated(attestation), 1);
     attestation_close(attestation);
 }
@@ -217,7 +221,7 @@ static void a_thousand_share_one_quote(void **state)
             assert_false(judge(askers[i].document, askers[i].length, askers[i + 1].nonce));
     }
     for (unsigned i = 0; i <= ASKERS; i++)
-        free(askers[i].document);
+        memory_free(askers[i].document);
     free(askers);
     attestation_close(attestation);
 }
@@ -237,11 +241,11 @@ static void a_flood_is_bounded(void **state)
     hold(0);
     wait_answered(MOST + 1);
     for (unsigned i = 0; i <= MOST; i++)
-        free(askers[i].document);
+        memory_free(askers[i].document);
     ask(attestation, &askers[0], 9); /* there is room again */
     wait_answered(MOST + 2);
     assert_true(judge(askers[0].document, askers[0].length, askers[0].nonce));
-    free(askers[0].document);
+    memory_free(askers[0].document);
     attestation_close(attestation);
 }
 
@@ -264,7 +268,7 @@ static void those_who_wait_at_the_end_are_told(void **state)
     for (int i = 1; i <= 2; i++)
         assert_true(askers[i].code == BULLA_E_CANCELLED || askers[i].code == BULLA_OK);
     for (int i = 0; i < 3; i++)
-        free(askers[i].document);
+        memory_free(askers[i].document);
 }
 
 static void a_failure_reaches_who_asked(void **state)
@@ -428,16 +432,16 @@ static void collateral_is_joined_and_read_again(void **state)
     assert_non_null(strstr(ask_and_wait(attestation, &asker), "\"crls\":[\"one\"]"));
     assert_non_null(strstr(asker.document, "\"zeta\":{\"a\":2,\"b\":1}"));
     assert_true(judge(asker.document, asker.length, asker.nonce));
-    free(asker.document);
+    memory_free(asker.document);
     write_file(path, "{\"certificates\":\"intermediate\"}");
     slow.extra = "\"certificates\":[\"leaf\"]";
     assert_non_null(strstr(ask_and_wait(attestation, &asker), "\"certificates\":[\"leaf\",\"intermediate\"]"));
     assert_null(strstr(asker.document, "crls"));
-    free(asker.document);
+    memory_free(asker.document);
     write_file(path, "{\"certificates\":"); /* half written: what was there stays */
     assert_non_null(strstr(ask_and_wait(attestation, &asker), "\"intermediate\""));
     assert_int_equal(told.old, 1);
-    free(asker.document);
+    memory_free(asker.document);
     write_file(path, "{\"report\":\"forged\"}");
     assert_null(ask_and_wait(attestation, &asker));
     attestation_close(attestation);

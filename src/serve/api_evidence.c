@@ -2,7 +2,8 @@
  * because a client has to know whom it talks to before it sends its key.
  *
  * Quotes are made by the attestation's thread, which hands what it made to this one through a list and an eventfd. The
- * exchange may be gone by then: the asker is freed when its quote is there, and not before. */
+ * exchange may be gone by then: an asker who hangs up gives its place to others where its quote is not under way, and is
+ * freed when that is there otherwise. What the askers of one quote get is sent from one memory but for a part of their own. */
 #define _GNU_SOURCE
 #include <event2/event.h>
 #include <pthread.h>
@@ -19,9 +20,11 @@ enum { NONCE_BYTES = 32 };
 struct asker {
     struct api_call call; /* its exchange is NULL after the client hung up */
     struct api_evidence *evidence;
-    struct buffer document;
+    struct attestation_ends *ends;
+    struct buffer middle;
     bulla_error error;
     struct asker *next;   /* of those that are answered */
+    int is_answered;      /* by the thread; under the list's lock */
 };
 
 struct api_evidence {
@@ -73,20 +76,48 @@ static void reply(struct api_call *call, struct buffer *document, const bulla_er
 
 static void free_asker(struct asker *asker)
 {
-    buffer_free(&asker->document);
+    attestation_ends_release(asker->ends);
+    buffer_free(&asker->middle);
     memory_free(asker);
 }
 
+static void release(const void *bytes, size_t length, void *ends)
+{
+    attestation_ends_release(ends);
+}
+
+static void reply_quoted(struct asker *asker)
+{
+    struct http_part parts[3] = {{.release = release, .context = asker->ends},
+                                 {.bytes = asker->middle.data, .length = asker->middle.length},
+                                 {.release = release, .context = asker->ends}};
+    bulla_error ignored = {0};
+    http_reply_header(asker->call.exchange, "Cache-Control", "no-store", &ignored);
+    if (asker->error.code != BULLA_OK) {
+        refuse(&asker->call, &asker->error);
+        return;
+    }
+    parts[0].bytes = attestation_ends_head(asker->ends, &parts[0].length);
+    parts[2].bytes = attestation_ends_tail(asker->ends, &parts[2].length);
+    attestation_ends_hold(asker->ends);
+    attestation_ends_hold(asker->ends);
+    api_call_reply_parts(&asker->call, 200, parts, 3);
+}
+
 /* On the attestation's thread. */
-static void on_quoted(void *context, const char *document, size_t length, const bulla_error *error)
+static void on_quoted(void *context, struct attestation_ends *ends, const char *middle, size_t length,
+                      const bulla_error *error)
 {
     struct asker *asker = context;
     struct api_evidence *evidence = asker->evidence;
-    if (error)
-        asker->error = *error;
-    else
-        buffer_append(&asker->document, document, length);
+    if (!error) {
+        buffer_append(&asker->middle, middle, length);
+        attestation_ends_hold(ends);
+        asker->ends = ends;
+    }
+    asker->error = error ? *error : asker->middle.error;
     pthread_mutex_lock(&evidence->lock);
+    asker->is_answered = 1;
     asker->next = evidence->answered;
     evidence->answered = asker;
     pthread_mutex_unlock(&evidence->lock);
@@ -112,7 +143,7 @@ static void on_woken(evutil_socket_t descriptor, short what, void *context)
     for (struct asker *asker = take_answered(context), *next; asker; asker = next) {
         next = asker->next;
         if (asker->call.exchange)
-            reply(&asker->call, &asker->document, &asker->error);
+            reply_quoted(asker);
         free_asker(asker);
     }
 }
@@ -120,9 +151,15 @@ static void on_woken(evutil_socket_t descriptor, short what, void *context)
 static void on_close(void *context)
 {
     struct asker *asker = context;
+    struct api_evidence *evidence = asker->evidence;
     asker->call.exchange = NULL;
     asker->call.record.error_code = "client_closed";
     api_call_record(&asker->call, 499);
+    pthread_mutex_lock(&evidence->lock);
+    int is_answered = asker->is_answered;
+    pthread_mutex_unlock(&evidence->lock);
+    if (!is_answered && attestation_cancel(evidence->attestation, asker))
+        free_asker(asker);
 }
 
 static void ask(struct api_call *call, const uint8_t nonce[NONCE_BYTES])

@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -261,41 +262,73 @@ static void renew(struct attestation *attestation)
 
 /* ---- Those who wait ---- */
 
-static void answer_all(const struct queue *batch, const struct document *document, const struct nonce_tree *tree,
+struct attestation_ends {
+    atomic_uint users;
+    struct document document;
+};
+
+void attestation_ends_hold(struct attestation_ends *ends)
+{
+    atomic_fetch_add(&ends->users, 1);
+}
+
+void attestation_ends_release(struct attestation_ends *ends)
+{
+    if (!ends || atomic_fetch_sub(&ends->users, 1) > 1)
+        return;
+    document_free(&ends->document);
+    memory_free(ends);
+}
+
+const void *attestation_ends_head(const struct attestation_ends *ends, size_t *length)
+{
+    *length = ends->document.head.length;
+    return ends->document.head.data;
+}
+
+const void *attestation_ends_tail(const struct attestation_ends *ends, size_t *length)
+{
+    *length = ends->document.tail.length;
+    return ends->document.tail.data;
+}
+
+static void answer_all(const struct queue *batch, struct attestation_ends *ends, const struct nonce_tree *tree,
                        const bulla_error *error)
 {
-    struct buffer text = {0};
+    struct buffer middle = {0};
     for (size_t i = 0; i < batch->count; i++) {
         const struct ask *ask = &batch->asks[i];
-        buffer_clear(&text);
+        buffer_clear(&middle);
         if (!error)
-            document_write(document, tree, i, &text);
-        if (error || text.error.code != BULLA_OK)
-            ask->done(ask->context, NULL, 0, error ? error : &text.error);
+            document_write_middle(tree, i, &middle);
+        if (error || middle.error.code != BULLA_OK)
+            ask->done(ask->context, NULL, NULL, 0, error ? error : &middle.error);
         else
-            ask->done(ask->context, (const char *)text.data, text.length, NULL);
+            ask->done(ask->context, ends, (const char *)middle.data, middle.length, NULL);
     }
-    buffer_free(&text);
+    buffer_free(&middle);
 }
 
 /* One quote for all of them: over the only nonce, or over the root of their tree. */
 static void serve_batch(struct attestation *attestation, const struct queue *batch)
 {
     struct binding binding;
-    struct document document = {0};
     struct nonce_tree tree = {0};
     bulla_error error = {0};
     copy_binding(attestation, &binding);
-    int code = nonce_tree_make((const uint8_t(*)[32])batch->nonces, batch->count, &tree, &error);
+    struct attestation_ends *ends = memory_alloc(1, sizeof *ends, &error);
+    int code = !ends ? BULLA_E_MEMORY : nonce_tree_make((const uint8_t(*)[32])batch->nonces, batch->count, &tree, &error);
     if (code == BULLA_OK) {
         memcpy(binding.nonce, batch->count == 1 ? batch->nonces[0] : nonce_tree_root(&tree), sizeof binding.nonce);
-        code = make_document(attestation, &binding, &document, &error);
+        code = make_document(attestation, &binding, &ends->document, &error);
     }
     if (code != BULLA_OK)
         tell(attestation, ATTESTATION_NOT_QUOTED, NULL, error.text);
-    answer_all(batch, &document, batch->count == 1 ? NULL : &tree, code == BULLA_OK ? NULL : &error);
+    if (ends)
+        atomic_init(&ends->users, 1);
+    answer_all(batch, ends, batch->count == 1 ? NULL : &tree, code == BULLA_OK ? NULL : &error);
     nonce_tree_free(&tree);
-    document_free(&document);
+    attestation_ends_release(ends);
 }
 
 /* Takes all who wait, and leaves an empty queue for those who come. With the lock. */
@@ -610,6 +643,23 @@ int attestation_quote(struct attestation *attestation, const uint8_t nonce[32], 
     return has_room ? BULLA_OK
                     : bulla_fail(error, BULLA_E_LIMIT, "%u askers wait for evidence, as many as may; ask again later",
                                  attestation->most_waiting);
+}
+
+int attestation_cancel(struct attestation *attestation, const void *context)
+{
+    struct queue *waiting = &attestation->waiting;
+    size_t place = 0;
+    pthread_mutex_lock(&attestation->lock);
+    while (place < waiting->count && waiting->asks[place].context != context)
+        place++;
+    int is_there = place < waiting->count;
+    if (is_there) { /* the last takes its place: their order means nothing */
+        waiting->count--;
+        waiting->asks[place] = waiting->asks[waiting->count];
+        memcpy(waiting->nonces[place], waiting->nonces[waiting->count], sizeof *waiting->nonces);
+    }
+    pthread_mutex_unlock(&attestation->lock);
+    return is_there;
 }
 
 int attestation_set_models(struct attestation *attestation, const uint8_t (*models)[32], size_t count, bulla_error *error)

@@ -75,12 +75,25 @@ int attestation_find(struct attestation *attestation, const uint8_t hash[ATTESTA
  * other RA-TLS clients read it, and else the standing document. Made anew with the standing evidence. */
 int attestation_extension(struct attestation *attestation, struct buffer *extension, bulla_error *error);
 
-/* Called once, on the attestation's own thread; the document is of the call. */
-typedef void (*attestation_done)(void *context, const char *document, size_t length, const bulla_error *error);
+/* The two ends of a document, which all whom one quote serves have in common: megabytes are not copied for each. Freed when
+ * all who hold it have released it; from any thread. */
+struct attestation_ends;
+void attestation_ends_hold(struct attestation_ends *ends);
+void attestation_ends_release(struct attestation_ends *ends); /* NULL is fine */
+const void *attestation_ends_head(const struct attestation_ends *ends, size_t *length);
+const void *attestation_ends_tail(const struct attestation_ends *ends, size_t *length);
+
+/* Called once, on the attestation's own thread. The document is the ends with `middle` between them, which is the asker's
+ * own; both are of the call unless they are held. */
+typedef void (*attestation_done)(void *context, struct attestation_ends *ends, const char *middle, size_t length,
+                                 const bulla_error *error);
 /* Asks for evidence bound to the nonce; returns at once. An error, without a call of `done`: BULLA_E_LIMIT where too many
  * wait, BULLA_E_UNSUPPORTED where this server has no evidence. */
 int attestation_quote(struct attestation *attestation, const uint8_t nonce[32], attestation_done done, void *context,
                       bulla_error *error);
+/* Takes back what was asked for with this context, and gives its place to others. 0: its quote is under way, and `done` will
+ * be called; or it was already. */
+int attestation_cancel(struct attestation *attestation, const void *context);
 
 /* The models that are served now. Where they are others than before, the standing evidence is made anew. */
 int attestation_set_models(struct attestation *attestation, const uint8_t (*models)[32], size_t count, bulla_error *error);
