@@ -568,8 +568,8 @@ static void check_age(const struct policy *policy, const struct evidence *eviden
                       is_fresh ? "made for this nonce" : "unknown: evidence of this type has no time, and no nonce was given");
         return;
     }
-    int64_t age = evidence->time - evidence->made_at;
-    verdict_holds(verdict, "policy.max_age", age <= 0 || (uint64_t)age <= policy->most_age, most, "%lld s", (long long)age);
+    int64_t age = evidence->used_at - evidence->made_at; /* what was used before it was made was not that */
+    verdict_holds(verdict, "policy.max_age", age >= 0 && (uint64_t)age <= policy->most_age, most, "%lld s", (long long)age);
 }
 
 /* Fields that say which program runs. */
