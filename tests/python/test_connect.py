@@ -192,6 +192,37 @@ def check_usage(checks):
                 connect.remove()
 
 
+def refused_folder(checks, connect, path, what):
+    try:
+        connect.start()
+        checks.true(False, f"{path} is refused: {what}")
+    except RuntimeError as problem:
+        checks.contains(str(problem), what, f"{path} is refused")
+
+
+def check_folders(checks):
+    """What others could change is not relied on."""
+    with HostileServer() as server:
+        for number, name in enumerate(("state", "receipts", "logs")):
+            connect = Connect(server.url, server.policy(), start=False)
+            path = os.path.join(connect.folder, name) if number < 2 else os.path.join(connect.folder, "state", "logs")
+            os.makedirs(path, mode=0o700)
+            connect.kept = os.path.join(connect.folder, "state")
+            connect.arguments = ["--receipts", os.path.join(connect.folder, "receipts")]
+            for mode in (0o720, 0o702, 0o1777):
+                os.chmod(path, mode)
+                refused_folder(checks, connect, path, f"chmod go-w {path}")
+            os.chmod(path, 0o755)
+            if os.geteuid() == 0:
+                os.chown(path, 65534, 65534)
+                refused_folder(checks, connect, path, "belongs to another user (65534)")
+                os.chown(path, 0, 0)
+            connect.start()
+            checks.true(connect.chat(PROMPT).verified, f"{name} of its own, which others may read")
+            connect.stop()
+            connect.remove()
+
+
 # --- before anything is sent ---
 
 def refused(checks, server, connect, what, check=None):
@@ -502,7 +533,7 @@ def check_size(checks):
         checks.equal(len(connect.chat(PROMPT).body), 3 << 20, "a long error passes")
 
 
-CHECKS = [check_honest, check_clients, check_usage, check_evidence, check_other_key, check_renewal, check_lies, check_responses,
+CHECKS = [check_honest, check_clients, check_usage, check_folders, check_evidence, check_other_key, check_renewal, check_lies, check_responses,
           check_hanging, check_log, check_forks, check_shrunk, check_kept, check_kill, check_keys, check_size]
 
 
