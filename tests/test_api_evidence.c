@@ -40,7 +40,7 @@ static int quote(void *state, const uint8_t report_data[ATTESTER_DATA], struct b
         pthread_cond_wait(&gate.changed, &gate.lock);
     int fails = gate.fails;
     pthread_mutex_unlock(&gate.lock);
-    return fails ? bulla_fail(error, BULLA_E_IO, "/dev/secret is on fire")
+    return fails ? bulla_fail(error, fails, "/dev/secret is on fire")
                  : attester_sim.quote(state, report_data, document, error);
 }
 
@@ -196,12 +196,21 @@ static void too_many_and_failures(void **state)
         assert_int_equal(exchanges[i]->status, 200);
         fake_free(exchanges[i]);
     }
-    gate.fails = 1;
-    exchange = fake_ask(&server.fake, "GET", ask_path, NULL, NULL);
-    wait_answer(&server, exchange);
-    check_error(exchange, 500, "evidence_failed", "null");
-    assert_null(strstr((char *)exchange->reply.data, "/dev/secret")); /* the operator's to read */
-    fake_free(exchange);
+    static const struct {
+        int code, status;
+        const char *name;
+    } failures[] = {{BULLA_E_IO, 500, "evidence_failed"}, {BULLA_E_UNSUPPORTED, 500, "evidence_failed"},
+                    {BULLA_E_INPUT, 500, "evidence_failed"}, {BULLA_E_LIMIT, 500, "evidence_failed"},
+                    {BULLA_E_INTERNAL, 500, "evidence_failed"}, {BULLA_E_MEMORY, 503, "out_of_memory"},
+                    {BULLA_E_CANCELLED, 503, "server_stopping"}};
+    for (size_t i = 0; i < sizeof failures / sizeof *failures; i++) {
+        gate.fails = failures[i].code;
+        exchange = fake_ask(&server.fake, "GET", ask_path, NULL, NULL);
+        wait_answer(&server, exchange);
+        check_error(exchange, failures[i].status, failures[i].name, "null");
+        assert_null(strstr((char *)exchange->reply.data, "/dev/secret")); /* the operator's to read */
+        fake_free(exchange);
+    }
     close_server(&server);
 }
 

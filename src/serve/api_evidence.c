@@ -37,6 +37,7 @@ struct api_evidence {
 
 /* ---- Refusals ---- */
 
+/* What could not be made or found. The attestation's own sentences say nothing of the machine. */
 static void refuse(struct api_call *call, const bulla_error *error)
 {
     switch (error->code) {
@@ -49,16 +50,22 @@ static void refuse(struct api_call *call, const bulla_error *error)
     case BULLA_E_LIMIT:
         api_call_fail_with(call, 503, "overloaded_error", "overloaded", NULL, "%s", error->text);
         break;
-    case BULLA_E_CANCELLED:
-        api_call_fail_with(call, 503, "server_error", "server_stopping", NULL, "%s", error->text);
-        break;
-    case BULLA_E_MEMORY:
+    default:
         api_call_fail_with(call, 503, "server_error", "out_of_memory", NULL, "the server is short of memory");
-        break;
-    default: /* paths and devices are the operator's to read */
+    }
+}
+
+/* A quote that failed, whatever the attester calls it: paths, devices and what they said are the operator's to read, and the
+ * log has them. */
+static void refuse_quoted(struct api_call *call, const bulla_error *error)
+{
+    if (error->code == BULLA_E_CANCELLED)
+        api_call_fail_with(call, 503, "server_error", "server_stopping", NULL, "the server stops");
+    else if (error->code == BULLA_E_MEMORY)
+        refuse(call, error);
+    else
         api_call_fail_with(call, 500, "server_error", "evidence_failed", NULL,
                            "no evidence could be made; the server's log says why");
-    }
 }
 
 static void reply(struct api_call *call, struct buffer *document, const bulla_error *error)
@@ -94,7 +101,7 @@ static void reply_quoted(struct asker *asker)
     bulla_error ignored = {0};
     http_reply_header(asker->call.exchange, "Cache-Control", "no-store", &ignored);
     if (asker->error.code != BULLA_OK) {
-        refuse(&asker->call, &asker->error);
+        refuse_quoted(&asker->call, &asker->error);
         return;
     }
     parts[0].bytes = attestation_ends_head(asker->ends, &parts[0].length);
