@@ -22,7 +22,7 @@ static struct {
     pthread_cond_t changed;
     int holds;         /* quotes wait while it is set */
     unsigned begun, made;
-    int fails;
+    int fails, lacks;
     const char *extra; /* members beside sim's */
     uint8_t last[ATTESTER_DATA];
 } slow = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
@@ -59,8 +59,13 @@ static void slow_close(void *state)
     attester_sim.close(state);
 }
 
+static int slow_lack(const struct attester_options *options, bulla_error *error)
+{
+    return slow.lacks ? bulla_fail(error, BULLA_E_LIMIT, "its log is too long") : BULLA_OK;
+}
+
 static const struct attester played = {.name = "slow", .title = "SIMULATED", .is_simulated = 1, .open = slow_open,
-                                       .quote = slow_quote, .close = slow_close};
+                                       .quote = slow_quote, .close = slow_close, .find_lack = slow_lack};
 
 static void hold(int holds)
 {
@@ -148,7 +153,7 @@ static int judge(const char *document, size_t length, const uint8_t *nonce)
 /* ---- The attestation under test ---- */
 
 static struct {
-    atomic_uint renewed, failed, unquoted, old;
+    atomic_uint renewed, failed, unquoted, old, lacks;
 } told;
 
 static void on_told(void *context, const struct attester *attester, enum attestation_event event, const uint8_t *hash,
@@ -161,6 +166,7 @@ static void on_told(void *context, const struct attester *attester, enum attesta
     (*(event == ATTESTATION_RENEWED       ? &told.renewed
        : event == ATTESTATION_NOT_RENEWED ? &told.failed
        : event == ATTESTATION_NOT_QUOTED  ? &told.unquoted
+       : event == ATTESTATION_LACKS       ? &told.lacks
                                           : &told.old))++;
 }
 
@@ -172,7 +178,7 @@ static struct attestation *open_played(struct attestation_options options, int i
     slow.begun = slow.made = 0;
     slow.extra = NULL;
     answers.answered = 0;
-    told.renewed = told.failed = told.unquoted = told.old = 0;
+    told.renewed = told.failed = told.unquoted = told.old = told.lacks = 0;
     options.own = &played;
     options.told = on_told;
     options.context = &told;
@@ -247,6 +253,26 @@ static void a_flood_is_bounded(void **state)
     assert_true(judge(askers[0].document, askers[0].length, askers[0].nonce));
     memory_free(askers[0].document);
     attestation_close(attestation);
+}
+
+/* What evidence will not have is said once, and it is made. */
+static void a_lack_is_told_once(void **state)
+{
+    for (int lacks = 0; lacks < 2; lacks++) {
+        struct asker asker;
+        slow.lacks = lacks;
+        struct attestation *attestation = open_played((struct attestation_options){0}, 1);
+        for (unsigned i = 0; i < 3; i++) {
+            ask(attestation, &asker, i);
+            wait_answered(i + 1);
+            assert_int_equal(asker.code, BULLA_OK);
+            memory_free(asker.document);
+        }
+        attestation_close(attestation);
+        assert_int_equal(told.lacks, lacks);
+        assert_int_equal(told.unquoted, 0);
+    }
+    slow.lacks = 0;
 }
 
 static void those_who_wait_at_the_end_are_told(void **state)
@@ -609,6 +635,7 @@ int main(void)
         cmocka_unit_test(one_asker_has_its_own_nonce),
         cmocka_unit_test(a_thousand_share_one_quote),
         cmocka_unit_test(a_flood_is_bounded),
+        cmocka_unit_test(a_lack_is_told_once),
         cmocka_unit_test(those_who_wait_at_the_end_are_told),
         cmocka_unit_test(a_failure_reaches_who_asked),
         cmocka_unit_test(without_a_first_quote_there_is_no_evidence),

@@ -35,6 +35,8 @@ static void use_key(struct machine *machine, EVP_PKEY *key, int scheme, int algo
     machine->public_hash = (uint16_t)algorithm;
 }
 
+static const char padding[4 << 20]; /* data of long events */
+
 static void log_event(struct machine *machine, size_t at, struct logged event)
 {
     memmove(machine->log + at + 1, machine->log + at, (machine->log_count - at) * sizeof *machine->log);
@@ -139,6 +141,8 @@ static void select_pcrs(struct machine *machine, size_t at, uint16_t bank, uint3
     X(symmetric, "tpm.ak_public.form", m->symmetric = 6)                                                               \
     X(keyed_hash, "tpm.ak_public.form", m->public_type = 8)                                                            \
     X(log_malformed, "tpm.log", (m->has_no_log = 1, m->more = ",\"event_log\":\"*\""))                                 \
+    X(log_of_3_mib, "", log_event(m, 3, ((struct logged){5, IPL, padding, 3 << 20, 0})))                               \
+    X(log_longer_than_4_mib, "tpm.log", log_event(m, 3, ((struct logged){5, IPL, padding, 4 << 20, 0})))               \
     X(log_of_the_old_format, "tpm.log.spec_id", m->signature_of_log = "Spec ID Event02")                               \
     X(log_of_version_1, "tpm.log.spec_id", m->spec_major = 1)                                                          \
     X(log_of_long_digests, "tpm.log.spec_id", m->spec_size = 33)                                                       \

@@ -352,6 +352,9 @@ static void wait_for_work(struct attestation *attestation)
 static void *run(void *context)
 {
     struct attestation *attestation = context;
+    bulla_error lack = {0};
+    if (attestation->attester->find_lack && attestation->attester->find_lack(&attestation->machine, &lack) != BULLA_OK)
+        tell(attestation, ATTESTATION_LACKS, NULL, lack.text);
     pthread_mutex_lock(&attestation->lock);
     while (!attestation->is_closing) {
         if (attestation->is_stale || clock_nanoseconds() >= attestation->renew_at) {

@@ -31,7 +31,8 @@ enum attestation_event {
     ATTESTATION_RENEWED,       /* there is new standing evidence */
     ATTESTATION_NOT_RENEWED,   /* there is none; the one before stays */
     ATTESTATION_NOT_QUOTED,    /* askers got an error */
-    ATTESTATION_OLD_COLLATERAL /* the collateral's file cannot be read any more: what it said before stays */
+    ATTESTATION_OLD_COLLATERAL, /* the collateral's file cannot be read any more: what it said before stays */
+    ATTESTATION_LACKS           /* once, at the start: something that evidence of this machine will not have */
 };
 typedef void (*attestation_told)(void *context, const struct attester *attester, enum attestation_event event,
                                  const uint8_t hash[ATTESTATION_HASH], const char *reason);

@@ -5,7 +5,7 @@
 #include "base/merkle.h"
 #include "trust/attestation_internal.h"
 
-enum { MOST_COLLATERAL = 4 << 20, MOST_DOCUMENT_MEMORY = 64 << 20 };
+enum { MOST_COLLATERAL = 8 << 20, MOST_DOCUMENT_MEMORY = 64 << 20 };
 
 static const char path_member[] = "nonce_path";
 

@@ -11,7 +11,7 @@
 #include "trust/evidence/tpm.h"
 
 enum {
-    MOST_LOG_BYTES = 1 << 20, MOST_LOGGED = 8, LEGACY_DIGEST = 20, SHA_256 = 0x000b,
+    MOST_LOGGED = 8, LEGACY_DIGEST = 20, SHA_256 = 0x000b,
     PCR_BOOT_MANAGER = 4, PCR_SECURE_BOOT = 7, FIRST_PCR_OF_SYSTEM = 8, FIRST_DYNAMIC_PCR = 17, LAST_DYNAMIC_PCR = 22,
     MOST_BOOT_LOADERS = 8
 };
@@ -283,7 +283,7 @@ void tpm_check_event_log(struct evidence *evidence, const struct tpm_pcrs *pcrs)
         verdict_not_made(verdict, "tpm.log", "the document has no event log: the PCRs' values stand for themselves");
         return;
     }
-    const uint8_t *bytes = evidence_bytes(evidence, "tpm.log", "event_log", MOST_LOG_BYTES, &length);
+    const uint8_t *bytes = evidence_bytes(evidence, "tpm.log", "event_log", TPM_MOST_LOG, &length);
     if (!bytes)
         return;
     log.reader = reader_over(bytes, length);
