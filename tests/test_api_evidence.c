@@ -3,6 +3,7 @@
 
 #include <event2/event.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include "api_fakes.h"
@@ -57,11 +58,18 @@ struct evidence_server {
     struct attestation *attestation;
 };
 
+static atomic_ullong seconds_now;
+
+static uint64_t clock_of_the_test(void)
+{
+    return UINT64_C(1000000000) * seconds_now;
+}
+
 static void open_server(struct evidence_server *server, const char *published, unsigned most_waiting)
 {
     bulla_error error = {0};
     struct attestation_options options = {.own = &gated, .policy = published, .policy_length = published ? strlen(published) : 0,
-                                          .most_waiting = most_waiting};
+                                          .most_waiting = most_waiting, .clock = clock_of_the_test};
     gate.holds = gate.fails = 0;
     assert_ok(attestation_open(&options, &server->attestation, &error), error);
     while (attestation_is_ready(server->attestation, &error) == 0)
@@ -262,6 +270,19 @@ static void models_that_come_are_bound(void **state)
     close_server(&server);
 }
 
+/* A server whose evidence clients refuse is not ready, and answers all the same. */
+static void old_evidence_is_not_ready(void **state)
+{
+    struct evidence_server server;
+    open_server(&server, NULL, 0);
+    ask_and_expect(&server.fake, "GET", "/ready", NULL, NULL, 200, "status", "ready");
+    gate.fails = BULLA_E_IO;
+    seconds_now += 2 * ATTESTATION_SECONDS + 1;
+    ask_and_expect(&server.fake, "GET", "/ready", NULL, NULL, 503, "error.code", "not_ready");
+    ask_and_expect(&server.fake, "GET", "/v1/evidence", NULL, NULL, 200, "type", "sim");
+    close_server(&server);
+}
+
 static void without_an_attestation(void **state)
 {
     struct fake_server server;
@@ -279,7 +300,8 @@ int main(void)
         cmocka_unit_test(evidence_is_open_to_all), cmocka_unit_test(clients_hang_up),
         cmocka_unit_test(a_place_is_given_back),
         cmocka_unit_test(too_many_and_failures),   cmocka_unit_test(the_end),
-        cmocka_unit_test(models_that_come_are_bound), cmocka_unit_test(without_an_attestation),
+        cmocka_unit_test(models_that_come_are_bound), cmocka_unit_test(old_evidence_is_not_ready),
+        cmocka_unit_test(without_an_attestation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -343,6 +343,60 @@ static void standing(struct attestation *attestation, uint8_t hash[32], struct b
     assert_true(judge((char *)document->data, document->length, NULL));
 }
 
+static atomic_ullong seconds_now;
+
+static uint64_t clock_of_the_test(void)
+{
+    return UINT64_C(1000000000) * seconds_now;
+}
+
+/* The clock goes on, and somebody asks: the thread looks at it. */
+static void pass_time(struct attestation *attestation, unsigned seconds)
+{
+    struct asker asker;
+    seconds_now += seconds;
+    unsigned before = answers.answered;
+    ask(attestation, &asker, seconds);
+    wait_answered(before + 1);
+    memory_free(asker.document);
+}
+
+/* It is renewed before clients find it too old; where that fails it is too old when they do. */
+static void standing_evidence_has_an_age(void **state)
+{
+    seconds_now = 1000000;
+    struct attestation *attestation = open_played((struct attestation_options){.clock = clock_of_the_test}, 1);
+    assert_int_equal(told.renewed, 1);
+    pass_time(attestation, ATTESTATION_SECONDS - 1);
+    assert_int_equal(told.renewed, 1);
+    pass_time(attestation, 1);
+    assert_int_equal(told.renewed, 2);
+    pass_time(attestation, 8 * 3600); /* the machine slept */
+    assert_int_equal(told.renewed, 3);
+    assert_false(attestation_is_old(attestation));
+    pthread_mutex_lock(&slow.lock);
+    slow.fails = 1;
+    pthread_mutex_unlock(&slow.lock);
+    for (unsigned passed = 1; passed <= 2 * ATTESTATION_SECONDS; passed += 59)
+        pass_time(attestation, passed == 1 ? 1 : 59);
+    assert_true(told.failed > 10); /* it is tried again each minute or so */
+    assert_int_equal(told.renewed, 3);
+    assert_false(attestation_is_old(attestation));
+    pass_time(attestation, 60);
+    assert_true(attestation_is_old(attestation));
+    struct buffer document = {0};
+    uint8_t hash[32];
+    standing(attestation, hash, &document); /* it can be had */
+    buffer_free(&document);
+    pthread_mutex_lock(&slow.lock);
+    slow.fails = 0;
+    pthread_mutex_unlock(&slow.lock);
+    pass_time(attestation, 60);
+    assert_int_equal(told.renewed, 4);
+    assert_false(attestation_is_old(attestation));
+    attestation_close(attestation);
+}
+
 static void it_is_renewed_and_found_again(void **state)
 {
     struct attestation *attestation = open_played((struct attestation_options){.renewal_seconds = 1}, 1);
@@ -635,6 +689,7 @@ int main(void)
         cmocka_unit_test(one_asker_has_its_own_nonce),
         cmocka_unit_test(a_thousand_share_one_quote),
         cmocka_unit_test(a_flood_is_bounded),
+        cmocka_unit_test(standing_evidence_has_an_age),
         cmocka_unit_test(a_lack_is_told_once),
         cmocka_unit_test(those_who_wait_at_the_end_are_told),
         cmocka_unit_test(a_failure_reaches_who_asked),

@@ -217,7 +217,8 @@ int api_evidence_covers(struct api_call *call, const char *name)
 int api_evidence_is_ready(struct api *api)
 {
     bulla_error error = {0};
-    return !api->evidence || attestation_is_ready(api->evidence->attestation, &error) > 0;
+    return !api->evidence || (attestation_is_ready(api->evidence->attestation, &error) > 0 &&
+                              !attestation_is_old(api->evidence->attestation));
 }
 
 /* ---- Routes ---- */

@@ -16,7 +16,11 @@
 #include "trust/policy.h"
 #include "trust/ra_tls_write.h"
 
-enum { RETRY_SECONDS = 60 }; /* after a renewal that failed */
+enum {
+    RETRY_SECONDS = 60, /* after a renewal that failed */
+    WAIT_SECONDS = 10   /* at most, before it looks at the clock again: the thread's own stands still while the machine sleeps */
+};
+#define SECOND UINT64_C(1000000000)
 
 struct ask {
     attestation_done done;
@@ -62,9 +66,17 @@ struct attestation {
     struct buffer extension;         /* of the newest */
     uint64_t made, quotes;
     int is_stale, is_closing;
-    uint64_t renew_at;               /* clock_nanoseconds() */
+    uint64_t (*clock)(void);
+    uint64_t made_at, renew_at;      /* by it: of the newest */
     bulla_error trouble;             /* why there is no standing evidence */
 };
+
+static uint64_t read_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (uint64_t)now.tv_sec * SECOND + (uint64_t)now.tv_nsec;
+}
 
 /* ---- Quotes, on the thread ---- */
 
@@ -199,7 +211,7 @@ static int make_extension(struct attestation *attestation, const struct binding 
 }
 
 static void keep(struct attestation *attestation, const struct binding *binding, struct buffer *text,
-                 struct buffer *extension, const uint8_t hash[ATTESTATION_HASH])
+                 struct buffer *extension, const uint8_t hash[ATTESTATION_HASH], uint64_t began_at)
 {
     struct buffer before = attestation->extension;
     pthread_mutex_lock(&attestation->lock);
@@ -209,7 +221,8 @@ static void keep(struct attestation *attestation, const struct binding *binding,
     memcpy(kept->hash, hash, sizeof kept->hash);
     attestation->extension = *extension;
     attestation->bound = *binding;
-    attestation->renew_at = clock_nanoseconds() + UINT64_C(1000000000) * attestation->renewal_seconds;
+    attestation->made_at = began_at;
+    attestation->renew_at = began_at + SECOND * attestation->renewal_seconds;
     pthread_mutex_unlock(&attestation->lock);
     buffer_free(&before);
     *text = *extension = (struct buffer){0};
@@ -220,6 +233,7 @@ static int make_standing(struct attestation *attestation, const struct binding *
 {
     struct document document;
     struct buffer text = {0}, extension = {0};
+    uint64_t began_at = attestation->clock();
     int code = make_document(attestation, binding, &document, error);
     if (code == BULLA_OK)
         document_write(&document, NULL, 0, &text);
@@ -231,7 +245,7 @@ static int make_standing(struct attestation *attestation, const struct binding *
     if (code == BULLA_OK && attestation->makes_extension)
         code = make_extension(attestation, binding, &text, &extension, error);
     if (code == BULLA_OK)
-        keep(attestation, binding, &text, &extension, hash);
+        keep(attestation, binding, &text, &extension, hash, began_at);
     buffer_free(&text);
     buffer_free(&extension);
     return code;
@@ -255,7 +269,7 @@ static void renew(struct attestation *attestation)
     pthread_mutex_lock(&attestation->lock);
     if (!attestation->made)
         attestation->trouble = error;
-    attestation->renew_at = clock_nanoseconds() + UINT64_C(1000000000) * seconds;
+    attestation->renew_at = attestation->clock() + SECOND * seconds;
     pthread_mutex_unlock(&attestation->lock);
     tell(attestation, ATTESTATION_NOT_RENEWED, NULL, error.text);
 }
@@ -344,8 +358,9 @@ static void take_waiting(struct attestation *attestation)
 
 static void wait_for_work(struct attestation *attestation)
 {
-    struct timespec until = {.tv_sec = (time_t)(attestation->renew_at / 1000000000),
-                             .tv_nsec = (long)(attestation->renew_at % 1000000000)};
+    uint64_t now = attestation->clock(), left = attestation->renew_at > now ? attestation->renew_at - now : 0;
+    uint64_t at = clock_nanoseconds() + (left < WAIT_SECONDS * SECOND ? left : WAIT_SECONDS * SECOND);
+    struct timespec until = {.tv_sec = (time_t)(at / SECOND), .tv_nsec = (long)(at % SECOND)};
     pthread_cond_timedwait(&attestation->changed, &attestation->lock, &until);
 }
 
@@ -357,7 +372,7 @@ static void *run(void *context)
         tell(attestation, ATTESTATION_LACKS, NULL, lack.text);
     pthread_mutex_lock(&attestation->lock);
     while (!attestation->is_closing) {
-        if (attestation->is_stale || clock_nanoseconds() >= attestation->renew_at) {
+        if (attestation->is_stale || attestation->clock() >= attestation->renew_at) {
             attestation->is_stale = 0;
             pthread_mutex_unlock(&attestation->lock);
             renew(attestation);
@@ -475,6 +490,7 @@ static int take_options(struct attestation *attestation, const struct attestatio
     attestation->makes_extension = options->makes_extension;
     attestation->renewal_seconds = options->renewal_seconds ? options->renewal_seconds : ATTESTATION_SECONDS;
     attestation->most_waiting = options->most_waiting ? options->most_waiting : ATTESTATION_MOST_WAITING;
+    attestation->clock = options->clock ? options->clock : read_clock;
     take_key(attestation->binding.tls_key, options->tls_key);
     take_key(attestation->binding.receipt_key, options->receipt_key);
     int code = choose_attester(attestation, options, error);
@@ -570,6 +586,15 @@ int attestation_is_ready(struct attestation *attestation, bulla_error *error)
     }
     pthread_mutex_unlock(&attestation->lock);
     return is_ready;
+}
+
+int attestation_is_old(struct attestation *attestation)
+{
+    pthread_mutex_lock(&attestation->lock);
+    int is_old = attestation->made > 0 &&
+                 attestation->clock() - attestation->made_at > 2 * SECOND * attestation->renewal_seconds;
+    pthread_mutex_unlock(&attestation->lock);
+    return is_old;
 }
 
 static int fail_without_evidence(bulla_error *error)

@@ -1,7 +1,8 @@
 /* A server's evidence: its attester, its standing evidence, and fresh evidence for whoever asks with a nonce.
  *
- * The standing evidence is made when the attestation is opened, with a nonce of the server's own, and again each hour and
- * when the models change; receipts name it by its hash. Earlier ones stay findable, ATTESTATION_KEPT of them.
+ * The standing evidence is made when the attestation is opened, with a nonce of the server's own, and again each half hour
+ * and when the models change; receipts name it by its hash. Earlier ones stay findable, ATTESTATION_KEPT of them. Verifiers
+ * often take evidence of an hour: so it is renewed well before, and too old after twice that time (attestation_is_old).
  *
  * Quotes are made by a thread of the attestation's own, one at a time. Whatever nonces wait when it is free are the leaves
  * of one Merkle tree and share one quote, whose binding has the root (trust/binding.h, "nonce_path"): so a TPM that takes
@@ -20,7 +21,7 @@ enum {
     ATTESTATION_HASH = 32,
     ATTESTATION_KEPT = 64,           /* standing documents that can be found */
     ATTESTATION_MOST_WAITING = 2048, /* nonces; more are refused */
-    ATTESTATION_SECONDS = 3600,      /* between renewals */
+    ATTESTATION_SECONDS = 1800,      /* between renewals */
     ATTESTATION_MOST_EXTENSION = 60000 /* bytes: TLS clients take certificates of 64 KiB and more, but not much more */
 };
 
@@ -52,6 +53,7 @@ struct attestation_options {
     int makes_extension;         /* for certificates: attestation_extension */
     unsigned renewal_seconds;    /* 0: ATTESTATION_SECONDS */
     unsigned most_waiting;       /* 0: ATTESTATION_MOST_WAITING */
+    uint64_t (*clock)(void);     /* nanoseconds, which pass while the machine sleeps too; NULL: the system's */
     attestation_told told;       /* NULL: nobody is told */
     void *context;
 };
@@ -64,6 +66,9 @@ void attestation_close(struct attestation *attestation);
 /* Whether the first standing evidence is there: 0 while it is being made, 1, or -1 with the reason in `error` where it
  * failed. 1 with the attester "none". */
 int attestation_is_ready(struct attestation *attestation, bulla_error *error);
+/* Whether the standing evidence could not be renewed for so long that it is too old: clients will refuse it. It can be had all
+ * the same, since an old one is better than none. */
+int attestation_is_old(struct attestation *attestation);
 /* The standing document (canonical JSON), and its hash: SHA-256 of it. `document` may be NULL. BULLA_E_UNSUPPORTED: this
  * server has no evidence. */
 int attestation_standing(struct attestation *attestation, uint8_t hash[ATTESTATION_HASH], struct buffer *document,
