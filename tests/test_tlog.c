@@ -387,14 +387,13 @@ static void the_queue_is_bounded(void **state)
     }
 }
 
-/* A clock that is set while something waits must not make it wait for long. */
+/* The time of day was a year ahead, and is set right while something waits: it must not wait for that year. */
 static volatile int clock_is_set_back;
 
 int clock_gettime(clockid_t which, struct timespec *now)
 {
     int result = (int)syscall(SYS_clock_gettime, which, now);
-    if (which == CLOCK_REALTIME && clock_is_set_back) /* it was a year ahead when it was asked */
-        now->tv_sec += 365 * 24 * 3600;
+    now->tv_sec += which == CLOCK_REALTIME && clock_is_set_back ? 365 * 24 * 3600 : 0;
     return result;
 }
 
