@@ -214,6 +214,44 @@ static void stop_strings_and_grammars_end_them(void **state)
     close_fixture(&fixture);
 }
 
+/* Whichever allocation fails: an error of memory, no outcome, and the next run is as ever. */
+static void memory_may_be_short(void **state)
+{
+    static const char grammar[] = "{\"schema\":{\"enum\":[\"north\",\"south\"]}}";
+    const struct scheduler_text stop = {"qq", 2};
+    struct fixture fixture;
+    int failures = 0, is_whole = 0;
+    open_fixture(&fixture, 5, 0, 0);
+    struct scheduler_request request = request_of(&fixture, PROMPT, 60);
+    request.stops = &stop;
+    request.stop_count = 1;
+    for (int with_grammar = 0; with_grammar < 2; with_grammar++, is_whole = 0) {
+        request.grammar = with_grammar ? grammar : NULL;
+        request.grammar_length = with_grammar ? sizeof grammar - 1 : 0;
+        answer(&fixture, &request);
+        for (uint64_t n = 1; !is_whole; n++) {
+            const struct scheduler_events events = {.context = &fixture.again, .token = hear_token, .finish = hear_finish};
+            struct replay_outcome outcome;
+            bulla_error error = {0};
+            forget(&fixture.again);
+            buffer_extend(&fixture.again.text, 1000); /* the test's own */
+            buffer_clear(&fixture.again.text);
+            uint64_t before = memory_allocation_count();
+            memory_inject_failure(n, 0);
+            int code = replay_run(fixture.replay, &request, fixture.answer.tokens, fixture.answer.count, &events, &outcome, &error);
+            memory_inject_failure(0, 0);
+            is_whole = memory_allocation_count() - before < n;
+            failures += code != BULLA_OK;
+            assert_int_equal(code, code == BULLA_OK ? BULLA_OK : BULLA_E_MEMORY);
+            if (code == BULLA_OK)
+                assert_int_equal(outcome.result, REPLAY_SAME);
+        }
+        assert_int_equal(replay(&fixture, &request, fixture.answer.tokens, fixture.answer.count).result, REPLAY_SAME);
+    }
+    assert_true(failures > 10);
+    close_fixture(&fixture);
+}
+
 /* ---- Judging ---- */
 
 static const char *state_of(const struct verdict *verdict, const char *name)
@@ -424,6 +462,7 @@ int main(void)
         cmocka_unit_test(bounds_end_them),
         cmocka_unit_test(long_answers_too),
         cmocka_unit_test(stop_strings_and_grammars_end_them),
+        cmocka_unit_test(memory_may_be_short),
         cmocka_unit_test(choices_are_judged),
         cmocka_unit_test(deliveries_are_compared),
         cmocka_unit_test(long_texts_are_told_in_whole_characters),
