@@ -337,6 +337,22 @@ static void deliveries_are_compared(void **state)
     }
 }
 
+static void steps_after_the_last_are_found(void **state)
+{
+    const struct claim_step steps[] = {{RECEIPT_FINISH, "stop", 4, 0}, {RECEIPT_FINISH, "stop", 4, 0}};
+    const struct replay_outcome same = {.result = REPLAY_SAME};
+    struct receipt receipt = {0};
+    for (size_t more = 0; more < 2; more++) {
+        const struct claim_choice claim = {.steps = steps, .step_count = 1 + more, .finish = "stop"};
+        struct audit_delivery delivery = {.claim = &claim};
+        struct verdict verdict = {0};
+        audit_delivered(&delivery, RECEIPT_FINISH, "stop", 4);
+        audit_check_choice(&verdict, &receipt, 0, &same, &delivery);
+        assert_string_equal(state_of(&verdict, "audit.delivered.0"), more ? "fail" : "pass");
+        verdict_free(&verdict);
+    }
+}
+
 static void long_texts_are_told_in_whole_characters(void **state)
 {
     char text[300];
@@ -465,6 +481,7 @@ int main(void)
         cmocka_unit_test(memory_may_be_short),
         cmocka_unit_test(choices_are_judged),
         cmocka_unit_test(deliveries_are_compared),
+        cmocka_unit_test(steps_after_the_last_are_found),
         cmocka_unit_test(long_texts_are_told_in_whole_characters),
         cmocka_unit_test(servers_may_have_lower_limits),
         cmocka_unit_test(parameters_are_compared),

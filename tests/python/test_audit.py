@@ -198,6 +198,11 @@ def tell_lies(auditor, other_model):
             first["text"] += second["text"]
             first["ids"] += second["ids"]
         lie("audit.delivered.0", "content", "two steps are one", join_steps)
+
+        def move_id(changed):
+            steps = steps_of(changed)
+            steps[1]["ids"] = steps[0].pop("ids") + steps[1]["ids"]
+        lie("audit.delivered.0", "content", "a token goes with a later step", move_id)
         lie("audit.delivered.0", "finish", "a step that no token gave",
             lambda changed: steps_of(changed).insert(-1, {"part": "content", "text": "more"}))
 
