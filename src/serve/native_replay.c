@@ -133,6 +133,7 @@ int native_replay_run(struct native_replay *replay, const struct native_replay_c
     size_t taken, needed;
     replay->native->run.out = (struct buffer){0};
     replay->error = (bulla_error){0};
+    bulla_error_clear(&replay->frames.error);
     int code = wire_next(submitted.data, submitted.length, &frame, &taken, &needed, error);
     if (code == BULLA_OK && (taken == 0 || frame.type != WIRE_SUBMIT))
         code = bulla_fail(error, BULLA_E_INTERNAL, "nothing was started that could be computed again");
