@@ -1,5 +1,6 @@
 /* Receipt documents from any bytes: they get a verdict or are no JSON, no verdict passes under a policy that asks for hardware
- * that no fuzzer has, and a receipt that is read is written so that it is read again as the same. */
+ * that no fuzzer has, and a receipt that is read is written so that it is read again as the same. What an audit takes from the document is all of it,
+ * and is no other than itself. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 
 #include "base/json.h"
 #include "bulla/verify.h"
+#include "check/audit.h"
 #include "trust/receipt.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -36,6 +38,33 @@ static void verify(const char *text, size_t length)
         abort();
     bulla_verdict_text_free(said);
     bulla_verdict_free(verdict);
+    arena_free(&arena);
+}
+
+static void deliver(const struct claim_choice *choice)
+{
+    struct audit_delivery delivery = {.claim = choice};
+    size_t tokens = 0;
+    for (size_t i = 0; i < choice->step_count; i++) {
+        const struct claim_step *step = &choice->steps[i];
+        tokens += step->id_count;
+        audit_delivered_tokens(&delivery, step->id_count);
+        audit_delivered(&delivery, step->part, step->text, step->length);
+    }
+    if (tokens != choice->token_count || delivery.differs || !delivery.ends_so)
+        abort();
+}
+
+static void read_claim(const char *text, size_t length)
+{
+    struct arena arena = {0};
+    struct claim claim;
+    bulla_error error = {0};
+    int code = claim_read(text, length, &arena, &claim, &error);
+    if ((code != BULLA_OK) != (error.code != BULLA_OK))
+        abort();
+    for (size_t i = 0; code == BULLA_OK && claim.choices && i < claim.receipt.choice_count; i++)
+        deliver(&claim.choices[i]);
     arena_free(&arena);
 }
 
@@ -69,6 +98,7 @@ static void read_again(const char *text, size_t length)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     verify((const char *)data, size);
+    read_claim((const char *)data, size);
     read_again((const char *)data, size);
     return 0;
 }

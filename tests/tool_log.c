@@ -3,6 +3,7 @@
  *     tool_log append FOLDER COUNT [WAITING [SECONDS]]   "ack ID INDEX SIZE ROOT" for each that is durable, "failed SENTENCE"
  *         for each that is not; WAITING appends wait at a time. COUNT 0: until SECONDS are over or standard input ends
  *     tool_log documents FOLDER COUNT        the same, of receipts that are JSON
+ *     tool_log receipts FOLDER               the same of the lines of standard input, each a signed receipt in canonical form
  *     tool_log recovered FOLDER [append]     reads such lines, and "tree SIZE ROOT" for a checkpoint that was published:
  *         opens the log, proves each receipt, and that each tree is the beginning of the newest one, from the files */
 #include <inttypes.h>
@@ -75,15 +76,30 @@ static struct tlog *open_log(const char *folder)
     return log;
 }
 
-static void append_one(struct tlog *log, const uint8_t run[8], uint64_t number)
+static uint8_t *make_id(const uint8_t run[8], uint64_t number)
 {
-    char body[BODY + 1];
-    bulla_error error = {0};
     uint8_t *id = calloc(1, TLOG_ID);
     if (!id)
         exit(fail("memory is short"));
     memcpy(id, run, 8);
     memcpy(id + 8, &number, 8);
+    return id;
+}
+
+static void put(struct tlog *log, uint8_t *id, const char *body, size_t length)
+{
+    bulla_error error = {0};
+    pthread_mutex_lock(&mutex);
+    waiting++;
+    pthread_mutex_unlock(&mutex);
+    if (tlog_append(log, id, body, length, on_done, id, &error) != BULLA_OK)
+        exit(fail(error.text));
+}
+
+static void append_one(struct tlog *log, const uint8_t run[8], uint64_t number)
+{
+    char body[BODY + 1];
+    uint8_t *id = make_id(run, number);
     memset(body, 'x', BODY);
     int length = snprintf(body, sizeof body, as_json ? "{\"receipt\":{\"number\":\"%016" PRIx64 "-%" PRIu64 "\"},\"signature\":\"\"}"
                                                      : "%016" PRIx64 " is receipt %" PRIu64,
@@ -92,11 +108,21 @@ static void append_one(struct tlog *log, const uint8_t run[8], uint64_t number)
         body[length] = ' ';
         length = BODY;
     }
-    pthread_mutex_lock(&mutex);
-    waiting++;
-    pthread_mutex_unlock(&mutex);
-    if (tlog_append(log, id, body, (size_t)length, on_done, id, &error) != BULLA_OK)
-        exit(fail(error.text));
+    put(log, id, body, (size_t)length);
+}
+
+static int append_lines(const char *folder)
+{
+    uint8_t run[8];
+    char *line = NULL;
+    size_t capacity = 0;
+    struct tlog *log = open_log(folder);
+    random_bytes(run, sizeof run, NULL);
+    for (uint64_t i = 0; getline(&line, &capacity, stdin) > 0; i++)
+        put(log, make_id(run, i), line, strcspn(line, "\n"));
+    free(line);
+    tlog_close(log);
+    return failures > 0;
 }
 
 static int input_has_ended(void)
@@ -213,7 +239,9 @@ int main(int argc, char **argv)
     if (argc >= 4 && (as_json || strcmp(argv[1], "append") == 0))
         return append(argv[2], strtoull(argv[3], NULL, 10), argc > 4 ? strtoull(argv[4], NULL, 10) : 1,
                       argc > 5 ? strtod(argv[5], NULL) : 0);
+    if (argc >= 3 && strcmp(argv[1], "receipts") == 0)
+        return append_lines(argv[2]);
     if (argc >= 3 && strcmp(argv[1], "recovered") == 0)
         return recovered(argv[2], argc > 3);
-    return fail("append FOLDER COUNT [WAITING [SECONDS]], documents FOLDER COUNT, or recovered FOLDER [append]");
+    return fail("append FOLDER COUNT [WAITING [SECONDS]], documents FOLDER COUNT, receipts FOLDER, or recovered FOLDER [append]");
 }

@@ -2,76 +2,17 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "cli/interrupt.h"
-#include "cli/log_state.h"
+#include "cli/log_follow.h"
 #include "cli/log_verbs.h"
 #include "cli/output.h"
 #include "trust/receipt.h"
 
 enum { LARGEST_RECEIPT = 64 << 20 };
-
-/* ---- New leaves ---- */
-
-struct growth {
-    struct tlog_edge edge;
-    uint64_t first; /* that is new; bundles begin before it */
-};
-
-static int take_entry(void *context, uint64_t index, const uint8_t *entry, size_t length, bulla_error *error)
-{
-    struct growth *growth = context;
-    uint8_t leaf[MERKLE_HASH];
-    if (index < growth->first)
-        return BULLA_OK;
-    if (length != RECEIPT_HASH)
-        return bulla_fail(error, BULLA_E_INPUT, "entry %" PRIu64 " has %zu bytes, a receipt's hash %d", index, length,
-                          RECEIPT_HASH);
-    int code = merkle_leaf_hash(entry, length, leaf, error);
-    return code == BULLA_OK ? tlog_edge_append(&growth->edge, leaf, error) : code;
-}
-
-static int read_entries(struct growth *growth, const struct tlog_source *tiles, uint64_t size, bulla_error *error)
-{
-    int code = BULLA_OK;
-    for (uint64_t index = growth->first / TLOG_TILE_WIDTH; code == BULLA_OK && index * TLOG_TILE_WIDTH < size; index++) {
-        uint64_t left = size - index * TLOG_TILE_WIDTH;
-        const struct tlog_tile bundle = {TLOG_ENTRIES, index, left < TLOG_TILE_WIDTH ? (unsigned)left : TLOG_TILE_WIDTH};
-        code = tlog_bundle_read(tiles, &bundle, take_entry, growth, error);
-        tlog_edge_trim(&growth->edge);
-    }
-    return code;
-}
-
-/* The tree that was known, with the new entries appended, must have the root that was signed. */
-static int compute_tree(struct log_source *source, const struct checkpoint *last, const struct checkpoint *next,
-                        bulla_error *error)
-{
-    const struct tlog_source tiles = log_source_tiles(source);
-    struct growth growth = {.first = last->size};
-    struct tlog_reader *reader = NULL;
-    uint8_t root[MERKLE_HASH];
-    int code = BULLA_OK;
-    if (last->size > 0)
-        code = tlog_reader_open(&tiles, last->size, last->root, &reader, error);
-    if (code == BULLA_OK && reader)
-        code = tlog_reader_edge(reader, &growth.edge, error);
-    if (code == BULLA_OK)
-        code = read_entries(&growth, &tiles, next->size, error);
-    const struct tlog_nodes nodes = tlog_edge_nodes(&growth.edge);
-    if (code == BULLA_OK)
-        code = tlog_tree_root(&nodes, next->size, root, error);
-    if (code == BULLA_OK && memcmp(root, next->root, MERKLE_HASH) != 0)
-        code = bulla_fail(error, BULLA_E_INPUT, "the entries %" PRIu64 " to %" PRIu64 " do not give the root that was signed",
-                          last->size, next->size);
-    tlog_reader_close(reader);
-    tlog_edge_free(&growth.edge);
-    return code;
-}
 
 /* ---- A receipt ---- */
 
@@ -160,66 +101,35 @@ static int check_receipt(const char *path, const struct note_key *key, struct lo
     return code == BULLA_OK ? code : bulla_fail(error, code, "%s: %s", path, own.text);
 }
 
-/* ---- Following ---- */
+/* ---- Monitoring ---- */
 
 static void say(const struct checkpoint *last, const struct checkpoint *next)
 {
-    char when[32] = "", root[2 * MERKLE_HASH + 1];
-    time_t now = time(NULL);
-    struct tm parts;
-    if (gmtime_r(&now, &parts))
-        strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    char when[LOG_TIME], root[2 * MERKLE_HASH + 1];
+    log_time(when);
     hex_encode(next->root, MERKLE_HASH, root);
     printf("%s %s: %" PRIu64 " receipts, %" PRIu64 " new, root %s\n", when, next->origin, next->size,
            next->size - last->size, root);
     fflush(stdout);
 }
 
-static int look(const struct log_choice *chosen, const struct note_key *key, struct log_source *source,
-                struct log_state *state, bulla_error *error)
-{
-    struct buffer note = {0};
-    struct checkpoint next, last = state->checkpoint;
-    int is_first = state->note.length == 0;
-    int code = log_source_checkpoint(source, key, &note, &next, error);
-    if (code == BULLA_OK)
-        code = log_state_check(state, source, &note, &next, error);
-    if (code == BULLA_OK)
-        code = compute_tree(source, &last, &next, error);
-    if (code == BULLA_OK)
-        code = log_state_keep(state, &note, &next, error);
-    if (code == BULLA_OK && (is_first || chosen->once || next.size > last.size))
-        say(&last, &next);
-    if (code == BULLA_OK && chosen->receipt)
-        code = check_receipt(chosen->receipt, key, source, &next, error);
-    buffer_free(&note);
-    return code;
-}
+/* What a monitor does beyond following. */
+struct monitor {
+    const struct log_choice *chosen;
+    const struct note_key *key;
+    struct log_source *source;
+    int is_known; /* it has said something of the log, now or when the state was made */
+};
 
-static void pause_for(uint64_t seconds)
+static int on_done(void *context, const struct checkpoint *last, const struct checkpoint *next, bulla_error *error)
 {
-    for (uint64_t i = 0; i < seconds && !interrupt_came(); i++)
-        nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
-}
-
-/* Until something is wrong with the log. That it cannot be reached is no news of it. */
-static int follow(const struct log_choice *chosen, const struct note_key *key, struct log_source *source,
-                  struct log_state *state, bulla_error *error)
-{
-    int is_once = chosen->once || chosen->receipt;
-    for (;;) {
-        bulla_error own = {0};
-        int code = look(chosen, key, source, state, &own);
-        if (code == BULLA_E_IO && !is_once)
-            fprintf(stderr, "bulla log: %s; it is tried again\n", own.text);
-        else if (code != BULLA_OK)
-            return bulla_fail(error, code, "%s", own.text);
-        if (is_once)
-            return BULLA_OK;
-        pause_for(chosen->every);
-        if (interrupt_came())
-            return bulla_fail(error, BULLA_E_CANCELLED, "interrupted");
-    }
+    struct monitor *monitor = context;
+    const struct log_choice *chosen = monitor->chosen;
+    int is_first = !monitor->is_known;
+    monitor->is_known = 1;
+    if (is_first || chosen->once || next->size > last->size)
+        say(last, next);
+    return chosen->receipt ? check_receipt(chosen->receipt, monitor->key, monitor->source, next, error) : BULLA_OK;
 }
 
 int log_monitor(const struct log_choice *chosen, const char *place, bulla_error *error)
@@ -234,9 +144,13 @@ int log_monitor(const struct log_choice *chosen, const char *place, bulla_error 
         code = log_source_open(place, chosen->ca, (unsigned)chosen->timeout, &source, error);
     if (code == BULLA_OK)
         code = log_state_open(chosen->state, &key, &state, error);
+    struct monitor monitor = {.chosen = chosen, .key = &key, .source = source, .is_known = state.note.length > 0};
+    const struct log_follow follow = {.name = "log", .key = &key, .source = source, .state = &state, .every = chosen->every,
+                                      .is_once = chosen->once || chosen->receipt,
+                                      .events = {.context = &monitor, .done = on_done}};
     interrupt_catch();
     if (code == BULLA_OK)
-        code = follow(chosen, &key, source, &state, error);
+        code = log_follow(&follow, error);
     interrupt_release();
     log_state_close(&state);
     log_source_close(source);

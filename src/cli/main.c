@@ -10,7 +10,7 @@
 
 static const struct verb *const verbs[] = {
     &verb_import, &verb_inspect,  &verb_run,        &verb_chat,   &verb_serve,
-    &verb_connect, &verb_keys,    &verb_verify,     &verb_policy, &verb_log,   &verb_bench,
+    &verb_connect, &verb_keys,    &verb_verify,     &verb_audit,  &verb_watch,  &verb_policy, &verb_log,   &verb_bench,
     &verb_tokenize, &verb_detokenize, &verb_doctor,
 };
 

@@ -28,6 +28,7 @@ struct verb {
  * they are argv[0..*others) afterwards. */
 int verb_parse(const struct verb *verb, int argc, char **argv, void *values, int *others, bulla_error *error);
 
+extern const struct verb verb_audit;
 extern const struct verb verb_bench;
 extern const struct verb verb_chat;
 extern const struct verb verb_connect;
@@ -42,6 +43,7 @@ extern const struct verb verb_run;
 extern const struct verb verb_serve;
 extern const struct verb verb_tokenize;
 extern const struct verb verb_verify;
+extern const struct verb verb_watch;
 extern const struct verb verb_worker;
 
 #endif

@@ -1,18 +1,14 @@
 /* `bulla verify`: evidence and receipts checked offline. */
 #include <stddef.h>
-#include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/buffer.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "bulla/verify.h"
-#include "cli/output.h"
 #include "cli/verb.h"
-
-enum { LARGEST_DOCUMENT = 16 << 20 };
+#include "cli/verdicts.h"
 
 struct verify_choice {
     const char *collateral, *policy, *time, *tls_key, *receipt_key, *nonce, *model, *evidence, *request, *parameters;
@@ -61,29 +57,10 @@ static int read_key(const char *text, const char *option, uint8_t bytes[BULLA_BI
     return BULLA_OK;
 }
 
-static int read_time(const char *text, int64_t *seconds, bulla_error *error)
-{
-    struct tm parts = {0};
-    int length = 0;
-    if (!text) {
-        *seconds = (int64_t)time(NULL);
-        return BULLA_OK;
-    }
-    int found = sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2dZ%n", &parts.tm_year, &parts.tm_mon, &parts.tm_mday, &parts.tm_hour,
-                       &parts.tm_min, &parts.tm_sec, &length);
-    int is_date = found == 3 && strlen(text) == 10;
-    if (!is_date && (found != 6 || length == 0 || text[length]))
-        return bulla_fail(error, BULLA_E_USAGE, "--time is neither like 2026-01-31 nor like 2026-01-31T12:00:00Z");
-    parts.tm_year -= 1900;
-    parts.tm_mon -= 1;
-    *seconds = (int64_t)timegm(&parts);
-    return BULLA_OK;
-}
-
 static int read_options(const struct verify_choice *chosen, uint8_t keys[4][BULLA_BINDING_BYTES],
                         bulla_evidence_options *wanted, bulla_error *error)
 {
-    int code = read_time(chosen->time, &wanted->time, error);
+    int code = verdicts_read_time(chosen->time, &wanted->time, error);
     if (code == BULLA_OK)
         code = read_key(chosen->tls_key, "tls-key", keys[0], &wanted->tls_key, error);
     if (code == BULLA_OK)
@@ -91,20 +68,6 @@ static int read_options(const struct verify_choice *chosen, uint8_t keys[4][BULL
     if (code == BULLA_OK)
         code = read_key(chosen->nonce, "nonce", keys[2], &wanted->nonce, error);
     return code == BULLA_OK ? read_key(chosen->model, "model", keys[3], &wanted->model, error) : code;
-}
-
-static int print_verdict(const bulla_verdict *verdict, int as_json, bulla_error *error)
-{
-    char *text;
-    size_t length;
-    int code = bulla_verdict_text(verdict, as_json, &text, &length, error);
-    if (code != BULLA_OK)
-        return code;
-    output_text(stdout, text, length);
-    if (as_json)
-        output_text(stdout, "\n", 1);
-    bulla_verdict_text_free(text);
-    return BULLA_OK;
 }
 
 /* Files that belong to a receipt; what was read is the caller's, also after an error. */
@@ -127,9 +90,9 @@ static int read_receipt_options(const struct verify_choice *chosen, const bulla_
         return bulla_fail(error, BULLA_E_USAGE, "--receipt-key and --model are for evidence: a receipt says both itself; a policy "
                                                 "says which models are accepted");
     if (chosen->evidence)
-        code = file_read(chosen->evidence, LARGEST_DOCUMENT, &files->evidence, &receipt->evidence_length, error);
+        code = file_read(chosen->evidence, VERDICTS_LARGEST_DOCUMENT, &files->evidence, &receipt->evidence_length, error);
     if (code == BULLA_OK && chosen->request)
-        code = file_read(chosen->request, LARGEST_DOCUMENT, &files->request, &length, error);
+        code = file_read(chosen->request, VERDICTS_LARGEST_DOCUMENT, &files->request, &length, error);
     receipt->evidence_document = (const char *)files->evidence;
     receipt->request = files->request;
     receipt->request_length = length;
@@ -167,10 +130,10 @@ static int verify_file(const char *path, const char *policy, size_t policy_lengt
     bulla_verdict *verdict;
     int code = read_options(chosen, keys, &wanted, error);
     if (code == BULLA_OK && chosen->collateral)
-        code = file_read(chosen->collateral, LARGEST_DOCUMENT, &collateral, &wanted.collateral_length, error);
+        code = file_read(chosen->collateral, VERDICTS_LARGEST_DOCUMENT, &collateral, &wanted.collateral_length, error);
     wanted.collateral = (const char *)collateral;
     if (code == BULLA_OK)
-        code = file_read(path, LARGEST_DOCUMENT, &document, &length, error);
+        code = file_read(path, VERDICTS_LARGEST_DOCUMENT, &document, &length, error);
     if (code != BULLA_OK) {
         memory_free(collateral);
         return code;
@@ -183,7 +146,7 @@ static int verify_file(const char *path, const char *policy, size_t policy_lengt
     memory_free(collateral);
     if (code != BULLA_OK)
         return bulla_fail_prefix(error, "%s", path);
-    code = print_verdict(verdict, chosen->as_json, error);
+    code = verdicts_print(verdict, chosen->as_json, error);
     int has_passed = bulla_verdict_passed(verdict);
     bulla_verdict_free(verdict);
     if (code == BULLA_OK && !has_passed)
@@ -199,7 +162,7 @@ static int run(const struct verb *verb, int argc, char **argv, bulla_error *erro
     int others;
     int code = verb_parse(verb, argc, argv, &chosen, &others, error);
     if (code == BULLA_OK && chosen.policy)
-        code = file_read(chosen.policy, LARGEST_DOCUMENT, &policy, &policy_length, error);
+        code = file_read(chosen.policy, VERDICTS_LARGEST_DOCUMENT, &policy, &policy_length, error);
     if (code == BULLA_OK)
         code = verify_file(argv[0], (const char *)policy, policy_length, &chosen, error);
     memory_free(policy);

@@ -10,7 +10,8 @@
  *   api_chat.c       /v1/chat/completions      api_completion.c  /v1/completions
  *   api_embedding.c  /v1/embeddings            api_response.c    /v1/responses
  *   api_models.c     /v1/models, admin         api_token.c       /tokenize, /detokenize
- *   api_receipt.c    receipts of answers       api_log.c         /v1/receipts, /log
+ *   api_receipt.c    receipts of answers, with api_parameters.c and api_steps.c, which an audit needs too
+ *   api_log.c        /v1/receipts, /log
  *   api_evidence.c   /v1/evidence, /v1/policy
  *   api_call.c       what every exchange has: request ids, headers, errors, records
  *   api_origin.c     what browsers say: CORS, pages from elsewhere, names of this machine

@@ -405,15 +405,10 @@ static void on_fail(void *context, const struct answer_error *problem)
 static void start_run(struct api_answer *answer, struct api_run *run)
 {
     struct backend *backend = answer->model->backend;
-    const struct api_prompt *prompt = answer->request.prompts + run->number;
-    struct answer_request request = answer->request.answer;
+    struct answer_request request = api_request_of_prompt(&answer->request, run->number);
     struct answer_sink sink = {.context = run, .prompt = on_prompt, .delta = on_delta, .finish = on_finish,
                                .embedding = on_embedding, .end = on_end, .fail = on_fail};
     struct answer_error problem = {0};
-    request.prompt = prompt->text;
-    request.prompt_length = prompt->length;
-    request.prompt_ids = prompt->ids;
-    request.prompt_id_count = prompt->id_count;
     run->state = RUN_STARTING;
     answer->running++;
     struct answer *started = backend->class->start(backend, &request, &sink, &problem);

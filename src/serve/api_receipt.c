@@ -6,6 +6,8 @@
 
 #include "base/memory.h"
 #include "serve/api_answer.h"
+#include "serve/api_parameters.h"
+#include "serve/api_steps.h"
 #include "serve/receipts.h"
 
 /* A step that an event has still to tell of. */
@@ -19,11 +21,6 @@ struct note {
 
 enum { MOST_NOTES = 4 };
 
-struct choice_steps {
-    uint32_t tool;      /* 1 + the call that went on last; 0: none */
-    struct buffer json; /* of a whole answer that is to tell its steps */
-};
-
 struct api_receipt {
     struct receipt_issue *issue;
     int is_full, is_submitted;
@@ -31,126 +28,13 @@ struct api_receipt {
     size_t note_count;
     uint32_t note_choice;
     struct buffer ids;        /* u32 each */
-    struct choice_steps *choices;
-    struct buffer text;       /* of a step that is put together */
+    struct api_steps steps;
+    struct buffer *jsons;     /* [choices] of a whole answer that is to tell its steps */
     struct api_choice *held;  /* its finish is told with the receipt */
     struct buffer parameters, document;
 };
 
-/* ---- Parameters ---- */
-
-static void write_name(struct buffer *out, const char *name)
-{
-    buffer_append_format(out, ",\"%s\":", name);
-}
-
-static void write_flag(struct buffer *out, const char *name, int flag)
-{
-    write_name(out, name);
-    buffer_append_text(out, flag ? "true" : "false");
-}
-
-static void write_integer(struct buffer *out, const char *name, int64_t value)
-{
-    write_name(out, name);
-    buffer_append_format(out, "%" PRId64, value);
-}
-
-/* null where it is 0, which stands for no limit. */
-static void write_limit(struct buffer *out, const char *name, uint64_t value)
-{
-    write_name(out, name);
-    if (value)
-        api_write_number(out, value);
-    else
-        buffer_append_text(out, "null");
-}
-
-static void write_text(struct buffer *out, const char *name, const char *text)
-{
-    write_name(out, name);
-    api_write_text_or_null(out, text);
-}
-
-/* What is large or says much is there as its hash. */
-static void write_hash(struct buffer *out, const char *name, const uint8_t *salt, const struct json *value)
-{
-    uint8_t hash[RECEIPT_HASH];
-    char digits[2 * RECEIPT_HASH + 1] = "";
-    if (value && receipt_parameter_hash(salt, value, hash, &out->error) == BULLA_OK)
-        hex_encode(hash, sizeof hash, digits);
-    write_text(out, name, value ? digits : NULL);
-}
-
-static void write_stops(struct buffer *out, const struct answer_request *request)
-{
-    write_name(out, "stop");
-    buffer_append_byte(out, '[');
-    for (size_t i = 0; i < request->stop_count; i++) {
-        if (i)
-            buffer_append_byte(out, ',');
-        json_write_string(out, request->stops[i], request->stop_lengths[i]);
-    }
-    buffer_append_byte(out, ']');
-}
-
-static void write_tool_choice(struct buffer *out, const struct answer_request *request)
-{
-    static const char *const names[] = {[TOOLS_NONE] = "none", [TOOLS_AUTO] = "auto", [TOOLS_REQUIRED] = "required"};
-    if (request->tool_choice != TOOLS_NAMED) {
-        write_text(out, "tool_choice", names[request->tool_choice]);
-        return;
-    }
-    buffer_append_text(out, ",\"tool_choice\":{\"name\":");
-    api_write_text(out, request->tool_name);
-    buffer_append_byte(out, '}');
-}
-
-/* In the order of RFC 8785. */
-static void write_parameters(const struct api_answer *answer, const uint8_t *salt, struct buffer *out)
-{
-    const struct answer_request *request = &answer->request.answer;
-    const bulla_sampling *sampling = &request->sampling;
-    const struct json *body = answer->request.body, *format = field_find(body, "response_format");
-    uint64_t received = answer->call.record.received_nanoseconds;
-    if (answer->form == &response_form)
-        format = field_find(field_find(body, "text"), "format");
-    buffer_append_byte(out, '{');
-    write_hash(out, "chat_template_kwargs", salt, field_find(body, "chat_template_kwargs"));
-    write_flag(out, "continue_final_message", request->continues_last);
-    write_flag(out, "echo", answer->request.echoes);
-    write_text(out, "endpoint", answer->call.route);
-    write_integer(out, "frequency_penalty", sampling->frequency);
-    write_flag(out, "ignore_eos", request->ignores_end);
-    write_hash(out, "logit_bias", salt, field_find(body, "logit_bias"));
-    write_name(out, "logprobs");
-    if (request->logprobs >= 0)
-        api_write_number(out, (uint64_t)request->logprobs);
-    else
-        buffer_append_text(out, "null");
-    write_limit(out, "max_tokens", request->max_tokens);
-    write_integer(out, "min_p", (int64_t)sampling->min_p);
-    write_text(out, "model", answer->model_name);
-    write_integer(out, "n", request->choices);
-    write_flag(out, "parallel_tool_calls", request->parallel_tool_calls);
-    write_integer(out, "presence_penalty", sampling->presence);
-    write_text(out, "reasoning_effort", request->reasoning_effort);
-    write_integer(out, "repetition_penalty", (int64_t)sampling->repetition);
-    write_hash(out, "response_format", salt, format);
-    write_text(out, "seed", *answer->call.seed ? answer->call.seed : NULL);
-    write_stops(out, request);
-    write_integer(out, "temperature", (int64_t)sampling->temperature);
-    write_limit(out, "timeout", request->deadline ? (request->deadline - received) / 1000 : 0);
-    write_tool_choice(out, request);
-    write_hash(out, "tools", salt, field_find(body, "tools"));
-    write_integer(out, "top_k", sampling->top_k);
-    write_integer(out, "top_p", (int64_t)sampling->top_p);
-    buffer_append_byte(out, '}');
-    if (out->error.code == BULLA_OK) { /* the first member's comma */
-        memmove(out->data + 1, out->data + 2, out->length - 1);
-        buffer_cut(out, out->length - 1);
-    }
-}
+static void take_step(void *answer, size_t choice, enum receipt_part part, const char *bytes, size_t length, int is_plain);
 
 /* ---- Its beginning and end ---- */
 
@@ -171,6 +55,16 @@ static int refuse_error(struct answer_error *problem, const bulla_error *error)
     return error->code;
 }
 
+static void write_parameters(const struct api_answer *answer, const uint8_t *salt, struct buffer *out)
+{
+    const struct api_call *call = &answer->call;
+    uint64_t deadline = answer->request.answer.deadline;
+    const struct api_parameters parameters = {
+        .endpoint = call->route, .model = answer->model_name, .seed = *call->seed ? call->seed : NULL,
+        .microseconds = deadline ? (deadline - call->record.received_nanoseconds) / 1000 : 0};
+    api_parameters_write(&answer->request, &parameters, salt, out);
+}
+
 int api_receipt_open(struct api_answer *answer, struct answer_error *problem)
 {
     struct api_call *call = &answer->call;
@@ -183,8 +77,11 @@ int api_receipt_open(struct api_answer *answer, struct answer_error *problem)
         return refuse_header(problem, wanted);
     struct api_receipt *receipt = memory_alloc(1, sizeof *receipt, &error);
     answer->receipt = receipt;
-    if (receipt)
-        receipt->choices = memory_alloc(answer->choice_count, sizeof *receipt->choices, &error);
+    if (receipt) {
+        receipt->steps = (struct api_steps){.take = take_step, .context = answer};
+        receipt->jsons = memory_alloc(answer->choice_count, sizeof *receipt->jsons, &error);
+        api_steps_open(&receipt->steps, answer->choice_count, &error);
+    }
     const char *body = http_body(call->exchange, &length);
     if (error.code == BULLA_OK)
         receipt_issue_open(call->api->receipts, answer->choice_count, body, length, &receipt->issue, &error);
@@ -203,11 +100,11 @@ void api_receipt_close(struct api_answer *answer)
     if (!receipt)
         return;
     receipt_issue_close(receipt->issue);
-    for (size_t i = 0; receipt->choices && i < answer->choice_count; i++)
-        buffer_free(&receipt->choices[i].json);
-    memory_free(receipt->choices);
+    for (size_t i = 0; receipt->jsons && i < answer->choice_count; i++)
+        buffer_free(&receipt->jsons[i]);
+    memory_free(receipt->jsons);
+    api_steps_free(&receipt->steps);
     buffer_free(&receipt->ids);
-    buffer_free(&receipt->text);
     buffer_free(&receipt->parameters);
     buffer_free(&receipt->document);
     memory_free(receipt);
@@ -290,18 +187,18 @@ static void note_step(struct api_receipt *receipt, const struct receipt_step *st
 }
 
 /* The step that was just made is told of, where that was asked for. */
-static void tell_step(struct api_answer *answer, const struct api_choice *choice, const char *text, size_t length, int is_plain)
+static void tell_step(struct api_answer *answer, size_t choice, const char *text, size_t length, int is_plain)
 {
     struct api_receipt *receipt = answer->receipt;
     struct receipt_step step = receipt_issue_last(receipt->issue);
     if (!receipt->is_full)
         return;
-    receipt->note_choice = choice->index;
+    receipt->note_choice = (uint32_t)choice;
     if (answer->request.is_stream) {
         note_step(receipt, &step, text, length, is_plain);
         return;
     }
-    struct buffer *json = &receipt->choices[choice->index].json;
+    struct buffer *json = &receipt->jsons[choice];
     size_t before = json->length;
     if (before)
         buffer_append_byte(json, ',');
@@ -309,11 +206,13 @@ static void tell_step(struct api_answer *answer, const struct api_choice *choice
     answer_gather(answer, json->length - before);
 }
 
-static void add_step(struct api_answer *answer, const struct api_choice *choice, enum receipt_part part, const char *text,
-                     size_t length, int is_plain)
+static void take_step(void *context, size_t choice, enum receipt_part part, const char *bytes, size_t length, int is_plain)
 {
-    receipt_issue_step(answer->receipt->issue, choice->index, part, text, length);
-    tell_step(answer, choice, text, length, is_plain);
+    struct api_answer *answer = context;
+    if (part == RECEIPT_FINISH) /* a response's words are others */
+        is_plain = answer->form != &response_form;
+    receipt_issue_step(answer->receipt->issue, choice, part, bytes, length);
+    tell_step(answer, choice, bytes, length, is_plain);
 }
 
 static void forget_notes(struct api_receipt *receipt)
@@ -331,38 +230,10 @@ void api_receipt_prompt(struct api_answer *answer, size_t number, const uint32_t
 void api_receipt_echo(struct api_answer *answer, const struct api_choice *choice)
 {
     const struct api_prompt *prompt = answer->request.prompts + choice->run->number;
-    if (!answer->receipt || !answer->request.echoes || prompt->length == 0)
+    if (!answer->receipt || !answer->request.echoes)
         return;
     forget_notes(answer->receipt);
-    add_step(answer, choice, RECEIPT_CONTENT, prompt->text, prompt->length, 1);
-}
-
-static void begin_text(struct api_receipt *receipt, const char *first)
-{
-    buffer_clear(&receipt->text);
-    buffer_append_text(&receipt->text, first);
-    buffer_append_byte(&receipt->text, 0);
-}
-
-/* A call's beginning, or the return to one that began before another. */
-static void add_call(struct api_answer *answer, const struct api_choice *choice, const struct answer_delta *delta)
-{
-    struct api_receipt *receipt = answer->receipt;
-    struct choice_steps *steps = receipt->choices + choice->index;
-    uint32_t number = 1 + (uint32_t)delta->tool;
-    int begins = delta->tool_name || delta->tool_id;
-    if (!begins && (steps->tool == number || delta->arguments_length == 0))
-        return;
-    steps->tool = number;
-    if (begins) {
-        begin_text(receipt, delta->tool_name ? delta->tool_name : "");
-        buffer_append_text(&receipt->text, delta->tool_id ? delta->tool_id : "");
-    } else {
-        begin_text(receipt, "");
-        buffer_append_byte(&receipt->text, 0);
-        api_write_number(&receipt->text, number - 1);
-    }
-    add_step(answer, choice, RECEIPT_TOOL_CALL, (const char *)receipt->text.data, receipt->text.length, begins);
+    api_steps_echo(&answer->receipt->steps, choice->index, prompt->text, prompt->length);
 }
 
 void api_receipt_delta(struct api_answer *answer, const struct api_choice *choice, const struct answer_delta *delta)
@@ -372,14 +243,7 @@ void api_receipt_delta(struct api_answer *answer, const struct api_choice *choic
         return;
     forget_notes(receipt);
     receipt_issue_tokens(receipt->issue, choice->index, delta->ids, delta->tokens);
-    if (delta->reasoning_length)
-        add_step(answer, choice, RECEIPT_REASONING, delta->reasoning, delta->reasoning_length, 1);
-    if (delta->text_length)
-        add_step(answer, choice, RECEIPT_CONTENT, delta->text, delta->text_length, 1);
-    if (delta->tool >= 0)
-        add_call(answer, choice, delta);
-    if (delta->tool >= 0 && delta->arguments_length)
-        add_step(answer, choice, RECEIPT_ARGUMENTS, delta->arguments, delta->arguments_length, 1);
+    api_steps_delta(&receipt->steps, choice->index, delta);
 }
 
 int api_receipt_finish(struct api_answer *answer, struct api_choice *choice)
@@ -389,15 +253,7 @@ int api_receipt_finish(struct api_answer *answer, struct api_choice *choice)
     if (!receipt)
         return 0;
     forget_notes(receipt);
-    if (stop) {
-        begin_text(receipt, word);
-        buffer_append_text(&receipt->text, stop);
-    } else {
-        buffer_clear(&receipt->text);
-        buffer_append_text(&receipt->text, word);
-    }
-    add_step(answer, choice, RECEIPT_FINISH, (const char *)receipt->text.data, receipt->text.length,
-             answer->form != &response_form);
+    api_steps_finish(&receipt->steps, choice->index, word, stop);
     receipt_issue_end(receipt->issue, choice->index, word);
     for (size_t i = 0; i < answer->choice_count; i++)
         if (!answer->choices[i].finish)
@@ -451,8 +307,8 @@ void answer_write_steps(struct api_answer *answer, struct buffer *out, unsigned 
         has_steps |= is_told_of(receipt->notes + i, parts);
     if (receipt && receipt->ids.error.code != BULLA_OK && out->error.code == BULLA_OK)
         out->error = receipt->ids.error;
-    if (receipt && receipt->text.error.code != BULLA_OK && out->error.code == BULLA_OK)
-        out->error = receipt->text.error;
+    if (receipt && receipt->steps.text.error.code != BULLA_OK && out->error.code == BULLA_OK)
+        out->error = receipt->steps.text.error;
     if (!is_marked && !has_steps)
         return;
     buffer_append_text(out, ",\"bulla\":{");
@@ -472,7 +328,7 @@ void answer_write_whole_steps(struct api_answer *answer, struct buffer *out)
     }
     buffer_append_text(out, ",\"bulla\":{\"choices\":[");
     for (size_t i = 0; i < answer->choice_count; i++) {
-        struct buffer *json = &receipt->choices[i].json;
+        struct buffer *json = &receipt->jsons[i];
         buffer_append_text(out, i ? ",{\"steps\":[" : "{\"steps\":[");
         buffer_append(out, json->data, json->length);
         buffer_append_text(out, "]}");

@@ -28,6 +28,17 @@ void api_request_forget(struct api_request *request)
     answer->tool_name = answer->reasoning_effort = NULL;
 }
 
+struct answer_request api_request_of_prompt(const struct api_request *request, size_t number)
+{
+    const struct api_prompt *prompt = request->prompts + number;
+    struct answer_request answer = request->answer;
+    answer.prompt = prompt->text;
+    answer.prompt_length = prompt->length;
+    answer.prompt_ids = prompt->ids;
+    answer.prompt_id_count = prompt->id_count;
+    return answer;
+}
+
 const char *request_keep_text(struct api_request *request, struct field_reader *reader, const char *text, size_t length)
 {
     bulla_error error = {0};

@@ -77,6 +77,8 @@ void api_request_free(struct api_request *request); /* a zeroed one is fine */
  * messages, tools, tool_name, template_kwargs and reasoning_effort. */
 void api_request_forget(struct api_request *request);
 
+/* What a backend is asked for that prompt of the request's. */
+struct answer_request api_request_of_prompt(const struct api_request *request, size_t number);
 /* Ids that the model does not have: of the prompts, of logit_bias. `vocabulary` 0: not known, so none is wrong. */
 int api_request_check_ids(struct api_request *request, uint32_t vocabulary, struct answer_error *problem);
 

@@ -24,7 +24,7 @@ static struct native *native_of(struct backend *backend)
     return (struct native *)(void *)backend;
 }
 
-static void free_native(struct native *native)
+void native_free(struct native *native)
 {
     native_run_close(&native->run);
     native_answers_close(native);
@@ -47,7 +47,7 @@ void native_leave(void *context)
 {
     struct native *native = context;
     if (--native->depth == 0 && native->is_closed)
-        free_native(native);
+        native_free(native);
 }
 
 static void close_backend(struct backend *backend)
@@ -169,11 +169,13 @@ static int hash_parts(struct native *native, const char *path, const char *sourc
 
 /* The worker computes the root, and is ready only with the one that the header claims here (native_run.c): the event
  * thread never waits for hundreds of megabytes to be hashed. */
-static int open_model(struct native *native, const struct native_options *options, bulla_error *error)
+static int open_model(struct native *native, int has_worker, bulla_error *error)
 {
-    int code = file_open(options->path, &native->model_file, error);
-    if (code == BULLA_OK)
-        code = bulla_model_open_unrooted(native->model_file, options->path, &native->model, error);
+    int code = file_open(native->path, &native->model_file, error);
+    if (code == BULLA_OK && has_worker)
+        code = bulla_model_open_unrooted(native->model_file, native->path, &native->model, error);
+    else if (code == BULLA_OK)
+        code = bulla_model_open_descriptor(native->model_file, native->path, 0, &native->model, error);
     if (code != BULLA_OK)
         return code;
     hex_encode(bulla_model_root(native->model), 32, native->root);
@@ -181,12 +183,12 @@ static int open_model(struct native *native, const struct native_options *option
     native->limits.bytes = tokenizer_most_bytes(bulla_model_tokenizer(native->model), native->limits.ids);
     size_t length;
     const char *source = bulla_model_chat_template(native->model, &length);
-    code = hash_parts(native, options->path, source, length, error);
+    code = hash_parts(native, native->path, source, length, error);
     if (code != BULLA_OK || length == 0)
         return code;
     native->format = tool_format_detect(source, length);
     code = bulla_chat_template_compile(source, length, &native->chat_template, error);
-    return code ? bulla_fail_prefix(error, "%s: its chat template", options->path) : BULLA_OK;
+    return code ? bulla_fail_prefix(error, "%s: its chat template", native->path) : BULLA_OK;
 }
 
 static int is_busy(void *context)
@@ -222,34 +224,45 @@ static int configure(struct native *native, struct event_base *base, const struc
                                size > 0 ? (uint64_t)size : 0, &run->configure.pages, error);
 }
 
-int native_open(struct event_base *base, const struct native_options *options, struct backend **backend,
-                bulla_error *error)
+int native_new(const char *path, int has_worker, struct native **result, bulla_error *error)
 {
-    bulla_error own = {0};
-    *backend = NULL;
-    struct native *native = memory_alloc(1, sizeof *native, &own);
+    struct native *native = memory_alloc(1, sizeof *native, error);
+    *result = NULL;
     if (!native)
-        return bulla_fail(error, own.code, "%s", own.text);
+        return BULLA_E_MEMORY;
     native->backend.class = &native_class;
     native->model_file = -1;
     native->run.process.handle = -1;
     native->run.socket = native->run.errors = -1;
-    native->path = memory_copy_text(options->path, strlen(options->path), &own);
-    if (native->path && options->program)
-        native->program = memory_copy_text(options->program, strlen(options->program), &own);
-    int code = own.code;
+    native->path = memory_copy_text(path, strlen(path), error);
+    int code = native->path ? open_model(native, has_worker, error) : BULLA_E_MEMORY;
     if (code == BULLA_OK)
-        code = open_model(native, options, &own);
+        *result = native;
+    else
+        native_free(native);
+    return code;
+}
+
+int native_open(struct event_base *base, const struct native_options *options, struct backend **backend,
+                bulla_error *error)
+{
+    bulla_error own = {0};
+    struct native *native;
+    *backend = NULL;
+    int code = native_new(options->path, 1, &native, &own);
+    if (code == BULLA_OK && options->program)
+        native->program = memory_copy_text(options->program, strlen(options->program), &own);
+    if (code == BULLA_OK)
+        code = own.code;
     if (code == BULLA_OK)
         code = configure(native, base, options, &own);
     if (code == BULLA_OK)
         code = native_answers_open(native, base, &own);
     if (code == BULLA_OK)
         code = native_run_open(&native->run, &own);
-    if (code != BULLA_OK) {
-        free_native(native);
-        return bulla_fail(error, own.code, "%s", own.text);
-    }
-    *backend = &native->backend;
-    return BULLA_OK;
+    if (code == BULLA_OK)
+        *backend = &native->backend;
+    else if (native)
+        native_free(native);
+    return code == BULLA_OK ? BULLA_OK : bulla_fail(error, own.code, "%s", own.text);
 }

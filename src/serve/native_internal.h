@@ -6,6 +6,7 @@
  *   native_answer   answers under way: their beginning, their way to the worker, their end
  *   native_told     what the worker tells becomes deltas
  *   native_memory   how large the cache is where nobody says
+ *   native_replay   answers computed again, without a worker
  *   native          the backend's table of functions */
 #ifndef SERVE_NATIVE_INTERNAL_H
 #define SERVE_NATIVE_INTERNAL_H
@@ -183,6 +184,7 @@ struct native {
     char root[65];
     uint8_t tokenizer_hash[32], template_hash[32]; /* SHA-256 of these parts of the model's file */
     struct native_limits limits; /* of a prompt that is to be answered */
+    int64_t written_at;          /* Unix time that chat templates see; 0: the present */
     uint64_t most_choices; /* under way at once */
     struct native_run run;
     struct native_slot *slots;
@@ -198,6 +200,12 @@ struct native {
     int is_closed;
 };
 
+/* ---- native.c ---- */
+
+/* With that file's model, its template and its hashes, and nothing that answers yet. Where there will be no worker, which
+ * else computes the model's root, it is computed here. */
+int native_new(const char *path, int has_worker, struct native **native, bulla_error *error);
+void native_free(struct native *native);
 void native_enter(void *native);
 void native_leave(void *native); /* frees a backend that was closed meanwhile */
 

@@ -120,7 +120,8 @@ static int make_chat(const struct native *native, const struct answer_request *r
     }
     struct chat_variables variables = {.messages = request->messages, .tools = takes_tools ? request->tools : NULL,
                                        .more = request->template_kwargs, .begins_answer = !request->continues_last,
-                                       .continues_last = continues_answer(request), .now = (long long)time(NULL)};
+                                       .continues_last = continues_answer(request),
+                                       .now = native->written_at ? native->written_at : (long long)time(NULL)};
     struct chat_rendering rendering;
     bulla_error why = {0};
     int code = render(native, &variables, limits, &rendering, error);

@@ -129,7 +129,7 @@ int verdict_passed(const struct verdict *verdict)
             return 0;
         made += verdict->checks[i].state != BULLA_CHECK_NOT_MADE;
     }
-    return made > 0 && verdict->error.code == BULLA_OK;
+    return made > 0 && !verdict->lacks && verdict->error.code == BULLA_OK;
 }
 
 const bulla_check *verdict_find(const struct verdict *verdict, const char *name)

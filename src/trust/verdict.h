@@ -21,6 +21,7 @@ struct verdict {
     size_t count, capacity;
     bulla_check lost;    /* what is stated where memory is short */
     bulla_error error;    /* then; such a verdict never passes */
+    int lacks;            /* what had to be checked was not: nor does such a one */
 };
 
 void verdict_free(struct verdict *verdict);
