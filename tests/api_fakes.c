@@ -112,6 +112,20 @@ void http_reply_buffer(struct http_exchange *exchange, int status, const char *c
     buffer_free(body);
 }
 
+void http_reply_parts(struct http_exchange *exchange, int status, const char *content_type, const struct http_part *parts,
+                      size_t count)
+{
+    http_reply_begin(exchange, status, content_type);
+    exchange->first_part = parts[0].bytes;
+    for (size_t i = 0; i < count; i++) {
+        http_reply_write(exchange, parts[i].bytes, parts[i].length);
+        if (parts[i].release)
+            parts[i].release(parts[i].bytes, parts[i].length, parts[i].context);
+    }
+    if (!exchange->is_over)
+        http_reply_end(exchange);
+}
+
 void http_drop_body(struct http_exchange *exchange)
 {
     check_open(exchange);

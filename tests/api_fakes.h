@@ -24,6 +24,7 @@ struct http_exchange {
     struct fake_header headers[FAKE_MOST_HEADERS]; /* of the answer */
     size_t header_count;
     struct buffer reply;
+    const void *first_part;    /* where it lay, of an answer in parts */
     int has_begun, is_over, was_aborted, is_closed;
     int is_refused;            /* answered before its body was there */
     void (*closed)(void *context);

@@ -3,6 +3,7 @@
 
 #include <event2/event.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include "api_fakes.h"
@@ -40,7 +41,7 @@ static int quote(void *state, const uint8_t report_data[ATTESTER_DATA], struct b
         pthread_cond_wait(&gate.changed, &gate.lock);
     int fails = gate.fails;
     pthread_mutex_unlock(&gate.lock);
-    return fails ? bulla_fail(error, BULLA_E_IO, "/dev/secret is on fire")
+    return fails ? bulla_fail(error, fails, "/dev/secret is on fire")
                  : attester_sim.quote(state, report_data, document, error);
 }
 
@@ -57,11 +58,18 @@ struct evidence_server {
     struct attestation *attestation;
 };
 
+static atomic_ullong seconds_now;
+
+static uint64_t clock_of_the_test(void)
+{
+    return UINT64_C(1000000000) * seconds_now;
+}
+
 static void open_server(struct evidence_server *server, const char *published, unsigned most_waiting)
 {
     bulla_error error = {0};
     struct attestation_options options = {.own = &gated, .policy = published, .policy_length = published ? strlen(published) : 0,
-                                          .most_waiting = most_waiting};
+                                          .most_waiting = most_waiting, .clock = clock_of_the_test};
     gate.holds = gate.fails = 0;
     assert_ok(attestation_open(&options, &server->attestation, &error), error);
     while (attestation_is_ready(server->attestation, &error) == 0)
@@ -141,9 +149,39 @@ static void clients_hang_up(void **state)
     for (int i = 1; i < CLIENTS; i += 2) {
         wait_answer(&server, exchanges[i]);
         assert_int_equal(exchanges[i]->status, 200);
-        fake_free(exchanges[i]);
+        assert_non_null(exchanges[i]->first_part);
     }
+    for (int i = 5; i < CLIENTS; i += 2) /* the first or the first two have a quote of their own */
+        assert_ptr_equal(exchanges[i]->first_part, exchanges[3]->first_part);
+    for (int i = 1; i < CLIENTS; i += 2)
+        fake_free(exchanges[i]);
     ask_and_expect(&server.fake, "GET", "/v1/policy", NULL, NULL, 404, "error.code", "no_policy");
+    close_server(&server);
+}
+
+/* Who hangs up does not keep others out. */
+static void a_place_is_given_back(void **state)
+{
+    enum { MOST = 3, TURNS = 20 };
+    struct evidence_server server;
+    struct http_exchange *first, *exchange;
+    open_server(&server, NULL, MOST);
+    hold(1);
+    first = fake_ask(&server.fake, "GET", ask_path, NULL, NULL);
+    for (int i = 0; i < TURNS; i++) {
+        exchange = fake_ask(&server.fake, "GET", ask_path, NULL, NULL);
+        assert_false(exchange->is_over);
+        fake_hang_up(exchange);
+        fake_free(exchange);
+    }
+    exchange = fake_ask(&server.fake, "GET", ask_path, NULL, NULL);
+    hold(0);
+    wait_answer(&server, first);
+    wait_answer(&server, exchange);
+    assert_int_equal(first->status, 200);
+    assert_int_equal(exchange->status, 200);
+    fake_free(first);
+    fake_free(exchange);
     close_server(&server);
 }
 
@@ -166,12 +204,21 @@ static void too_many_and_failures(void **state)
         assert_int_equal(exchanges[i]->status, 200);
         fake_free(exchanges[i]);
     }
-    gate.fails = 1;
-    exchange = fake_ask(&server.fake, "GET", ask_path, NULL, NULL);
-    wait_answer(&server, exchange);
-    check_error(exchange, 500, "evidence_failed", "null");
-    assert_null(strstr((char *)exchange->reply.data, "/dev/secret")); /* the operator's to read */
-    fake_free(exchange);
+    static const struct {
+        int code, status;
+        const char *name;
+    } failures[] = {{BULLA_E_IO, 500, "evidence_failed"}, {BULLA_E_UNSUPPORTED, 500, "evidence_failed"},
+                    {BULLA_E_INPUT, 500, "evidence_failed"}, {BULLA_E_LIMIT, 500, "evidence_failed"},
+                    {BULLA_E_INTERNAL, 500, "evidence_failed"}, {BULLA_E_MEMORY, 503, "out_of_memory"},
+                    {BULLA_E_CANCELLED, 503, "server_stopping"}};
+    for (size_t i = 0; i < sizeof failures / sizeof *failures; i++) {
+        gate.fails = failures[i].code;
+        exchange = fake_ask(&server.fake, "GET", ask_path, NULL, NULL);
+        wait_answer(&server, exchange);
+        check_error(exchange, failures[i].status, failures[i].name, "null");
+        assert_null(strstr((char *)exchange->reply.data, "/dev/secret")); /* the operator's to read */
+        fake_free(exchange);
+    }
     close_server(&server);
 }
 
@@ -223,6 +270,19 @@ static void models_that_come_are_bound(void **state)
     close_server(&server);
 }
 
+/* A server whose evidence clients refuse is not ready, and answers all the same. */
+static void old_evidence_is_not_ready(void **state)
+{
+    struct evidence_server server;
+    open_server(&server, NULL, 0);
+    ask_and_expect(&server.fake, "GET", "/ready", NULL, NULL, 200, "status", "ready");
+    gate.fails = BULLA_E_IO;
+    seconds_now += 2 * ATTESTATION_SECONDS + 1;
+    ask_and_expect(&server.fake, "GET", "/ready", NULL, NULL, 503, "error.code", "not_ready");
+    ask_and_expect(&server.fake, "GET", "/v1/evidence", NULL, NULL, 200, "type", "sim");
+    close_server(&server);
+}
+
 static void without_an_attestation(void **state)
 {
     struct fake_server server;
@@ -238,8 +298,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(evidence_is_open_to_all), cmocka_unit_test(clients_hang_up),
+        cmocka_unit_test(a_place_is_given_back),
         cmocka_unit_test(too_many_and_failures),   cmocka_unit_test(the_end),
-        cmocka_unit_test(models_that_come_are_bound), cmocka_unit_test(without_an_attestation),
+        cmocka_unit_test(models_that_come_are_bound), cmocka_unit_test(old_evidence_is_not_ready),
+        cmocka_unit_test(without_an_attestation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,7 +22,7 @@ static struct {
     pthread_cond_t changed;
     int holds;         /* quotes wait while it is set */
     unsigned begun, made;
-    int fails;
+    int fails, lacks;
     const char *extra; /* members beside sim's */
     uint8_t last[ATTESTER_DATA];
 } slow = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
@@ -59,8 +59,13 @@ static void slow_close(void *state)
     attester_sim.close(state);
 }
 
+static int slow_lack(const struct attester_options *options, bulla_error *error)
+{
+    return slow.lacks ? bulla_fail(error, BULLA_E_LIMIT, "its log is too long") : BULLA_OK;
+}
+
 static const struct attester played = {.name = "slow", .title = "SIMULATED", .is_simulated = 1, .open = slow_open,
-                                       .quote = slow_quote, .close = slow_close};
+                                       .quote = slow_quote, .close = slow_close, .find_lack = slow_lack};
 
 static void hold(int holds)
 {
@@ -93,16 +98,20 @@ static struct {
     unsigned answered;
 } answers = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
-static void on_done(void *context, const char *document, size_t length, const bulla_error *error)
+static void on_done(void *context, struct attestation_ends *ends, const char *middle, size_t length, const bulla_error *error)
 {
     struct asker *asker = context;
-    assert_true(!document == !!error);
+    struct buffer document = {0};
+    assert_true(!ends == !!error && !middle == !!error);
     asker->code = error ? error->code : BULLA_OK;
-    if (document) {
-        asker->document = malloc(length + 1);
-        memcpy(asker->document, document, length);
-        asker->document[length] = 0;
-        asker->length = length;
+    if (ends) {
+        size_t head_length, tail_length;
+        const void *head = attestation_ends_head(ends, &head_length), *tail = attestation_ends_tail(ends, &tail_length);
+        buffer_append(&document, head, head_length);
+        buffer_append(&document, middle, length);
+        buffer_append(&document, tail, tail_length);
+        asker->document = (char *)document.data;
+        asker->length = document.length;
     }
     pthread_mutex_lock(&answers.lock);
     answers.answered++;
@@ -144,7 +153,7 @@ static int judge(const char *document, size_t length, const uint8_t *nonce)
 /* ---- The attestation under test ---- */
 
 static struct {
-    atomic_uint renewed, failed, unquoted, old;
+    atomic_uint renewed, failed, unquoted, old, lacks;
 } told;
 
 static void on_told(void *context, const struct attester *attester, enum attestation_event event, const uint8_t *hash,
@@ -157,6 +166,7 @@ static void on_told(void *context, const struct attester *attester, enum attesta
     (*(event == ATTESTATION_RENEWED       ? &told.renewed
        : event == ATTESTATION_NOT_RENEWED ? &told.failed
        : event == ATTESTATION_NOT_QUOTED  ? &told.unquoted
+       : event == ATTESTATION_LACKS       ? &told.lacks
                                           : &told.old))++;
 }
 
@@ -168,7 +178,7 @@ static struct attestation *open_played(struct attestation_options options, int i
     slow.begun = slow.made = 0;
     slow.extra = NULL;
     answers.answered = 0;
-    told.renewed = told.failed = told.unquoted = told.old = 0;
+    told.renewed = told.failed = told.unquoted = told.old = told.lacks = 0;
     options.own = &played;
     options.told = on_told;
     options.context = &told;
@@ -189,7 +199,7 @@ static void one_asker_has_its_own_nonce(void **state)
     assert_true(judge(asker.document, asker.length, asker.nonce));
     asker.nonce[0]++;
     assert_false(judge(asker.document, asker.length, asker.nonce));
-    free(asker.document);
+    memory_free(asker.document);
     assert_int_equal(attestation_is_simulated(attestation), 1);
     attestation_close(attestation);
 }
@@ -217,7 +227,7 @@ static void a_thousand_share_one_quote(void **state)
             assert_false(judge(askers[i].document, askers[i].length, askers[i + 1].nonce));
     }
     for (unsigned i = 0; i <= ASKERS; i++)
-        free(askers[i].document);
+        memory_free(askers[i].document);
     free(askers);
     attestation_close(attestation);
 }
@@ -237,12 +247,32 @@ static void a_flood_is_bounded(void **state)
     hold(0);
     wait_answered(MOST + 1);
     for (unsigned i = 0; i <= MOST; i++)
-        free(askers[i].document);
+        memory_free(askers[i].document);
     ask(attestation, &askers[0], 9); /* there is room again */
     wait_answered(MOST + 2);
     assert_true(judge(askers[0].document, askers[0].length, askers[0].nonce));
-    free(askers[0].document);
+    memory_free(askers[0].document);
     attestation_close(attestation);
+}
+
+/* What evidence will not have is said once, and it is made. */
+static void a_lack_is_told_once(void **state)
+{
+    for (int lacks = 0; lacks < 2; lacks++) {
+        struct asker asker;
+        slow.lacks = lacks;
+        struct attestation *attestation = open_played((struct attestation_options){0}, 1);
+        for (unsigned i = 0; i < 3; i++) {
+            ask(attestation, &asker, i);
+            wait_answered(i + 1);
+            assert_int_equal(asker.code, BULLA_OK);
+            memory_free(asker.document);
+        }
+        attestation_close(attestation);
+        assert_int_equal(told.lacks, lacks);
+        assert_int_equal(told.unquoted, 0);
+    }
+    slow.lacks = 0;
 }
 
 static void those_who_wait_at_the_end_are_told(void **state)
@@ -264,7 +294,7 @@ static void those_who_wait_at_the_end_are_told(void **state)
     for (int i = 1; i <= 2; i++)
         assert_true(askers[i].code == BULLA_E_CANCELLED || askers[i].code == BULLA_OK);
     for (int i = 0; i < 3; i++)
-        free(askers[i].document);
+        memory_free(askers[i].document);
 }
 
 static void a_failure_reaches_who_asked(void **state)
@@ -311,6 +341,60 @@ static void standing(struct attestation *attestation, uint8_t hash[32], struct b
     assert_ok(hash_sha256(document->data, document->length, own, &error), error);
     assert_memory_equal(hash, own, 32);
     assert_true(judge((char *)document->data, document->length, NULL));
+}
+
+static atomic_ullong seconds_now;
+
+static uint64_t clock_of_the_test(void)
+{
+    return UINT64_C(1000000000) * seconds_now;
+}
+
+/* The clock goes on, and somebody asks: the thread looks at it. */
+static void pass_time(struct attestation *attestation, unsigned seconds)
+{
+    struct asker asker;
+    seconds_now += seconds;
+    unsigned before = answers.answered;
+    ask(attestation, &asker, seconds);
+    wait_answered(before + 1);
+    memory_free(asker.document);
+}
+
+/* It is renewed before clients find it too old; where that fails it is too old when they do. */
+static void standing_evidence_has_an_age(void **state)
+{
+    seconds_now = 1000000;
+    struct attestation *attestation = open_played((struct attestation_options){.clock = clock_of_the_test}, 1);
+    assert_int_equal(told.renewed, 1);
+    pass_time(attestation, ATTESTATION_SECONDS - 1);
+    assert_int_equal(told.renewed, 1);
+    pass_time(attestation, 1);
+    assert_int_equal(told.renewed, 2);
+    pass_time(attestation, 8 * 3600); /* the machine slept */
+    assert_int_equal(told.renewed, 3);
+    assert_false(attestation_is_old(attestation));
+    pthread_mutex_lock(&slow.lock);
+    slow.fails = 1;
+    pthread_mutex_unlock(&slow.lock);
+    for (unsigned passed = 1; passed <= 2 * ATTESTATION_SECONDS; passed += 59)
+        pass_time(attestation, passed == 1 ? 1 : 59);
+    assert_true(told.failed > 10); /* it is tried again each minute or so */
+    assert_int_equal(told.renewed, 3);
+    assert_false(attestation_is_old(attestation));
+    pass_time(attestation, 60);
+    assert_true(attestation_is_old(attestation));
+    struct buffer document = {0};
+    uint8_t hash[32];
+    standing(attestation, hash, &document); /* it can be had */
+    buffer_free(&document);
+    pthread_mutex_lock(&slow.lock);
+    slow.fails = 0;
+    pthread_mutex_unlock(&slow.lock);
+    pass_time(attestation, 60);
+    assert_int_equal(told.renewed, 4);
+    assert_false(attestation_is_old(attestation));
+    attestation_close(attestation);
 }
 
 static void it_is_renewed_and_found_again(void **state)
@@ -428,16 +512,16 @@ static void collateral_is_joined_and_read_again(void **state)
     assert_non_null(strstr(ask_and_wait(attestation, &asker), "\"crls\":[\"one\"]"));
     assert_non_null(strstr(asker.document, "\"zeta\":{\"a\":2,\"b\":1}"));
     assert_true(judge(asker.document, asker.length, asker.nonce));
-    free(asker.document);
+    memory_free(asker.document);
     write_file(path, "{\"certificates\":\"intermediate\"}");
     slow.extra = "\"certificates\":[\"leaf\"]";
     assert_non_null(strstr(ask_and_wait(attestation, &asker), "\"certificates\":[\"leaf\",\"intermediate\"]"));
     assert_null(strstr(asker.document, "crls"));
-    free(asker.document);
+    memory_free(asker.document);
     write_file(path, "{\"certificates\":"); /* half written: what was there stays */
     assert_non_null(strstr(ask_and_wait(attestation, &asker), "\"intermediate\""));
     assert_int_equal(told.old, 1);
-    free(asker.document);
+    memory_free(asker.document);
     write_file(path, "{\"report\":\"forged\"}");
     assert_null(ask_and_wait(attestation, &asker));
     attestation_close(attestation);
@@ -605,6 +689,8 @@ int main(void)
         cmocka_unit_test(one_asker_has_its_own_nonce),
         cmocka_unit_test(a_thousand_share_one_quote),
         cmocka_unit_test(a_flood_is_bounded),
+        cmocka_unit_test(standing_evidence_has_an_age),
+        cmocka_unit_test(a_lack_is_told_once),
         cmocka_unit_test(those_who_wait_at_the_end_are_told),
         cmocka_unit_test(a_failure_reaches_who_asked),
         cmocka_unit_test(without_a_first_quote_there_is_no_evidence),

@@ -13,6 +13,7 @@
 #include "evidence_document.h"
 #include "folder.h"
 #include "trust/attester.h"
+#include "trust/attester/tpm_log.h"
 
 static uint8_t asked[ATTESTER_DATA];
 
@@ -514,6 +515,31 @@ static void a_tpm_that_is_not_there(void **state)
     buffer_free(&document);
 }
 
+/* It is left out, which is said with what to do about it; whatever is shorter is there whole. */
+static void event_logs_have_a_limit(void **state)
+{
+    enum { MOST = 4 << 20 };
+    const char *path = in_folder("event_log");
+    const struct attester_options options = {.tpm_event_log = path};
+    char *text = calloc(1, MOST + 1);
+    for (int is_longer = 0; is_longer < 2; is_longer++) {
+        struct buffer log = {0};
+        bulla_error error = {0};
+        write_file(path, text, MOST + (size_t)is_longer);
+        assert_int_equal(tpm_log_read(path, &log, &error), is_longer ? BULLA_E_LIMIT : BULLA_OK);
+        assert_int_equal(log.length, is_longer ? 0 : MOST);
+        bulla_error_clear(&error);
+        assert_int_equal(attester_tpm.find_lack(&options, &error), is_longer ? BULLA_E_LIMIT : BULLA_OK);
+        assert_true(!is_longer || (strstr(error.text, path) && strstr(error.text, "more than 4 MiB") &&
+                                   strstr(error.text, "name PCRs")));
+        buffer_free(&log);
+    }
+    free(text);
+    const struct attester_options others = {.tpm_event_log = "/nowhere"}, another = {.tpm_tcti = "swtpm"};
+    assert_int_equal(attester_tpm.find_lack(&others, NULL), BULLA_OK);
+    assert_int_equal(attester_tpm.find_lack(&another, NULL), BULLA_OK);
+}
+
 int main(void)
 {
     setenv("TSS2_LOG", "all+none", 1);
@@ -526,6 +552,7 @@ int main(void)
         cmocka_unit_test(trouble_with_nsm),
         cmocka_unit_test(simulated_evidence_is_never_found),
         cmocka_unit_test(a_tpm_that_is_not_there),
+        cmocka_unit_test(event_logs_have_a_limit),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

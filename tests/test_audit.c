@@ -214,6 +214,44 @@ static void stop_strings_and_grammars_end_them(void **state)
     close_fixture(&fixture);
 }
 
+/* Whichever allocation fails: an error of memory, no outcome, and the next run is as ever. */
+static void memory_may_be_short(void **state)
+{
+    static const char grammar[] = "{\"schema\":{\"enum\":[\"north\",\"south\"]}}";
+    const struct scheduler_text stop = {"qq", 2};
+    struct fixture fixture;
+    int failures = 0, is_whole = 0;
+    open_fixture(&fixture, 5, 0, 0);
+    struct scheduler_request request = request_of(&fixture, PROMPT, 60);
+    request.stops = &stop;
+    request.stop_count = 1;
+    for (int with_grammar = 0; with_grammar < 2; with_grammar++, is_whole = 0) {
+        request.grammar = with_grammar ? grammar : NULL;
+        request.grammar_length = with_grammar ? sizeof grammar - 1 : 0;
+        answer(&fixture, &request);
+        for (uint64_t n = 1; !is_whole; n++) {
+            const struct scheduler_events events = {.context = &fixture.again, .token = hear_token, .finish = hear_finish};
+            struct replay_outcome outcome;
+            bulla_error error = {0};
+            forget(&fixture.again);
+            buffer_extend(&fixture.again.text, 1000); /* the test's own */
+            buffer_clear(&fixture.again.text);
+            uint64_t before = memory_allocation_count();
+            memory_inject_failure(n, 0);
+            int code = replay_run(fixture.replay, &request, fixture.answer.tokens, fixture.answer.count, &events, &outcome, &error);
+            memory_inject_failure(0, 0);
+            is_whole = memory_allocation_count() - before < n;
+            failures += code != BULLA_OK;
+            assert_int_equal(code, code == BULLA_OK ? BULLA_OK : BULLA_E_MEMORY);
+            if (code == BULLA_OK)
+                assert_int_equal(outcome.result, REPLAY_SAME);
+        }
+        assert_int_equal(replay(&fixture, &request, fixture.answer.tokens, fixture.answer.count).result, REPLAY_SAME);
+    }
+    assert_true(failures > 10);
+    close_fixture(&fixture);
+}
+
 /* ---- Judging ---- */
 
 static const char *state_of(const struct verdict *verdict, const char *name)
@@ -296,6 +334,22 @@ static void deliveries_are_compared(void **state)
         assert_true(delivery.ends_so);
         audit_delivered(&delivery, RECEIPT_CONTENT, "more", 4);
         assert_true(delivery.differs > 0);
+    }
+}
+
+static void steps_after_the_last_are_found(void **state)
+{
+    const struct claim_step steps[] = {{RECEIPT_FINISH, "stop", 4, 0}, {RECEIPT_FINISH, "stop", 4, 0}};
+    const struct replay_outcome same = {.result = REPLAY_SAME};
+    struct receipt receipt = {0};
+    for (size_t more = 0; more < 2; more++) {
+        const struct claim_choice claim = {.steps = steps, .step_count = 1 + more, .finish = "stop"};
+        struct audit_delivery delivery = {.claim = &claim};
+        struct verdict verdict = {0};
+        audit_delivered(&delivery, RECEIPT_FINISH, "stop", 4);
+        audit_check_choice(&verdict, &receipt, 0, &same, &delivery);
+        assert_string_equal(state_of(&verdict, "audit.delivered.0"), more ? "fail" : "pass");
+        verdict_free(&verdict);
     }
 }
 
@@ -424,8 +478,10 @@ int main(void)
         cmocka_unit_test(bounds_end_them),
         cmocka_unit_test(long_answers_too),
         cmocka_unit_test(stop_strings_and_grammars_end_them),
+        cmocka_unit_test(memory_may_be_short),
         cmocka_unit_test(choices_are_judged),
         cmocka_unit_test(deliveries_are_compared),
+        cmocka_unit_test(steps_after_the_last_are_found),
         cmocka_unit_test(long_texts_are_told_in_whole_characters),
         cmocka_unit_test(servers_may_have_lower_limits),
         cmocka_unit_test(parameters_are_compared),

@@ -294,6 +294,42 @@ static void test_uncovered(void **state)
     }
 }
 
+/* Of a stream that does not end: it fails before memory does. */
+static void test_length(void **state)
+{
+    enum { TEXT = 1 << 20, MOST = 64 };
+    struct arena arena = {0};
+    struct connect_check *check;
+    struct connect_problem problem = {0};
+    uint8_t salt[RECEIPT_SALT] = {0}, chain[RECEIPT_HASH];
+    char zeros[2 * RECEIPT_SALT + 1], hex[2 * RECEIPT_HASH + 1], *text = malloc(TEXT);
+    struct connect_asked asked = {.form = CONNECT_CHAT, .body = "{}", .length = 2};
+    int count = 0;
+    memset(text, 'x', TEXT);
+    memset(zeros, '0', sizeof zeros - 1);
+    zeros[sizeof zeros - 1] = 0;
+    asked.json = json_parse(asked.body, asked.length, "the request", &arena, NULL);
+    assert_int_equal(connect_check_open(&asked, zeros + 2 * (RECEIPT_SALT - RECEIPT_ID), zeros, &check, &problem), BULLA_OK);
+    assert_ok(receipt_chain_start(salt, 0, chain, NULL), (bulla_error){0});
+    while (!problem.check[0] && count < MOST) {
+        struct buffer event = {0}, out = {0};
+        enum connect_event what;
+        assert_ok(receipt_chain_step(chain, RECEIPT_CONTENT, NULL, 0, text, TEXT, NULL), (bulla_error){0});
+        hex_encode(chain, sizeof chain, hex);
+        buffer_append_text(&event, "{\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"");
+        buffer_append(&event, text, TEXT);
+        buffer_append_format(&event, "\"}}],\"bulla\":{\"choice\":0,\"steps\":[{\"part\":\"content\"}],\"chain\":\"%s\"}}", hex);
+        count += connect_check_event(check, (const char *)event.data, event.length, &out, &what, &problem) == BULLA_OK;
+        buffer_free(&event);
+        buffer_free(&out);
+    }
+    assert_string_equal(problem.check, "answer.length");
+    assert_int_equal(count, 31); /* each counts twice: as it is, and as JSON */
+    connect_check_close(check);
+    arena_free(&arena);
+    free(text);
+}
+
 static void test_allocation_failures(void **state)
 {
     for (size_t i = 0; i < FORMS; i++) {
@@ -318,7 +354,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_honest),     cmocka_unit_test(test_changed_bytes), cmocka_unit_test(test_order),
         cmocka_unit_test(test_binding),    cmocka_unit_test(test_parameters),    cmocka_unit_test(test_uncovered),
-        cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_length),     cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -313,6 +313,44 @@ static void test_large_answer(void **state)
     fixture_close(&fixture);
 }
 
+/* The same bytes in two answers, and one that is cut off: each part is released once, when it has left. */
+static void count_release(const void *bytes, size_t length, void *context)
+{
+    assert_true(bytes == large && length == LARGE);
+    ++*(int *)context;
+}
+
+static void test_answer_in_parts(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct buffer got[2] = {{0}};
+    int released[4] = {0}, clients[4];
+    large = calloc(1, LARGE);
+    memset(large, 'a', LARGE);
+    fixture_open(&fixture, NULL, NULL);
+    for (size_t i = 0; i < 4; i++) {
+        clients[i] = client_open(&fixture);
+        client_send(clients[i], i == 2 ? "HEAD /hold HTTP/1.1\r\n" HOST "\r\n" : GET("/hold"));
+        turn_until(&fixture, fixture.held_count == i + 1);
+        const struct http_part parts[] = {{"<", 1, NULL, NULL}, {large, LARGE, count_release, &released[i]}, {">", 1, NULL, NULL}};
+        if (i == 3)
+            http_reply_begin(fixture.held[3], 200, NULL); /* two answers: none */
+        http_reply_parts(fixture.held[i], 200, "text/plain", parts, 3);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        client_expect(&fixture, clients[i], &got[i], "a>");
+        assert_int_equal(released[i], 1);
+        assert_non_null(strstr((const char *)got[i].data, "\r\n\r\n<aaaa"));
+        buffer_free(&got[i]);
+    }
+    turn_until(&fixture, released[2] == 1 && released[3] == 1);
+    for (size_t i = 0; i < 4; i++)
+        close(clients[i]);
+    fixture_close(&fixture);
+    free(large);
+}
+
 static void test_abort(void **state)
 {
     (void)state;
@@ -663,7 +701,7 @@ int main(void)
         cmocka_unit_test(test_framing_of_answers), cmocka_unit_test(test_headers_of_answers),
         cmocka_unit_test(test_continue), cmocka_unit_test(test_refusal_reaches_a_sender),
         cmocka_unit_test(test_hang_up), cmocka_unit_test(test_half_close_after_request),
-        cmocka_unit_test(test_large_answer), cmocka_unit_test(test_abort), cmocka_unit_test(test_unread_stream),
+        cmocka_unit_test(test_large_answer), cmocka_unit_test(test_answer_in_parts), cmocka_unit_test(test_abort), cmocka_unit_test(test_unread_stream),
         cmocka_unit_test(test_time_limits), cmocka_unit_test(test_drain),
         cmocka_unit_test(test_close_with_answers_under_way), cmocka_unit_test(test_most_connections),
         cmocka_unit_test(test_no_descriptors), cmocka_unit_test(test_refusals),

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "cose_writer.h"
 #include "evidence_document.h"
+#include "trust/receipt.h"
 #include "trust_roots.h"
 
 /* ---- The real document ---- */
@@ -68,7 +69,7 @@ static void the_real_document_verifies(void **state)
     /* Years later its chain is as good, and it is as old as it is; before it was made it is not. */
     assert_string_equal(failures_of(untagged, length, policy, evidence_time("2031-01-01")), "policy.max_age");
     assert_string_equal(failures_of(untagged, length, policy, evidence_time("2024-12-13T07:37:57Z")),
-                        "nitro.timestamp");
+                        "nitro.timestamp policy.max_age");
     memory_free(untagged);
     memory_free(tagged);
 }
@@ -345,28 +346,34 @@ static void write_enclave_policy(const struct enclave *enclave, char policy[1024
              enclave->policy_more ? enclave->policy_more : "");
 }
 
-/* The names of the checks that fail. */
-static const char *judge_enclave(const struct enclave *enclave)
+static void write_document(const struct enclave *enclave, struct buffer *document)
 {
-    struct buffer payload = {0}, document = {0};
+    struct buffer payload = {0};
     struct hierarchy all = make_hierarchy(enclave);
     struct cose_writing writing = enclave->writing;
-    char policy[1024];
     write_payload(&payload, enclave, &all);
     writing.payload = payload.data ? payload.data : (const uint8_t *)"";
     writing.payload_length = payload.length;
     writing.key = strcmp(enclave->leaf_curve, "P-384") == 0 ? leaf_key : small_key;
     if (enclave->signs_with_other_key)
         writing.key = other_key;
-    cose_write_sign1(&document, &writing);
+    cose_write_sign1(document, &writing);
     for (int i = 0; i < enclave->behind; i++)
-        buffer_append_byte(&document, 0);
-    write_enclave_policy(enclave, policy);
-    const char *failures = failures_of(document.data, document.length, policy, enclave->asked_at);
+        buffer_append_byte(document, 0);
     X509 *const list[] = {all.root, all.middle, all.instance, all.leaf};
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)
         X509_free(list[i]);
     buffer_free(&payload);
+}
+
+/* The names of the checks that fail. */
+static const char *judge_enclave(const struct enclave *enclave)
+{
+    struct buffer document = {0};
+    char policy[1024];
+    write_document(enclave, &document);
+    write_enclave_policy(enclave, policy);
+    const char *failures = failures_of(document.data, document.length, policy, enclave->asked_at);
     buffer_free(&document);
     return failures;
 }
@@ -512,9 +519,52 @@ static void the_member_is_base64_of_a_document(void **state)
     }
 }
 
+/* How old a receipt's evidence was is a question of when it was signed, whenever it is judged. */
+static void a_receipt_relied_on_it_when_it_was_signed(void **state)
+{
+    static const char policy[] = "{\"type\":\"nitro\",\"max_age\":\"60s\"}";
+    const struct {
+        int64_t signed_at, judged_at;
+        const char *expected;
+    } cases[] = {{made_at + 60, 0, "pass"}, {made_at + 61, 0, "fail"}, {made_at + 60, made_at + 86400 * 3650, "pass"},
+                 {made_at + 61, made_at + 1, "fail"}, {made_at - 1, made_at + 1, "fail"}};
+    EVP_PKEY *key = authority_key("Ed25519");
+    struct enclave enclave = new_enclave();
+    struct buffer document = {0}, evidence = {0};
+    write_document(&enclave, &document);
+    evidence_begin(&evidence, "nitro");
+    evidence_add_bytes(&evidence, "document", document.data, document.length);
+    buffer_append_byte(&evidence, '}');
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct receipt_choice choice = {.finish = "stop"};
+        struct receipt receipt = {.time = cases[i].signed_at, .backend = "native", .program_version = 1, .parameters_text = "{}",
+                                  .choices = &choice, .choice_count = 1, .retention = "none"};
+        const bulla_receipt_options options = {.evidence = {.policy = policy, .policy_length = sizeof policy - 1,
+                                                            .time = cases[i].judged_at},
+                                               .evidence_document = (const char *)evidence.data,
+                                               .evidence_length = evidence.length};
+        struct buffer text = {0};
+        size_t length = RECEIPT_KEY;
+        bulla_verdict *verdict;
+        bulla_error error = {0};
+        assert_int_equal(EVP_PKEY_get_raw_public_key(key, receipt.key, &length), 1);
+        buffer_append_text(&text, "{\"bulla_receipt\":1,\"signed\":");
+        assert_ok(receipt_sign(&receipt, key, &text, &error), error);
+        buffer_append_byte(&text, '}');
+        assert_ok(bulla_verify_receipt((const char *)text.data, text.length, &options, &verdict, &error), error);
+        assert_string_equal(evidence_state(verdict, "policy.max_age"), cases[i].expected);
+        bulla_verdict_free(verdict);
+        buffer_free(&text);
+    }
+    buffer_free(&document);
+    buffer_free(&evidence);
+    EVP_PKEY_free(key);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_receipt_relied_on_it_when_it_was_signed),
         cmocka_unit_test(the_real_document_verifies),
         cmocka_unit_test(every_byte_counts),
         cmocka_unit_test(every_change_is_seen_by_its_check),

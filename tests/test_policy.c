@@ -69,10 +69,10 @@ static void explanations_name_all_that_is_asked(void **state)
     static const char policy[] = "{\"attestation\":{\"type\":[\"snp\",\"sim\"],\"launch_measurement\":[\"aa\",\"bb\"],"
                                  "\"pcr\":{\"4\":\"cc\",\"11\":[\"dd\",\"ee\"]},\"rtmr\":[null,\"ff\"],\"allow_debug\":true,"
                                  "\"minimum_tcb\":{\"snp\":24},\"tcb_status\":[\"UpToDate\",\"SWHardeningNeeded\"],"
-                                 "\"max_age\":\"24h\",\"vmpl\":[0,2],\"allow_simulated\":true},"
+                                 "\"boot_loader\":[\"ab\",null,null],\"max_age\":\"24h\",\"vmpl\":[0,2],\"allow_simulated\":true},"
                                  "\"resources\":{\"memory\":\"16GB\",\"gpu_memory\":\"40GiB\"}}";
     static const char *const parts[] = {"one of snp, sim", "one of aa, bb", "pcr4 must be cc", "pcr11 must be one of dd, ee",
-                                        "rtmr1 must be ff", "debugging: allowed", "tcb.snp must be at least 24",
+                                        "rtmr1 must be ff", "boot_loader0 must be ab", "not have started more than 3 programs", "debugging: allowed", "tcb.snp must be at least 24",
                                         "one of UpToDate, SWHardeningNeeded", "86400 s old", "one of 0, 2",
                                         "SIMULATED evidence is accepted", "16000000000 bytes of memory", "42949672960 bytes"};
     char *text;

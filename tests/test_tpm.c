@@ -35,6 +35,8 @@ static void use_key(struct machine *machine, EVP_PKEY *key, int scheme, int algo
     machine->public_hash = (uint16_t)algorithm;
 }
 
+static const char padding[4 << 20]; /* data of long events */
+
 static void log_event(struct machine *machine, size_t at, struct logged event)
 {
     memmove(machine->log + at + 1, machine->log + at, (machine->log_count - at) * sizeof *machine->log);
@@ -139,6 +141,8 @@ static void select_pcrs(struct machine *machine, size_t at, uint16_t bank, uint3
     X(symmetric, "tpm.ak_public.form", m->symmetric = 6)                                                               \
     X(keyed_hash, "tpm.ak_public.form", m->public_type = 8)                                                            \
     X(log_malformed, "tpm.log", (m->has_no_log = 1, m->more = ",\"event_log\":\"*\""))                                 \
+    X(log_of_3_mib, "", log_event(m, 3, ((struct logged){5, IPL, padding, 3 << 20, 0})))                               \
+    X(log_longer_than_4_mib, "tpm.log", log_event(m, 3, ((struct logged){5, IPL, padding, 4 << 20, 0})))               \
     X(log_of_the_old_format, "tpm.log.spec_id", m->signature_of_log = "Spec ID Event02")                               \
     X(log_of_version_1, "tpm.log.spec_id", m->spec_major = 1)                                                          \
     X(log_of_long_digests, "tpm.log.spec_id", m->spec_size = 33)                                                       \
@@ -209,14 +213,25 @@ static void select_pcrs(struct machine *machine, size_t at, uint16_t bank, uint3
       log_event(m, 2, ((struct logged){7, action, DATA("UEFI Debug Mode"), 1})))                                       \
     X(boot_loaders, "", (m->log[4].is_of_other_data = m->log[9].is_of_other_data = 0, m->policy_more = BOOT_LOADERS))  \
     X(boot_loader, "policy.boot_loader", (m->log[4].is_of_other_data = 0, m->policy_more = BOOT_LOADERS))              \
+    X(first_boot_loader_alone, "policy.boot_loader", (m->log[4].is_of_other_data = 0, m->policy_more = FIRST_LOADER "]"))   \
+    X(first_boot_loader_and_any, "", (m->log[4].is_of_other_data = 0, m->policy_more = FIRST_LOADER ",null]"))            \
+    X(first_boot_loader_by_number, "policy.boot_loader",                                                               \
+      (m->log[4].is_of_other_data = 0, m->policy_more = ",\"boot_loader\":{\"0\":" SHIM "}"))                            \
+    X(second_boot_loader_by_number, "",                                                                                \
+      (m->log[9].is_of_other_data = 0, m->policy_more = ",\"boot_loader\":{\"1\":" KERNEL "}"))                          \
+    X(a_program_behind_the_named, "policy.boot_loader",                                                                \
+      (m->log[4].is_of_other_data = m->log[9].is_of_other_data = 0, m->policy_more = BOOT_LOADERS,                     \
+       log_event(m, 10, EVENT(4, application, "another"))))                                                            \
+    X(a_ninth_program, "policy.boot_loader", (add_programs(m, 7), m->policy_more = EIGHT_LOADERS))                       \
+    X(eight_programs, "", (add_programs(m, 6), m->policy_more = EIGHT_LOADERS))                                          \
     X(one_boot_loader_less, "policy.boot_loader",                                                                      \
       (m->log[4].is_of_other_data = 0, m->log[9].pcr = 5, m->policy_more = BOOT_LOADERS))                              \
-    X(boot_loader_by_another_type, "policy.boot_loader policy.boot_loader",                                            \
+    X(boot_loader_by_another_type, "policy.boot_loader policy.boot_loader policy.boot_loader",                         \
       (m->log[4] = (struct logged){4, IPL, DATA("another"), 1}, m->log[9] = EVENT(4, application, "shim"),             \
        log_event(m, 10, EVENT(4, application, "kernel")), m->policy_more = BOOT_LOADERS))                              \
     X(boot_action, "", (m->log[4].is_of_other_data = m->log[9].is_of_other_data = 0, m->policy_more = BOOT_LOADERS,    \
                         log_event(m, 4, EVENT(4, action, "Calling EFI Application from Boot Option"))))                \
-    X(boot_action_not_measured, "policy.boot_loader policy.boot_loader",                                               \
+    X(boot_action_not_measured, "policy.boot_loader policy.boot_loader policy.boot_loader",                            \
       (m->log[4].is_of_other_data = m->log[9].is_of_other_data = 0, m->policy_more = BOOT_LOADERS,                     \
        log_event(m, 4, ((struct logged){4, action, DATA("BOOT ATTEMPTS OMITTED"), 1}))))                               \
     X(pcr, "policy.pcr", m->policy_more = ",\"pcr\":{\"14\":\"00\"}")                                                  \
@@ -225,9 +240,19 @@ static void select_pcrs(struct machine *machine, size_t at, uint16_t bank, uint3
     X(another_nonce, "policy.report_data", m->asks_another_nonce = 1)
 
 /* SHA-256 of "shim" and "kernel". */
-#define BOOT_LOADERS                                                                                                   \
-    ",\"boot_loader\":[\"04e666aa09809daf691a99cc7bf2d57ba09bac171966a71812ffd049d7c96bb1\","                          \
-    "\"6923dd1bc0460082c5d55a831908c24a282860b7f1cd6c2b79cf1bc8857c639c\"]"
+#define SHIM "\"04e666aa09809daf691a99cc7bf2d57ba09bac171966a71812ffd049d7c96bb1\""
+#define KERNEL "\"6923dd1bc0460082c5d55a831908c24a282860b7f1cd6c2b79cf1bc8857c639c\""
+#define FIRST_LOADER ",\"boot_loader\":[" SHIM
+#define BOOT_LOADERS FIRST_LOADER "," KERNEL "]"
+#define EIGHT_LOADERS FIRST_LOADER "," KERNEL ",null,null,null,null,null,null]"
+
+/* More programs behind the two of the boot, whose data are right then. */
+static void add_programs(struct machine *machine, size_t count)
+{
+    machine->log[4].is_of_other_data = machine->log[9].is_of_other_data = 0;
+    for (size_t i = 0; i < count; i++)
+        log_event(machine, 10, (struct logged){4, application, DATA("another"), 0});
+}
 
 #define CHANGED struct machine
 #define NEW_CHANGED new_machine()

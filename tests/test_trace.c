@@ -684,9 +684,46 @@ static void test_tampered(void **unused)
     dispute_case_close(&c);
 }
 
+/* Memory that is short at any allocation: an error, nothing lost, and the next attempt works. */
+static void test_memory(void **unused)
+{
+    struct dispute_case c;
+    open_case(&c, RANDOM_UNGATED, 0, 2, 5, 2);
+    uint32_t operation = c.referee.program.operation_count;
+    int done = 0;
+    for (uint64_t n = 1; !done; n += 1 + n / 16) {
+        bulla_error error = {0};
+        struct trace_model *model = NULL;
+        struct trace *trace = NULL;
+        struct trace_options options = {.executor = &c.executor, .allowed = (const uint64_t *const *)c.allowed};
+        uint8_t opening[STEP_MESSAGE];
+        size_t length;
+        uint64_t before = memory_allocation_count();
+        memory_inject_failure(n, 0);
+        int code = trace_model_open(c.tree->program, NULL, &model, &error);
+        code = code ? code : trace_open(model, &c.answer, &options, &trace, &error);
+        code = code ? code : trace_expand(trace, c.referee.groups - 1, 5, NULL, 0, &error);
+        code = code ? code : trace_opening(trace, operation, 0, 3, opening, &length, &error);
+        memory_inject_failure(0, 0);
+        assert_true(code == BULLA_OK || code == BULLA_E_MEMORY);
+        done = code == BULLA_OK;
+        if (done) /* no allocation failed */
+            assert_true(memory_allocation_count() - before < n);
+        if (trace && code) {
+            bulla_error_clear(&error);
+            assert_ok(trace_expand(trace, c.referee.groups - 1, 5, NULL, 0, &error), error);
+            assert_ok(trace_opening(trace, operation, 0, 3, opening, &length, &error), error);
+        }
+        trace_close(trace);
+        trace_model_close(model);
+    }
+    dispute_case_close(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_memory),
         cmocka_unit_test(test_wrong_tree),     cmocka_unit_test(test_tampered),
         cmocka_unit_test(test_merkle_range), cmocka_unit_test(test_bisection), cmocka_unit_test(test_honest_steps),
         cmocka_unit_test(test_faults),       cmocka_unit_test(test_wrong_token), cmocka_unit_test(test_range),

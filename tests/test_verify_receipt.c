@@ -28,7 +28,7 @@ struct step {
     size_t length;
 };
 
-static const struct step steps[CHOICES][6] = {
+static struct step steps[CHOICES][6] = {
     {{RECEIPT_REASONING, {5}, 1, "hm", 2}, {RECEIPT_CONTENT, {6, 7}, 2, "Par\"is", 6}, {RECEIPT_CONTENT, {8}, 1, "!", 1},
      {RECEIPT_FINISH, {9}, 1, "stop\0END", 8}},
     {{RECEIPT_CONTENT, {10}, 1, "Let me see", 10}, {RECEIPT_TOOL_CALL, {11}, 1, "f\0call_a", 8},
@@ -37,7 +37,8 @@ static const struct step steps[CHOICES][6] = {
 /* Who signs, and what a test changes. */
 struct machine {
     EVP_PKEY *receipts, *others, *log, *witness;
-    char log_key[200], other_log_key[200], witness_key[200];
+    char log_key[200], other_log_key[200], witness_key[200], same_witness_key[200], log_witness_key[200];
+    int is_signed_twice; /* the checkpoint: by each key once more, under other names */
     struct receipt receipt;
     struct receipt_choice choices[CHOICES];
     EVP_PKEY *signs; /* `receipts` */
@@ -78,6 +79,8 @@ static int make_machine(void **state)
     write_key(machine.log, "example.com/log", NOTE_ED25519, machine.log_key);
     write_key(machine.others, "example.com/log", NOTE_ED25519, machine.other_log_key);
     write_key(machine.witness, "witness.one", NOTE_COSIGNATURE, machine.witness_key);
+    write_key(machine.witness, "witness.two", NOTE_COSIGNATURE, machine.same_witness_key);
+    write_key(machine.log, "witness.log", NOTE_COSIGNATURE, machine.log_witness_key);
     return 0;
 }
 
@@ -187,6 +190,12 @@ static void write_log(struct buffer *out, const struct buffer *receipt)
     buffer_append_format(&note, "%s\n", (const char *)text.data);
     assert_ok(note_sign((const char *)text.data, text.length, &log, machine.log, 0, &note, &error), error);
     assert_ok(note_sign((const char *)text.data, text.length, &witness, machine.witness, 5, &note, &error), error);
+    if (machine.is_signed_twice) {
+        const struct note_key again = name_key(machine.witness, "witness.two", NOTE_COSIGNATURE),
+                              log_again = name_key(machine.log, "witness.log", NOTE_COSIGNATURE);
+        assert_ok(note_sign((const char *)text.data, text.length, &again, machine.witness, 5, &note, &error), error);
+        assert_ok(note_sign((const char *)text.data, text.length, &log_again, machine.log, 5, &note, &error), error);
+    }
     buffer_append_text(out, ",\"log\":{\"checkpoint\":");
     json_write_string(out, (const char *)note.data, note.length);
     buffer_append_format(out, ",\"index\":%d,\"path\":[", LEAF);
@@ -534,6 +543,59 @@ static void what_is_missing_is_not_checked(void **state)
     buffer_free(&evidence);
 }
 
+static void a_witness_counts_once(void **state)
+{
+    struct buffer document = {0};
+    const char *keys[] = {machine.log_key, machine.witness_key, machine.witness_key, machine.same_witness_key,
+                          machine.log_witness_key};
+    bulla_receipt_options options = all_options(keys);
+    keys[0] = machine.log_key;
+    keys[1] = machine.witness_key;
+    machine.is_signed_twice = 1;
+    make_document(&document);
+    options.log_key_count = sizeof keys / sizeof *keys;
+    expect_with(&document, &options, "", "one witness, whose key is given several times");
+    options.witnesses = 2;
+    expect_with(&document, &options, "log.witnesses", "two witnesses are wanted, and one has signed under two names");
+    machine.is_signed_twice = 0;
+    buffer_free(&document);
+}
+
+/* A finish ends a choice, also one without a word. */
+static void nothing_follows_a_finish(void **state)
+{
+    struct buffer document = {0};
+    struct step kept[6];
+    memcpy(kept, steps[1], sizeof kept);
+    steps[1][4] = steps[1][3];
+    steps[1][3] = (struct step){RECEIPT_FINISH, {0}, 0, "", 0};
+    make_document(&document);
+    expect(&document, "receipt.chain.1 receipt.finish", "a step after an empty finish");
+    buffer_free(&document);
+    memcpy(steps[1], kept, sizeof kept);
+}
+
+/* The verdict says when the evidence was judged. */
+static void the_time_is_told(void **state)
+{
+    struct buffer document = {0};
+    const char *keys[2];
+    bulla_receipt_options options = all_options(keys);
+    make_document(&document);
+    for (int is_asked = 0; is_asked < 2; is_asked++) {
+        options.evidence.time = is_asked ? 1900000000 : 0;
+        bulla_verdict *verdict = judge_with(&document, &options);
+        assert_string_equal(evidence_state(verdict, "receipt.time"), "not checked");
+        const char *found = NULL;
+        for (size_t i = 0; i < bulla_verdict_count(verdict); i++)
+            if (strcmp(bulla_verdict_check(verdict, i).name, "receipt.time") == 0)
+                found = bulla_verdict_check(verdict, i).found;
+        assert_non_null(strstr(found, is_asked ? "2030-03-17T17:46:40Z, as was asked for" : "2027-01-15T08:00:00Z, when the receipt"));
+        bulla_verdict_free(verdict);
+    }
+    buffer_free(&document);
+}
+
 static void what_is_expected_is_compared(void **state)
 {
     struct buffer document = {0};
@@ -619,7 +681,8 @@ int main(void)
         cmocka_unit_test(what_is_signed_must_be_so),
         cmocka_unit_test(what_is_changed_is_found),
         cmocka_unit_test(what_is_missing_is_not_checked),
-        cmocka_unit_test(what_is_expected_is_compared),
+        cmocka_unit_test(a_witness_counts_once), cmocka_unit_test(nothing_follows_a_finish),
+        cmocka_unit_test(the_time_is_told), cmocka_unit_test(what_is_expected_is_compared),
         cmocka_unit_test(every_bit_counts),
         cmocka_unit_test(short_memory_never_passes),
     };

@@ -9,6 +9,7 @@
  *     token                 the bit of the logits with which the answer's last token is drawn
  *     garbage:KIND          an empty body instead of the message of that kind
  *     silent:KIND           never sends the message of that kind; any: none
+ *     two-claims            says another trace root to each challenger
  * and prints what it chose. */
 #include <inttypes.h>
 #include <signal.h>
@@ -25,7 +26,7 @@ struct lie {
     uint64_t position, index;
     int bit;
     const char *kind;
-    int is_silent;
+    int is_silent, equivocates, claims;
 };
 
 static int64_t altered_element(void *context, uint32_t operation, uint64_t position, uint32_t array, uint64_t index, int64_t value)
@@ -44,11 +45,16 @@ static int altered_operation(void *context, uint32_t operation, uint64_t *positi
 
 static int edit(void *context, enum dispute_kind kind, struct buffer *body)
 {
-    const struct lie *lie = context;
+    struct lie *lie = context;
     if (!lie->kind || (strcmp(lie->kind, "any") != 0 && strcmp(lie->kind, dispute_kind_name(kind)) != 0))
         return BULLA_OK;
     if (lie->is_silent)
         return BULLA_E_IO;
+    if (lie->equivocates) { /* the root comes last in a claim */
+        if (lie->claims++)
+            body->data[body->length - 3] = body->data[body->length - 3] == '0' ? '1' : '0';
+        return BULLA_OK;
+    }
     buffer_clear(body);
     buffer_append_text(body, "{}");
     return BULLA_OK;
@@ -121,6 +127,10 @@ static int run(char **argv, bulla_error *error)
     if (is_silent || strncmp(what, "garbage:", 8) == 0) {
         lie.kind = strchr(what, ':') + 1;
         lie.is_silent = is_silent;
+    }
+    if (strcmp(what, "two-claims") == 0) {
+        lie.kind = dispute_kind_name(DISPUTE_CLAIM);
+        lie.equivocates = 1;
     }
     if (has_fault || strcmp(what, "token") == 0)
         options.hook = &hook;

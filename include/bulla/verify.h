@@ -46,7 +46,8 @@ int bulla_verify_evidence(const char *document, size_t length, const bulla_evide
                           bulla_verdict **verdict, bulla_error *error);
 
 typedef struct bulla_receipt_options {
-    /* Policy, time, and what is known of the server. `time` 0: when the receipt says that it was signed. `receipt_key` and
+    /* Policy, time, and what is known of the server. `time` 0: when the receipt says that it was signed; the policy's
+     * "max_age" counts then in any case. The check "receipt.time", which is none, says which time it was. `receipt_key` and
      * `model` are the receipt's own and not looked at. */
     bulla_evidence_options evidence;
     const char *evidence_document; /* for a receipt document without it; NULL: none */

@@ -62,11 +62,14 @@ int audit_check_parameters(struct verdict *verdict, const struct receipt *receip
     const struct json *object = json_parse((const char *)expected->data, expected->length, "parameters", &verdict->arena,
                                            &verdict->error);
     size_t same = 0;
-    for (size_t i = 0; object && i < object->length; i++) {
+    for (size_t i = 0; object && verdict->error.code == BULLA_OK && i < object->length; i++) {
         struct buffer texts[2] = {{0}};
         const struct json *found = json_get(receipt->parameters, object->keys[i]);
         int is_same = is_same_value(found, object->items[i], texts);
-        if (!is_same)
+        for (size_t k = 0; k < 2; k++)
+            if (texts[k].error.code != BULLA_OK)
+                verdict->error = texts[k].error;
+        if (!is_same && verdict->error.code == BULLA_OK)
             verdict_holds(verdict, "audit.parameters", 0, (const char *)texts[0].data, "%s: %.200s", object->keys[i],
                           found ? (const char *)texts[1].data : "nothing");
         same += (size_t)is_same;

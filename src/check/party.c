@@ -326,6 +326,13 @@ static int choose_node(struct party *party, enum dispute_kind *kind, struct buff
     return BULLA_OK;
 }
 
+/* The opening of the element that the proposer named. */
+static void say_named(struct buffer *body)
+{
+    dispute_put_name(body, "at");
+    buffer_append_text(body, "[],\"range\":true");
+}
+
 static int choose_array(struct party *party, enum dispute_kind *kind, struct buffer *body)
 {
     const struct dispute_path *path = &party->path;
@@ -333,8 +340,7 @@ static int choose_array(struct party *party, enum dispute_kind *kind, struct buf
     uint32_t operation, array;
     enum trace_choice choice = trace_choose_array(party->run->trace, cell, &operation, &array);
     if (choice == TRACE_NAMED) {
-        dispute_put_name(body, "at");
-        buffer_append_text(body, "[],\"range\":true");
+        say_named(body);
     } else if (choice == TRACE_ARRAY) {
         const uint64_t number = array;
         say_at(body, operation, &number, 0);

@@ -3,7 +3,7 @@
  * sampling, penalties, grammar, stop strings and the end (exec/scheduler_draw.c). What is drawn is compared with what was
  * said. So it costs a prefill, and has the same bits as the answer whatever machine, batch or cache that was computed with.
  *
- * Memory beside the engine's: the tokens, and logits of MOST_LOGIT_BYTES. */
+ * Memory beside the engine's: the tokens, and the logits of one piece, 64 MiB at most (or of one position, if more). */
 #ifndef CHECK_REPLAY_H
 #define CHECK_REPLAY_H
 

@@ -6,7 +6,7 @@
 #include "cli/disputing.h"
 #include "cli/interrupt.h"
 
-enum { MOST_PARTIES = 64 }; /* disputes of one answer that are followed at once */
+enum { MOST_PARTIES = 64 }; /* disputes of one answer whose state is kept; there may be more */
 
 struct vouched {
     struct disputing_answer answer;
@@ -48,6 +48,7 @@ static void say(struct vouched *vouched)
     fflush(stdout);
 }
 
+/* Of an open dispute in which it is the own turn. */
 static struct disputing_party *find_party(struct vouched *vouched, const uint8_t id[DISPUTE_HASH])
 {
     struct disputing_party *free_one = NULL;
@@ -57,7 +58,18 @@ static struct disputing_party *find_party(struct vouched *vouched, const uint8_t
         if (!vouched->parties[i].party && !free_one)
             free_one = &vouched->parties[i];
     }
+    if (!free_one) { /* it follows from its messages again when its turn comes */
+        free_one = &vouched->parties[id[0] % MOST_PARTIES];
+        disputing_close_party(free_one);
+    }
     return free_one;
+}
+
+static void forget_party(struct vouched *vouched, const uint8_t id[DISPUTE_HASH])
+{
+    for (size_t i = 0; i < MOST_PARTIES; i++)
+        if (vouched->parties[i].party && memcmp(vouched->parties[i].id, id, DISPUTE_HASH) == 0)
+            disputing_close_party(&vouched->parties[i]);
 }
 
 /* Whatever one challenger says must not keep the others waiting for ever: what goes wrong is told, and the next is looked at. */
@@ -68,13 +80,13 @@ static int answer_dispute(struct disputing *disputing, struct vouched *vouched, 
     uint64_t choice;
     if (!dispute_get_hash(dispute, "dispute", id) || !dispute_get_number(dispute, "choice", vouched->answer.receipt.choices, &choice))
         return bulla_fail(error, BULLA_E_INPUT, "the referee's statement has a dispute that is none");
-    struct disputing_party *party = find_party(vouched, id);
-    int is_open = strcmp(disputing_text(dispute, "status"), "open") == 0;
-    if (!party || !is_open || strcmp(disputing_text(dispute, "turn"), "proposer") != 0) {
-        if (party && party->party && !is_open)
-            disputing_close_party(party);
+    if (strcmp(disputing_text(dispute, "status"), "open") != 0) {
+        forget_party(vouched, id);
         return BULLA_OK;
     }
+    if (strcmp(disputing_text(dispute, "turn"), "proposer") != 0)
+        return BULLA_OK;
+    struct disputing_party *party = find_party(vouched, id);
     int code = BULLA_OK;
     if (!party->party) {
         memcpy(party->id, id, DISPUTE_HASH);

@@ -141,7 +141,7 @@ int log_monitor(const struct log_choice *chosen, const char *place, bulla_error 
         return bulla_fail(error, BULLA_E_USAGE, "a monitor needs --log KEY and --state FILE");
     int code = note_key_read(chosen->log, strlen(chosen->log), &key, error);
     if (code == BULLA_OK)
-        code = log_source_open(place, chosen->ca, &source, error);
+        code = log_source_open(place, chosen->ca, (unsigned)chosen->timeout, &source, error);
     if (code == BULLA_OK)
         code = log_state_open(chosen->state, &key, &state, error);
     struct monitor monitor = {.chosen = chosen, .key = &key, .source = source, .is_known = state.note.length > 0};

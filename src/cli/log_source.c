@@ -4,19 +4,21 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "serve/upstream_client.h"
 
-enum { CONNECT_SECONDS = 10, IDLE_SECONDS = 30, HTTP_OK = 200, HTTP_NOT_FOUND = 404, HTTP_GONE = 410 };
+enum { CONNECT_SECONDS = 10, HTTP_OK = 200, HTTP_NOT_FOUND = 404, HTTP_GONE = 410 };
 
 struct log_source {
     const char *place;
     struct event_base *base; /* NULL: a folder */
     struct upstream_target target;
+    unsigned seconds;
 };
 
-int log_source_open(const char *place, const char *ca_file, struct log_source **source, bulla_error *error)
+int log_source_open(const char *place, const char *ca_file, unsigned seconds, struct log_source **source, bulla_error *error)
 {
     struct log_source *made = memory_alloc(1, sizeof *made, error);
     int is_url = strncasecmp(place, "http://", 7) == 0 || strncasecmp(place, "https://", 8) == 0, code = BULLA_OK;
@@ -24,6 +26,7 @@ int log_source_open(const char *place, const char *ca_file, struct log_source **
     if (!made)
         return BULLA_E_MEMORY;
     made->place = place;
+    made->seconds = seconds;
     if (is_url && !(made->base = event_base_new()))
         code = bulla_fail(error, BULLA_E_MEMORY, "memory is short for a connection");
     if (code == BULLA_OK && is_url)
@@ -53,6 +56,7 @@ struct request {
     struct client_call *call;
     struct buffer *out;
     size_t most;
+    unsigned seconds;
     int status, is_done;
     bulla_error error;
 };
@@ -90,17 +94,22 @@ static void on_done(void *context)
 static void on_failed(void *context, enum client_failure failure, const char *sentence)
 {
     struct request *request = context;
-    bulla_fail(&request->error, failure == CLIENT_MEMORY ? BULLA_E_MEMORY : BULLA_E_IO, "%s", sentence);
+    if (failure == CLIENT_DEADLINE)
+        bulla_fail(&request->error, BULLA_E_IO, "it did not come whole within %u seconds (--timeout)", request->seconds);
+    else
+        bulla_fail(&request->error, failure == CLIENT_MEMORY ? BULLA_E_MEMORY : BULLA_E_IO, "%s", sentence);
     end(request);
 }
 
 /* Nothing is appended where the server says that there is no such thing. */
 static int get_url(struct log_source *source, const char *path, size_t most, struct buffer *out, bulla_error *error)
 {
-    struct request request = {.base = source->base, .out = out, .most = most + out->length};
+    struct request request = {.base = source->base, .out = out, .most = most + out->length,
+                              .seconds = source->seconds};
     const struct client_sink sink = {&request, on_head, on_body, on_done, on_failed};
     const struct client_request what = {.method = "GET", .path = path, .accept = "*/*", .connect_seconds = CONNECT_SECONDS,
-                                        .idle_seconds = IDLE_SECONDS};
+                                        .idle_seconds = source->seconds,
+                                        .deadline = clock_nanoseconds() + UINT64_C(1000000000) * source->seconds};
     int code = client_call_open(&source->target, &what, &sink, &request.call, error);
     if (code != BULLA_OK)
         return code;

@@ -7,8 +7,9 @@
 
 struct log_source;
 
-/* `place` begins with http:// or https://, or is a folder. `ca_file`: as upstream_target_open. */
-int log_source_open(const char *place, const char *ca_file, struct log_source **source, bulla_error *error);
+/* `place` begins with http:// or https://, or is a folder. `ca_file`: as upstream_target_open. `seconds`: in which a server
+ * has to give each file, whole. */
+int log_source_open(const char *place, const char *ca_file, unsigned seconds, struct log_source **source, bulla_error *error);
 void log_source_close(struct log_source *source); /* NULL is fine */
 /* The checkpoint, signed by the log whose key that is; its note into `note`. */
 int log_source_checkpoint(struct log_source *source, const struct note_key *key, struct buffer *note,

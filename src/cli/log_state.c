@@ -93,6 +93,40 @@ static int keep_evidence(const struct log_state *state, const struct buffer *not
     return code;
 }
 
+static int fail_old(const struct checkpoint *last, const struct checkpoint *next, const char *more, bulla_error *error)
+{
+    return bulla_fail(error, BULLA_E_IO, "the log shows an old checkpoint, of %" PRIu64 " leaves where %" PRIu64 " were seen "
+                                         "before (a replay, or a copy that is behind)%s", next->size, last->size, more);
+}
+
+/* *contradicts, after an error: the two checkpoints themselves are why. */
+static int check_growth(const struct tlog_source *source, const struct checkpoint *last, const struct checkpoint *next,
+                        int *contradicts, bulla_error *error)
+{
+    int is_old = next->size < last->size;
+    const struct checkpoint *large = is_old ? last : next, *small = is_old ? next : last;
+    struct tlog_reader *reader = NULL;
+    uint8_t root[MERKLE_HASH];
+    bulla_error own = {0};
+    *contradicts = next->size == last->size && last->size > 0 && memcmp(next->root, last->root, MERKLE_HASH) != 0;
+    if (*contradicts)
+        return bulla_fail(error, BULLA_E_INPUT, "the log has forked: it signed two roots of %" PRIu64 " leaves", next->size);
+    int code = tlog_reader_open(source, large->size, large->root, &reader, &own);
+    if (code == BULLA_OK && small->size > 0)
+        code = tlog_reader_root(reader, small->size, root, &own);
+    tlog_reader_close(reader);
+    *contradicts = code == BULLA_OK && small->size > 0 && memcmp(root, small->root, MERKLE_HASH) != 0;
+    if (*contradicts)
+        return bulla_fail(error, BULLA_E_INPUT, "the log has forked: its %" PRIu64 " leaves did not begin with the %" PRIu64
+                                                " that it signed too", large->size, small->size);
+    if (is_old)
+        return fail_old(last, next, code == BULLA_OK ? "" : ", and no tiles that show that it is one of this history", error);
+    return code == BULLA_OK ? code
+                            : bulla_fail(error, code, "the log has signed %" PRIu64 " leaves, and does not show that they began "
+                                                      "with the %" PRIu64 " that were seen before: %s", next->size, last->size,
+                                         own.text);
+}
+
 int log_state_check(const struct log_state *state, struct log_source *source, const struct buffer *note,
                     const struct checkpoint *checkpoint, bulla_error *error)
 {
@@ -100,7 +134,7 @@ int log_state_check(const struct log_state *state, struct log_source *source, co
     struct buffer name = {0};
     bulla_error own = {0}, other = {0};
     int contradicts;
-    int code = tlog_check_growth(&tiles, &state->checkpoint, checkpoint, &contradicts, &own);
+    int code = check_growth(&tiles, &state->checkpoint, checkpoint, &contradicts, &own);
     if (code == BULLA_OK)
         return code;
     if (!contradicts)

@@ -18,8 +18,10 @@ void log_state_close(struct log_state *state);
 /* Remembers the note, durably. */
 int log_state_keep(struct log_state *state, const struct buffer *note, const struct checkpoint *checkpoint,
                    bulla_error *error);
-/* tlog_check_growth from the state to this checkpoint. Where the two contradict each other both notes are kept beside the
- * state, and the error says where. */
+/* Whether the tree of this checkpoint began with that of the state. Where the two contradict each other, being of no single
+ * history, both notes are kept beside the state, and the error says where: signed as they are, they show it to anyone. An
+ * older checkpoint (a replay, or a copy that is behind) is BULLA_E_IO, as is a log that cannot be reached: it contradicts
+ * nothing. Tiles that are missing or of neither tree are errors without such evidence. */
 int log_state_check(const struct log_state *state, struct log_source *source, const struct buffer *note,
                     const struct checkpoint *checkpoint, bulla_error *error);
 

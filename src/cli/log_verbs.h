@@ -9,7 +9,7 @@
 struct log_choice {
     const char *log, *key, *name, *state, *out, *ca, *receipt;
     int once, first;
-    uint64_t every; /* seconds */
+    uint64_t every, timeout; /* seconds */
 };
 
 int log_witness(const struct log_choice *chosen, const char *place, bulla_error *error);

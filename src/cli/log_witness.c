@@ -196,7 +196,7 @@ int log_witness(const struct log_choice *chosen, const char *place, bulla_error 
     if (code == BULLA_OK)
         code = open_key(&witness, chosen, error);
     if (code == BULLA_OK)
-        code = log_source_open(place, chosen->ca, &source, error);
+        code = log_source_open(place, chosen->ca, (unsigned)chosen->timeout, &source, error);
     if (code == BULLA_OK)
         code = log_state_open(chosen->state, &log_key, &state, error);
     /* A state that is lost, or another place's, must not make it cosign a fork of what it cosigned. */

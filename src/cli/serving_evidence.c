@@ -26,7 +26,8 @@ static void on_told(void *context, const struct attester *attester, enum attesta
     } events[] = {[ATTESTATION_RENEWED] = {LOG_LEVEL_INFO, "evidence_renewed"},
                   [ATTESTATION_NOT_RENEWED] = {LOG_LEVEL_ERROR, "evidence_not_renewed"},
                   [ATTESTATION_NOT_QUOTED] = {LOG_LEVEL_ERROR, "evidence_not_quoted"},
-                  [ATTESTATION_OLD_COLLATERAL] = {LOG_LEVEL_WARNING, "collateral_not_read"}};
+                  [ATTESTATION_OLD_COLLATERAL] = {LOG_LEVEL_WARNING, "collateral_not_read"},
+                  [ATTESTATION_LACKS] = {LOG_LEVEL_WARNING, "evidence_lacks"}};
     char hex[2 * ATTESTATION_HASH + 1];
     struct log_line line;
     log_line_begin(&line, context, events[event].level, events[event].event);

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "cli/state_folder.h"
+
 static int standing(void *context, uint8_t hash[RECEIPT_HASH], uint8_t policy[RECEIPT_HASH], int *is_simulated,
                     bulla_error *error)
 {
@@ -32,7 +34,11 @@ int serving_open_receipts(struct event_base *base, const struct config *config, 
 {
     if (config->receipts && strcmp(config->receipts, "none") == 0)
         return BULLA_OK;
-    int code = receipts_tlog_open(config->receipts ? config->receipts : folder, config->receipts_origin, log, error);
+    if (config->receipts)
+        folder = config->receipts;
+    int code = state_folder_check(folder, error);
+    if (code == BULLA_OK)
+        code = receipts_tlog_open(folder, config->receipts_origin, log, error);
     struct receipts_options options = {.key = key, .log = *log};
     if (attestation)
         options.evidence = (struct receipts_evidence){.context = attestation, .standing = standing, .find = find};

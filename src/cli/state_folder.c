@@ -4,11 +4,28 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static const char *variable(const char *name)
 {
     const char *value = getenv(name);
     return value && value[0] ? value : NULL;
+}
+
+int state_folder_check(const char *path, bulla_error *error)
+{
+    struct stat status;
+    if (stat(path, &status) != 0)
+        return BULLA_OK;
+    if (status.st_uid != geteuid())
+        return bulla_fail(error, BULLA_E_USAGE,
+                          "%s: belongs to another user (%lu), who could change what is kept there; name a folder of your own, "
+                          "or make it yours (chown)", path, (unsigned long)status.st_uid);
+    if (status.st_mode & (S_IWGRP | S_IWOTH))
+        return bulla_fail(error, BULLA_E_USAGE,
+                          "%s: others may write into it (mode %04o), and could change what is kept there; take that away: "
+                          "chmod go-w %s", path, (unsigned)(status.st_mode & 07777), path);
+    return BULLA_OK;
 }
 
 int state_folder_make(struct buffer *folder, bulla_error *error)
@@ -26,7 +43,7 @@ int state_folder_make(struct buffer *folder, bulla_error *error)
             return bulla_fail(error, BULLA_E_IO, "%s: cannot make this folder: %s (BULLA_STATE names another place for what the "
                                                  "program keeps)", path, strerror(number));
         if (!slash)
-            return BULLA_OK;
+            return state_folder_check(path, error);
         *slash = '/';
     }
 }

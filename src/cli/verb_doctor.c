@@ -156,6 +156,12 @@ static void describe_attesters(struct buffer *out)
             before = ", ";
         }
     buffer_append_text(out, *before ? "\n" : "none: servers on this machine have no evidence\n");
+    for (size_t i = 0; i < count; i++) {
+        bulla_error lack = {0};
+        if (all[i]->is_there && all[i]->is_there(&machine) && all[i]->find_lack &&
+            all[i]->find_lack(&machine, &lack) != BULLA_OK)
+            buffer_append_format(out, FACT "%s\n", all[i]->name, lack.text);
+    }
 }
 
 /* Fails where the machine has less than the policy demands. */

@@ -27,6 +27,8 @@ static const struct option_spec options[] = {
     {"once", 0, OPTION_FLAG, offsetof(struct log_choice, once), NULL, "monitor: looks once", 0, 0},
     {"every", 0, OPTION_INTEGER, offsetof(struct log_choice, every), "SECONDS",
      "monitor: between looks; default 60", 1, 86400},
+    {"timeout", 0, OPTION_INTEGER, offsetof(struct log_choice, timeout), "SECONDS",
+     "witness, monitor: longest time for one file from a server; default 30", 1, 3600},
     {"receipt", 0, OPTION_TEXT, offsetof(struct log_choice, receipt), "FILE",
      "monitor: looks once, and checks that this receipt document is in the log", 0, 0},
 };
@@ -90,7 +92,7 @@ static int print_key(const char *folder, bulla_error *error)
 
 static int run(const struct verb *verb, int argc, char **argv, bulla_error *error)
 {
-    struct log_choice chosen = {.every = 60};
+    struct log_choice chosen = {.every = 60, .timeout = 30};
     int others;
     int code = verb_parse(verb, argc, argv, &chosen, &others, error);
     if (code != BULLA_OK)
@@ -120,7 +122,8 @@ const struct verb verb_log = {
                "key; `proof` a receipt with its proof. A SOURCE is such a folder or a URL, as\n"
                "https://example.com/log. `witness` cosigns the log's checkpoint where the log has only grown\n"
                "since the last time; `monitor` computes the tree anew from all entries as they come. A fork\n"
-               "ends both with status 1, and is kept as evidence. docs/log.md says more.",
+               "ends both with status 1, and is kept as evidence; an old checkpoint is none, and is said.\n"
+               "docs/log.md says more.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .minimum_arguments = 2,

@@ -18,7 +18,7 @@
 struct watch_choice {
     const char *log, *state, *requests, *ca;
     struct option_texts models;
-    uint64_t share, every, threads;
+    uint64_t share, every, timeout, threads;
     int once, as_json;
 };
 
@@ -37,6 +37,8 @@ static const struct option_spec options[] = {
      "certificates that an https server's must be by; default: the system's", 0, 0},
     {"once", 0, OPTION_FLAG, offsetof(struct watch_choice, once), NULL, "looks once", 0, 0},
     {"every", 0, OPTION_INTEGER, offsetof(struct watch_choice, every), "SECONDS", "between looks; default 60", 1, 86400},
+    {"timeout", 0, OPTION_INTEGER, offsetof(struct watch_choice, timeout), "SECONDS",
+     "longest time for one file from a server; default 30", 1, 3600},
     {"json", 0, OPTION_FLAG, offsetof(struct watch_choice, as_json), NULL, "what is told as JSON, an object a line", 0, 0},
     {"threads", 't', OPTION_INTEGER, offsetof(struct watch_choice, threads), "N", "threads; default: one a core", 1, 1024},
 };
@@ -256,7 +258,7 @@ static int watch(const struct watch_choice *chosen, const char *place, bulla_err
     struct watcher watcher = {.chosen = chosen, .folder = {.path = chosen->requests}};
     int code = note_key_read(chosen->log, strlen(chosen->log), &key, error);
     if (code == BULLA_OK)
-        code = log_source_open(place, chosen->ca, &source, error);
+        code = log_source_open(place, chosen->ca, (unsigned)chosen->timeout, &source, error);
     if (code == BULLA_OK)
         code = log_state_open(chosen->state, &key, &state, error);
     if (code == BULLA_OK)
@@ -282,7 +284,7 @@ static int watch(const struct watch_choice *chosen, const char *place, bulla_err
 
 static int run(const struct verb *verb, int argc, char **argv, bulla_error *error)
 {
-    struct watch_choice chosen = {.share = AUDIT_ALL, .every = 60};
+    struct watch_choice chosen = {.share = AUDIT_ALL, .every = 60, .timeout = 30};
     int others;
     int code = verb_parse(verb, argc, argv, &chosen, &others, error);
     if (code == BULLA_OK && (!chosen.log || !chosen.state || !chosen.requests || chosen.models.count == 0))

@@ -113,9 +113,13 @@ static int take_file(struct watch_folder *folder, const char *name, bulla_error 
     return code == BULLA_OK ? add_name(folder, name, error) : code;
 }
 
+/* Names are told on a terminal: one that would do something there is none. */
 static int is_document(const char *name)
 {
     size_t length = strlen(name);
+    for (size_t i = 0; i < length; i++)
+        if ((unsigned char)name[i] < ' ' || name[i] == 0x7f)
+            return 0;
     return length > 5 && name[0] != '.' && strcmp(name + length - 5, ".json") == 0;
 }
 

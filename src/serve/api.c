@@ -52,7 +52,9 @@ static void serve_ready(struct api_call *call)
     if (call->api->is_draining)
         api_call_fail_with(call, 503, "server_error", "draining", NULL, "the server is stopping");
     else if (!is_ready(call->api))
-        api_call_fail_with(call, 503, "server_error", "not_ready", NULL, "no model is ready yet");
+        api_call_fail_with(call, 503, "server_error", "not_ready", NULL,
+                           api_evidence_is_ready(call->api) ? "no model is ready yet"
+                                                            : "the server's evidence is not there yet, or too old: it could not be renewed");
     else
         api_call_reply(call, 200, "application/json", body, sizeof body - 1);
 }

@@ -76,6 +76,9 @@ struct api_call {
 void api_call_reply(struct api_call *call, int status, const char *content_type, const void *body, size_t length);
 /* The same of a buffer, which may hold an error instead; it is empty afterwards. */
 void api_call_reply_json(struct api_call *call, int status, struct buffer *body);
+/* JSON in parts (http_reply_parts). */
+struct http_part;
+void api_call_reply_parts(struct api_call *call, int status, const struct http_part *parts, size_t count);
 /* What a record says of an error: a constant of this program. */
 const char *api_problem_code(const struct answer_error *problem);
 void api_call_fail(struct api_call *call, const struct answer_error *problem);

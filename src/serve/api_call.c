@@ -93,6 +93,16 @@ void api_call_reply_json(struct api_call *call, int status, struct buffer *body)
     api_call_reply(call, 503, "application/json", no_memory, sizeof no_memory - 1);
 }
 
+void api_call_reply_parts(struct api_call *call, int status, const struct http_part *parts, size_t count)
+{
+    size_t length = 0;
+    for (size_t i = 0; i < count; i++)
+        length += parts[i].length;
+    struct http_exchange *exchange = begin_reply(call, length);
+    http_reply_parts(exchange, status, "application/json", parts, count);
+    end_reply(call, status);
+}
+
 const char *api_problem_code(const struct answer_error *problem)
 {
     return problem->own_code ? problem->own_code : problem->code ? problem->code : problem->type;

@@ -2,7 +2,8 @@
  * because a client has to know whom it talks to before it sends its key.
  *
  * Quotes are made by the attestation's thread, which hands what it made to this one through a list and an eventfd. The
- * exchange may be gone by then: the asker is freed when its quote is there, and not before. */
+ * exchange may be gone by then: an asker who hangs up gives its place to others where its quote is not under way, and is
+ * freed when that is there otherwise. What the askers of one quote get is sent from one memory but for a part of their own. */
 #define _GNU_SOURCE
 #include <event2/event.h>
 #include <pthread.h>
@@ -19,9 +20,11 @@ enum { NONCE_BYTES = 32 };
 struct asker {
     struct api_call call; /* its exchange is NULL after the client hung up */
     struct api_evidence *evidence;
-    struct buffer document;
+    struct attestation_ends *ends;
+    struct buffer middle;
     bulla_error error;
     struct asker *next;   /* of those that are answered */
+    int is_answered;      /* by the thread; under the list's lock */
 };
 
 struct api_evidence {
@@ -34,6 +37,7 @@ struct api_evidence {
 
 /* ---- Refusals ---- */
 
+/* What could not be made or found. The attestation's own sentences say nothing of the machine. */
 static void refuse(struct api_call *call, const bulla_error *error)
 {
     switch (error->code) {
@@ -46,16 +50,22 @@ static void refuse(struct api_call *call, const bulla_error *error)
     case BULLA_E_LIMIT:
         api_call_fail_with(call, 503, "overloaded_error", "overloaded", NULL, "%s", error->text);
         break;
-    case BULLA_E_CANCELLED:
-        api_call_fail_with(call, 503, "server_error", "server_stopping", NULL, "%s", error->text);
-        break;
-    case BULLA_E_MEMORY:
+    default:
         api_call_fail_with(call, 503, "server_error", "out_of_memory", NULL, "the server is short of memory");
-        break;
-    default: /* paths and devices are the operator's to read */
+    }
+}
+
+/* A quote that failed, whatever the attester calls it: paths, devices and what they said are the operator's to read, and the
+ * log has them. */
+static void refuse_quoted(struct api_call *call, const bulla_error *error)
+{
+    if (error->code == BULLA_E_CANCELLED)
+        api_call_fail_with(call, 503, "server_error", "server_stopping", NULL, "the server stops");
+    else if (error->code == BULLA_E_MEMORY)
+        refuse(call, error);
+    else
         api_call_fail_with(call, 500, "server_error", "evidence_failed", NULL,
                            "no evidence could be made; the server's log says why");
-    }
 }
 
 static void reply(struct api_call *call, struct buffer *document, const bulla_error *error)
@@ -73,20 +83,48 @@ static void reply(struct api_call *call, struct buffer *document, const bulla_er
 
 static void free_asker(struct asker *asker)
 {
-    buffer_free(&asker->document);
+    attestation_ends_release(asker->ends);
+    buffer_free(&asker->middle);
     memory_free(asker);
 }
 
+static void release(const void *bytes, size_t length, void *ends)
+{
+    attestation_ends_release(ends);
+}
+
+static void reply_quoted(struct asker *asker)
+{
+    struct http_part parts[3] = {{.release = release, .context = asker->ends},
+                                 {.bytes = asker->middle.data, .length = asker->middle.length},
+                                 {.release = release, .context = asker->ends}};
+    bulla_error ignored = {0};
+    http_reply_header(asker->call.exchange, "Cache-Control", "no-store", &ignored);
+    if (asker->error.code != BULLA_OK) {
+        refuse_quoted(&asker->call, &asker->error);
+        return;
+    }
+    parts[0].bytes = attestation_ends_head(asker->ends, &parts[0].length);
+    parts[2].bytes = attestation_ends_tail(asker->ends, &parts[2].length);
+    attestation_ends_hold(asker->ends);
+    attestation_ends_hold(asker->ends);
+    api_call_reply_parts(&asker->call, 200, parts, 3);
+}
+
 /* On the attestation's thread. */
-static void on_quoted(void *context, const char *document, size_t length, const bulla_error *error)
+static void on_quoted(void *context, struct attestation_ends *ends, const char *middle, size_t length,
+                      const bulla_error *error)
 {
     struct asker *asker = context;
     struct api_evidence *evidence = asker->evidence;
-    if (error)
-        asker->error = *error;
-    else
-        buffer_append(&asker->document, document, length);
+    if (!error) {
+        buffer_append(&asker->middle, middle, length);
+        attestation_ends_hold(ends);
+        asker->ends = ends;
+    }
+    asker->error = error ? *error : asker->middle.error;
     pthread_mutex_lock(&evidence->lock);
+    asker->is_answered = 1;
     asker->next = evidence->answered;
     evidence->answered = asker;
     pthread_mutex_unlock(&evidence->lock);
@@ -112,7 +150,7 @@ static void on_woken(evutil_socket_t descriptor, short what, void *context)
     for (struct asker *asker = take_answered(context), *next; asker; asker = next) {
         next = asker->next;
         if (asker->call.exchange)
-            reply(&asker->call, &asker->document, &asker->error);
+            reply_quoted(asker);
         free_asker(asker);
     }
 }
@@ -120,9 +158,15 @@ static void on_woken(evutil_socket_t descriptor, short what, void *context)
 static void on_close(void *context)
 {
     struct asker *asker = context;
+    struct api_evidence *evidence = asker->evidence;
     asker->call.exchange = NULL;
     asker->call.record.error_code = "client_closed";
     api_call_record(&asker->call, 499);
+    pthread_mutex_lock(&evidence->lock);
+    int is_answered = asker->is_answered;
+    pthread_mutex_unlock(&evidence->lock);
+    if (!is_answered && attestation_cancel(evidence->attestation, asker))
+        free_asker(asker);
 }
 
 static void ask(struct api_call *call, const uint8_t nonce[NONCE_BYTES])
@@ -173,7 +217,8 @@ int api_evidence_covers(struct api_call *call, const char *name)
 int api_evidence_is_ready(struct api *api)
 {
     bulla_error error = {0};
-    return !api->evidence || attestation_is_ready(api->evidence->attestation, &error) > 0;
+    return !api->evidence || (attestation_is_ready(api->evidence->attestation, &error) > 0 &&
+                              !attestation_is_old(api->evidence->attestation));
 }
 
 /* ---- Routes ---- */

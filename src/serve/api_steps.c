@@ -23,7 +23,8 @@ static void take(struct api_steps *steps, size_t choice, enum receipt_part part,
 
 static void take_text(struct api_steps *steps, size_t choice, enum receipt_part part, int is_plain)
 {
-    take(steps, choice, part, (const char *)steps->text.data, steps->text.length, is_plain);
+    const char *text = steps->text.data ? (const char *)steps->text.data : ""; /* where memory is short */
+    take(steps, choice, part, text, steps->text.length, is_plain);
 }
 
 static void begin_text(struct api_steps *steps, const char *first)

@@ -204,10 +204,18 @@ static void on_end(void *context, const struct answer_usage *usage)
 {
 }
 
+/* What is no fault of the request's is an error of the audit. */
+static void note_problem(struct audit *audit, const struct answer_error *problem)
+{
+    if (problem->status >= 500)
+        bulla_fail(&audit->error, problem->status == 503 ? BULLA_E_MEMORY : BULLA_E_INTERNAL, "%s", problem->message);
+}
+
 /* An answer that a server fails has no receipt: no finish is right. */
 static void on_fail(void *context, const struct answer_error *problem)
 {
     struct audit *audit = context;
+    note_problem(audit, problem);
     for (uint32_t i = 0; i < audit->request.answer.choices; i++) {
         struct audit_delivery *delivery = &audit->deliveries[audit->prompt * audit->request.answer.choices + i];
         delivery->ends_so = 0;
@@ -227,7 +235,10 @@ static int start(struct audit *audit, size_t prompt, struct answer_error *proble
                                      .end = on_end, .fail = on_fail};
     const struct answer_request request = api_request_of_prompt(&audit->request, prompt);
     audit->prompt = prompt;
-    return native_replay_start(audit->auditor->replay, &request, audit->time, &sink, problem);
+    if (native_replay_start(audit->auditor->replay, &request, audit->time, &sink, problem))
+        return 1;
+    note_problem(audit, problem);
+    return 0;
 }
 
 /* ---- The prompt ---- */
@@ -258,6 +269,8 @@ static int check_prompt(struct audit *audit)
         is_made = hash_prompts(audit, times[i], hash, &problem);
         is_same = is_made && memcmp(hash, receipt->prompt, RECEIPT_HASH) == 0;
     }
+    if (audit->error.code != BULLA_OK)
+        return 0;
     if (!is_made)
         return verdict_fails(audit->verdict, "audit.prompt", "a server refuses the request: %s", problem.message);
     verdict_same_bytes(audit->verdict, "audit.prompt", receipt->prompt, RECEIPT_HASH, hash, RECEIPT_HASH);
@@ -285,7 +298,7 @@ static void run_prompt(struct audit *audit, size_t prompt)
     for (uint32_t i = 0; i < count; i++)
         claims[i] = (struct native_replay_claim){audit->claim.choices[first + i].tokens,
                                                  audit->claim.choices[first + i].token_count};
-    if (!start(audit, prompt, &problem))
+    if (!start(audit, prompt, &problem)) /* bulla_fail keeps the first error */
         bulla_fail(&audit->error, BULLA_E_INTERNAL, "a request that was taken before is not: %s", problem.message);
     else
         native_replay_run(audit->auditor->replay, claims, audit->outcomes + first, &audit->error);

@@ -311,11 +311,11 @@ static enum receipt_part find_part(const struct json *name)
 }
 
 /* One step whose bytes are known. */
-static int take_step(struct connect_choice *choice, enum receipt_part part, const struct json *list,
-                     const struct connect_text *text, struct connect_problem *problem)
+static int take_step(struct connect_check *check, struct connect_choice *choice, enum receipt_part part,
+                     const struct json *list, const struct connect_text *text, struct connect_problem *problem)
 {
     uint32_t *ids;
-    size_t count;
+    size_t count, before = choice->steps.length;
     bulla_error error = {0};
     int code = read_ids(list, &ids, &count, problem);
     if (code == BULLA_OK)
@@ -326,6 +326,10 @@ static int take_step(struct connect_choice *choice, enum receipt_part part, cons
         write_step(&choice->steps, part, ids, count, text);
     if (code == BULLA_OK && choice->steps.error.code != BULLA_OK)
         code = fail_error(problem, &choice->steps.error);
+    check->gathered += text->length + choice->steps.length - before;
+    if (code == BULLA_OK && check->gathered > CONNECT_MOST_GATHERED)
+        code = connect_fail(problem, "answer.length", "the answer is longer than the %d MiB that are gathered of one for its "
+                                                      "receipt", CONNECT_MOST_GATHERED >> 20);
     choice->tokens += count;
     memory_free(ids);
     return code;
@@ -387,7 +391,7 @@ int connect_take_steps(struct connect_check *check, const struct json *bulla, co
             return connect_fail(problem, "answer.steps", "an event has a step of an unknown part, or two of one");
         used |= 1u << part;
         if (find_text(check, step, part, delivered, &text, problem) != BULLA_OK ||
-            take_step(choice, part, json_get(step, "ids"), &text, problem) != BULLA_OK ||
+            take_step(check, choice, part, json_get(step, "ids"), &text, problem) != BULLA_OK ||
             check_call(choice, part, delivered, problem) != BULLA_OK)
             return BULLA_E_INPUT;
     }
@@ -418,7 +422,7 @@ static int take_choices(struct connect_check *check, const struct json *list, st
             struct connect_text text;
             if (connect_read_text(step, "text", "answer.steps", &text, problem) != BULLA_OK || !part || !text.bytes)
                 return connect_fail(problem, "answer.steps", "a step has no known part, or no text");
-            if (take_step(choice, part, json_get(step, "ids"), &text, problem) != BULLA_OK)
+            if (take_step(check, choice, part, json_get(step, "ids"), &text, problem) != BULLA_OK)
                 return BULLA_E_INPUT;
         }
     }

@@ -7,7 +7,8 @@
 enum {
     CONNECT_PARTS = RECEIPT_FINISH + 1,
     CONNECT_MOST_CALLS = 1024, /* of one choice, and items of a response */
-    CONNECT_MOST_MEMBERS = 64  /* of an event */
+    CONNECT_MOST_MEMBERS = 64, /* of an event */
+    CONNECT_MOST_GATHERED = 64 << 20 /* bytes: texts, and the steps of the transcript */
 };
 
 struct connect_call {
@@ -36,7 +37,7 @@ struct connect_check {
     uint8_t salt[RECEIPT_SALT];
     char salt_text[2 * RECEIPT_SALT + 1];
     struct connect_choice *choices; /* by their index; not all of them need be there */
-    size_t choice_count;
+    size_t choice_count, gathered;
     struct connect_item *items;
     size_t item_count, item_room;
     struct buffer scratch[CONNECT_PARTS]; /* texts that an event does not have as such */

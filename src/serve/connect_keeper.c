@@ -55,6 +55,18 @@ static int fail_document(const char *path, bulla_error *error)
     return bulla_fail(error, BULLA_E_IO, "%s: the receipt cannot be kept: %s", path, strerror(errno));
 }
 
+/* Never over a receipt that is there: with the same id and time a server could take it back. Not every file system can
+ * rename so. */
+static int put_new(const char *partial, const char *path)
+{
+    if (renameat2(AT_FDCWD, partial, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
+        return 1;
+    if ((errno != EINVAL && errno != ENOSYS) || link(partial, path) != 0)
+        return 0;
+    unlink(partial);
+    return 1;
+}
+
 /* Whole or not there: under another name first. What a loss of power takes can be had again from the server, so that
  * nothing is synced here. */
 static int write_document(const char *path, const struct buffer *document, bulla_error *error)
@@ -74,7 +86,7 @@ static int write_document(const char *path, const struct buffer *document, bulla
     }
     if (close(file) != 0 && code == BULLA_OK)
         code = fail_document(path, error);
-    if (code == BULLA_OK && rename(partial, path) != 0)
+    if (code == BULLA_OK && !put_new(partial, path))
         code = fail_document(path, error);
     if (code != BULLA_OK)
         unlink(partial);

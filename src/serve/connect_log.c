@@ -339,8 +339,6 @@ static enum connect_history compare_by_tiles(struct connect_log *log, const stru
     forget_tiles(log);
     if (code == BULLA_OK)
         return fork_log(log, entry, "one of its trees is not the beginning of the other", problem);
-    if (code == BULLA_E_INPUT && !grows)
-        return fork_log(log, entry, "it is smaller than it was, and no longer has the tree that it signed", problem);
     connect_fail(problem, "log.consistency", "the log does not show that its tree of %" PRIu64 " leaves began with that of "
                                              "%" PRIu64 ": %s", large->size, small->size, error.text);
     return CONNECT_NOT_SHOWN;

@@ -443,8 +443,6 @@ void passing_start(struct connect *connect, struct http_exchange *exchange, enum
     if (kind == PASSING_ANSWER && read_request(passing, form, &problem) != BULLA_OK) {
         end(passing);
         connect_refuse(exchange, 400, "invalid_request_error", "invalid_json", "%s", problem.text);
-    } else if (kind == PASSING_PLAIN) {
-        passing_send(passing);
     } else {
         prove_find_log(passing);
     }

@@ -80,7 +80,7 @@ static void on_key(struct connect_fetch *fetch, const struct connect_problem *pr
         struct passing *passing = connect->key_waiting;
         connect->key_waiting = passing->log_next;
         passing->waits_for_log = 0;
-        if (own.check[0])
+        if (own.check[0] && passing->kind != PASSING_PLAIN)
             passing_fail(passing, strncmp(own.check, "server.", 7) == 0 ? 503 : 502, &own);
         else
             send_unless_forked(passing);

@@ -87,6 +87,16 @@ int http_reply_header(struct http_exchange *exchange, const char *name, const ch
 void http_reply(struct http_exchange *exchange, int status, const char *content_type, const void *body, size_t length);
 /* The same of a buffer without an error, whose memory is sent from and then freed; the buffer is empty afterwards. */
 void http_reply_buffer(struct http_exchange *exchange, int status, const char *content_type, struct buffer *body);
+/* The same of parts that lie in several places. One with `release` is sent from where it lies, and that is called once, with
+ * its bytes, when nothing needs them any more: parts of many answers may be the same bytes. Others are copied. */
+struct http_part {
+    const void *bytes;
+    size_t length;
+    void (*release)(const void *bytes, size_t length, void *context);
+    void *context;
+};
+void http_reply_parts(struct http_exchange *exchange, int status, const char *content_type, const struct http_part *parts,
+                      size_t count);
 /* Piece by piece. What is written while the client is gone is dropped. */
 void http_reply_begin(struct http_exchange *exchange, int status, const char *content_type);
 void http_reply_write(struct http_exchange *exchange, const void *bytes, size_t length);

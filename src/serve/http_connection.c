@@ -139,6 +139,22 @@ int connection_give(struct connection *connection, struct buffer *buffer)
     return 1;
 }
 
+void connection_write_part(struct connection *connection, const struct http_part *part)
+{
+    struct evbuffer *output = bufferevent_get_output(connection->stream);
+    if (!part->release) {
+        connection_write(connection, part->bytes, part->length);
+    } else if (connection->is_cut || part->length == 0) {
+        part->release(part->bytes, part->length, part->context);
+    } else if (evbuffer_add_reference(output, part->bytes, part->length, part->release, part->context) == 0) {
+        connection->queued += part->length;
+        connection_watch(connection);
+    } else {
+        part->release(part->bytes, part->length, part->context);
+        connection_cut(connection);
+    }
+}
+
 void connection_hold(struct connection *connection, size_t bytes)
 {
     connection->server->held += bytes - connection->held;

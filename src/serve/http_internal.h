@@ -105,6 +105,8 @@ void connection_cut(struct connection *connection);
 void connection_finish_exchange(struct connection *connection);
 /* Takes the buffer's memory and sends from it; what cannot be taken dooms the connection. Whether it was taken. */
 int connection_give(struct connection *connection, struct buffer *buffer);
+/* A part of an answer; it is released, now or later. */
+void connection_write_part(struct connection *connection, const struct http_part *part);
 /* What the connection holds now of what the server counts. */
 void connection_hold(struct connection *connection, size_t bytes);
 size_t connection_unsent(const struct connection *connection);

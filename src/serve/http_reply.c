@@ -204,6 +204,23 @@ void http_reply_buffer(struct http_exchange *exchange, int status, const char *c
     buffer_free(body);
 }
 
+void http_reply_parts(struct http_exchange *exchange, int status, const char *content_type, const struct http_part *parts,
+                      size_t count)
+{
+    struct connection *connection = exchange->connection;
+    size_t length = 0;
+    for (size_t i = 0; i < count; i++)
+        length += parts[i].length;
+    int is_begun = begin_whole(exchange, status, content_type, length);
+    for (size_t i = 0; i < count; i++)
+        if (is_begun && !exchange->has_no_body)
+            connection_write_part(connection, &parts[i]);
+        else if (parts[i].release)
+            parts[i].release(parts[i].bytes, parts[i].length, parts[i].context);
+    if (is_begun)
+        connection_finish_exchange(connection);
+}
+
 void http_reply_begin(struct http_exchange *exchange, int status, const char *content_type)
 {
     if (!exchange->is_ending && !exchange->has_begun)

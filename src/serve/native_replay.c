@@ -138,6 +138,7 @@ static int take_submitted(struct native_replay *replay, struct buffer *submitted
     *submitted = replay->native->run.out;
     replay->native->run.out = (struct buffer){0};
     replay->error = (bulla_error){0};
+    bulla_error_clear(&replay->frames.error);
     int code = wire_next(submitted->data, submitted->length, frame, &taken, &needed, error);
     if (code == BULLA_OK && (taken == 0 || frame->type != WIRE_SUBMIT))
         code = bulla_fail(error, BULLA_E_INTERNAL, "nothing was started that could be computed again");

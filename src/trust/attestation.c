@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -15,7 +16,11 @@
 #include "trust/policy.h"
 #include "trust/ra_tls_write.h"
 
-enum { RETRY_SECONDS = 60 }; /* after a renewal that failed */
+enum {
+    RETRY_SECONDS = 60, /* after a renewal that failed */
+    WAIT_SECONDS = 10   /* at most, before it looks at the clock again: the thread's own stands still while the machine sleeps */
+};
+#define SECOND UINT64_C(1000000000)
 
 struct ask {
     attestation_done done;
@@ -61,9 +66,17 @@ struct attestation {
     struct buffer extension;         /* of the newest */
     uint64_t made, quotes;
     int is_stale, is_closing;
-    uint64_t renew_at;               /* clock_nanoseconds() */
+    uint64_t (*clock)(void);
+    uint64_t made_at, renew_at;      /* by it: of the newest */
     bulla_error trouble;             /* why there is no standing evidence */
 };
+
+static uint64_t read_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (uint64_t)now.tv_sec * SECOND + (uint64_t)now.tv_nsec;
+}
 
 /* ---- Quotes, on the thread ---- */
 
@@ -198,7 +211,7 @@ static int make_extension(struct attestation *attestation, const struct binding 
 }
 
 static void keep(struct attestation *attestation, const struct binding *binding, struct buffer *text,
-                 struct buffer *extension, const uint8_t hash[ATTESTATION_HASH])
+                 struct buffer *extension, const uint8_t hash[ATTESTATION_HASH], uint64_t began_at)
 {
     struct buffer before = attestation->extension;
     pthread_mutex_lock(&attestation->lock);
@@ -208,7 +221,8 @@ static void keep(struct attestation *attestation, const struct binding *binding,
     memcpy(kept->hash, hash, sizeof kept->hash);
     attestation->extension = *extension;
     attestation->bound = *binding;
-    attestation->renew_at = clock_nanoseconds() + UINT64_C(1000000000) * attestation->renewal_seconds;
+    attestation->made_at = began_at;
+    attestation->renew_at = began_at + SECOND * attestation->renewal_seconds;
     pthread_mutex_unlock(&attestation->lock);
     buffer_free(&before);
     *text = *extension = (struct buffer){0};
@@ -219,6 +233,7 @@ static int make_standing(struct attestation *attestation, const struct binding *
 {
     struct document document;
     struct buffer text = {0}, extension = {0};
+    uint64_t began_at = attestation->clock();
     int code = make_document(attestation, binding, &document, error);
     if (code == BULLA_OK)
         document_write(&document, NULL, 0, &text);
@@ -230,7 +245,7 @@ static int make_standing(struct attestation *attestation, const struct binding *
     if (code == BULLA_OK && attestation->makes_extension)
         code = make_extension(attestation, binding, &text, &extension, error);
     if (code == BULLA_OK)
-        keep(attestation, binding, &text, &extension, hash);
+        keep(attestation, binding, &text, &extension, hash, began_at);
     buffer_free(&text);
     buffer_free(&extension);
     return code;
@@ -254,48 +269,80 @@ static void renew(struct attestation *attestation)
     pthread_mutex_lock(&attestation->lock);
     if (!attestation->made)
         attestation->trouble = error;
-    attestation->renew_at = clock_nanoseconds() + UINT64_C(1000000000) * seconds;
+    attestation->renew_at = attestation->clock() + SECOND * seconds;
     pthread_mutex_unlock(&attestation->lock);
     tell(attestation, ATTESTATION_NOT_RENEWED, NULL, error.text);
 }
 
 /* ---- Those who wait ---- */
 
-static void answer_all(const struct queue *batch, const struct document *document, const struct nonce_tree *tree,
+struct attestation_ends {
+    atomic_uint users;
+    struct document document;
+};
+
+void attestation_ends_hold(struct attestation_ends *ends)
+{
+    atomic_fetch_add(&ends->users, 1);
+}
+
+void attestation_ends_release(struct attestation_ends *ends)
+{
+    if (!ends || atomic_fetch_sub(&ends->users, 1) > 1)
+        return;
+    document_free(&ends->document);
+    memory_free(ends);
+}
+
+const void *attestation_ends_head(const struct attestation_ends *ends, size_t *length)
+{
+    *length = ends->document.head.length;
+    return ends->document.head.data;
+}
+
+const void *attestation_ends_tail(const struct attestation_ends *ends, size_t *length)
+{
+    *length = ends->document.tail.length;
+    return ends->document.tail.data;
+}
+
+static void answer_all(const struct queue *batch, struct attestation_ends *ends, const struct nonce_tree *tree,
                        const bulla_error *error)
 {
-    struct buffer text = {0};
+    struct buffer middle = {0};
     for (size_t i = 0; i < batch->count; i++) {
         const struct ask *ask = &batch->asks[i];
-        buffer_clear(&text);
+        buffer_clear(&middle);
         if (!error)
-            document_write(document, tree, i, &text);
-        if (error || text.error.code != BULLA_OK)
-            ask->done(ask->context, NULL, 0, error ? error : &text.error);
+            document_write_middle(tree, i, &middle);
+        if (error || middle.error.code != BULLA_OK)
+            ask->done(ask->context, NULL, NULL, 0, error ? error : &middle.error);
         else
-            ask->done(ask->context, (const char *)text.data, text.length, NULL);
+            ask->done(ask->context, ends, (const char *)middle.data, middle.length, NULL);
     }
-    buffer_free(&text);
+    buffer_free(&middle);
 }
 
 /* One quote for all of them: over the only nonce, or over the root of their tree. */
 static void serve_batch(struct attestation *attestation, const struct queue *batch)
 {
     struct binding binding;
-    struct document document = {0};
     struct nonce_tree tree = {0};
     bulla_error error = {0};
     copy_binding(attestation, &binding);
-    int code = nonce_tree_make((const uint8_t(*)[32])batch->nonces, batch->count, &tree, &error);
+    struct attestation_ends *ends = memory_alloc(1, sizeof *ends, &error);
+    int code = !ends ? BULLA_E_MEMORY : nonce_tree_make((const uint8_t(*)[32])batch->nonces, batch->count, &tree, &error);
     if (code == BULLA_OK) {
         memcpy(binding.nonce, batch->count == 1 ? batch->nonces[0] : nonce_tree_root(&tree), sizeof binding.nonce);
-        code = make_document(attestation, &binding, &document, &error);
+        code = make_document(attestation, &binding, &ends->document, &error);
     }
     if (code != BULLA_OK)
         tell(attestation, ATTESTATION_NOT_QUOTED, NULL, error.text);
-    answer_all(batch, &document, batch->count == 1 ? NULL : &tree, code == BULLA_OK ? NULL : &error);
+    if (ends)
+        atomic_init(&ends->users, 1);
+    answer_all(batch, ends, batch->count == 1 ? NULL : &tree, code == BULLA_OK ? NULL : &error);
     nonce_tree_free(&tree);
-    document_free(&document);
+    attestation_ends_release(ends);
 }
 
 /* Takes all who wait, and leaves an empty queue for those who come. With the lock. */
@@ -311,17 +358,21 @@ static void take_waiting(struct attestation *attestation)
 
 static void wait_for_work(struct attestation *attestation)
 {
-    struct timespec until = {.tv_sec = (time_t)(attestation->renew_at / 1000000000),
-                             .tv_nsec = (long)(attestation->renew_at % 1000000000)};
+    uint64_t now = attestation->clock(), left = attestation->renew_at > now ? attestation->renew_at - now : 0;
+    uint64_t at = clock_nanoseconds() + (left < WAIT_SECONDS * SECOND ? left : WAIT_SECONDS * SECOND);
+    struct timespec until = {.tv_sec = (time_t)(at / SECOND), .tv_nsec = (long)(at % SECOND)};
     pthread_cond_timedwait(&attestation->changed, &attestation->lock, &until);
 }
 
 static void *run(void *context)
 {
     struct attestation *attestation = context;
+    bulla_error lack = {0};
+    if (attestation->attester->find_lack && attestation->attester->find_lack(&attestation->machine, &lack) != BULLA_OK)
+        tell(attestation, ATTESTATION_LACKS, NULL, lack.text);
     pthread_mutex_lock(&attestation->lock);
     while (!attestation->is_closing) {
-        if (attestation->is_stale || clock_nanoseconds() >= attestation->renew_at) {
+        if (attestation->is_stale || attestation->clock() >= attestation->renew_at) {
             attestation->is_stale = 0;
             pthread_mutex_unlock(&attestation->lock);
             renew(attestation);
@@ -439,6 +490,7 @@ static int take_options(struct attestation *attestation, const struct attestatio
     attestation->makes_extension = options->makes_extension;
     attestation->renewal_seconds = options->renewal_seconds ? options->renewal_seconds : ATTESTATION_SECONDS;
     attestation->most_waiting = options->most_waiting ? options->most_waiting : ATTESTATION_MOST_WAITING;
+    attestation->clock = options->clock ? options->clock : read_clock;
     take_key(attestation->binding.tls_key, options->tls_key);
     take_key(attestation->binding.receipt_key, options->receipt_key);
     int code = choose_attester(attestation, options, error);
@@ -536,6 +588,15 @@ int attestation_is_ready(struct attestation *attestation, bulla_error *error)
     return is_ready;
 }
 
+int attestation_is_old(struct attestation *attestation)
+{
+    pthread_mutex_lock(&attestation->lock);
+    int is_old = attestation->made > 0 &&
+                 attestation->clock() - attestation->made_at > 2 * SECOND * attestation->renewal_seconds;
+    pthread_mutex_unlock(&attestation->lock);
+    return is_old;
+}
+
 static int fail_without_evidence(bulla_error *error)
 {
     return bulla_fail(error, BULLA_E_UNSUPPORTED, "this server has no evidence: nothing attests to it");
@@ -610,6 +671,23 @@ int attestation_quote(struct attestation *attestation, const uint8_t nonce[32], 
     return has_room ? BULLA_OK
                     : bulla_fail(error, BULLA_E_LIMIT, "%u askers wait for evidence, as many as may; ask again later",
                                  attestation->most_waiting);
+}
+
+int attestation_cancel(struct attestation *attestation, const void *context)
+{
+    struct queue *waiting = &attestation->waiting;
+    size_t place = 0;
+    pthread_mutex_lock(&attestation->lock);
+    while (place < waiting->count && waiting->asks[place].context != context)
+        place++;
+    int is_there = place < waiting->count;
+    if (is_there) { /* the last takes its place: their order means nothing */
+        waiting->count--;
+        waiting->asks[place] = waiting->asks[waiting->count];
+        memcpy(waiting->nonces[place], waiting->nonces[waiting->count], sizeof *waiting->nonces);
+    }
+    pthread_mutex_unlock(&attestation->lock);
+    return is_there;
 }
 
 int attestation_set_models(struct attestation *attestation, const uint8_t (*models)[32], size_t count, bulla_error *error)

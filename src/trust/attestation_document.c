@@ -5,7 +5,7 @@
 #include "base/merkle.h"
 #include "trust/attestation_internal.h"
 
-enum { MOST_COLLATERAL = 4 << 20, MOST_DOCUMENT_MEMORY = 64 << 20 };
+enum { MOST_COLLATERAL = 8 << 20, MOST_DOCUMENT_MEMORY = 64 << 20 };
 
 static const char path_member[] = "nonce_path";
 
@@ -243,14 +243,19 @@ void document_free(struct document *document)
     buffer_free(&document->tail);
 }
 
-void document_write(const struct document *document, const struct nonce_tree *tree, size_t index, struct buffer *out)
+void document_write_middle(const struct nonce_tree *tree, size_t index, struct buffer *out)
 {
-    buffer_append(out, document->head.data, document->head.length);
     buffer_append_byte(out, ',');
     if (tree) {
         buffer_append_format(out, "\"%s\":", path_member);
         nonce_tree_write_path(tree, index, out);
         buffer_append_byte(out, ',');
     }
+}
+
+void document_write(const struct document *document, const struct nonce_tree *tree, size_t index, struct buffer *out)
+{
+    buffer_append(out, document->head.data, document->head.length);
+    document_write_middle(tree, index, out);
     buffer_append(out, document->tail.data, document->tail.length);
 }

@@ -41,7 +41,9 @@ struct document {
 int document_make(const struct buffer *given, const struct binding *binding, const struct collateral *collateral,
                   struct document *document, bulla_error *error);
 void document_free(struct document *document);
-/* The whole; `tree` NULL: the nonce is the binding's own. */
+/* What comes between the two; `tree` NULL: the nonce is the binding's own. */
+void document_write_middle(const struct nonce_tree *tree, size_t index, struct buffer *out);
+/* The whole. */
 void document_write(const struct document *document, const struct nonce_tree *tree, size_t index, struct buffer *out);
 
 #endif

@@ -35,6 +35,8 @@ struct attester {
     const char *title; /* "Linux configfs-tsm (AMD SEV-SNP, Intel TDX, Arm CCA)" */
     int is_simulated;
     int (*is_there)(const struct attester_options *options); /* NULL: never found, only named */
+    /* What evidence of this machine will lack, and what to do about it, as an error; NULL: nothing ever. */
+    int (*find_lack)(const struct attester_options *options, bulla_error *error);
     /* *state is whatever the attester keeps between quotes; it is NULL before, and close ends it. The options outlive it. */
     int (*open)(const struct attester_options *options, void **state, bulla_error *error);
     /* Appends an object of JSON with the document's members: "type" and those of that format. */

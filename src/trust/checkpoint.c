@@ -46,14 +46,19 @@ int checkpoint_read(const char *text, size_t length, struct checkpoint *checkpoi
     return BULLA_OK;
 }
 
-/* Whether the key is the log's own or signed above already, under another name: such a witness is none more. */
-static int is_known(const struct note *note, size_t at, const struct note_key *log)
+size_t checkpoint_cosigned(const struct note *note, const struct note_key *log, int *is_signed)
 {
-    const uint8_t *key = note->signatures[at].key->key;
-    int is_known = memcmp(key, log->key, NOTE_KEY_BYTES) == 0;
-    for (size_t i = 0; i < at; i++)
-        is_known |= memcmp(key, note->signatures[i].key->key, NOTE_KEY_BYTES) == 0;
-    return is_known;
+    size_t cosigned = 0;
+    *is_signed = 0;
+    for (size_t i = 0; i < note->count; i++) {
+        const uint8_t *key = note->signatures[i].key->key;
+        int is_known = memcmp(key, log->key, NOTE_KEY_BYTES) == 0;
+        for (size_t k = 0; k < i; k++)
+            is_known |= memcmp(key, note->signatures[k].key->key, NOTE_KEY_BYTES) == 0;
+        *is_signed |= note->signatures[i].key == log;
+        cosigned += !is_known;
+    }
+    return cosigned;
 }
 
 int checkpoint_open(const char *bytes, size_t length, const struct note_key *keys, size_t key_count, size_t witnesses,
@@ -63,11 +68,8 @@ int checkpoint_open(const char *bytes, size_t length, const struct note_key *key
     size_t cosigned = 0;
     int is_signed = 0;
     int code = note_open(bytes, length, keys, key_count, &note, error);
-    for (size_t i = 0; code == BULLA_OK && i < note.count; i++)
-        if (note.signatures[i].key == &keys[0])
-            is_signed = 1;
-        else
-            cosigned += !is_known(&note, i, &keys[0]);
+    if (code == BULLA_OK)
+        cosigned = checkpoint_cosigned(&note, keys, &is_signed);
     if (code == BULLA_OK && !is_signed)
         code = bulla_fail(error, BULLA_E_INPUT, "the checkpoint is not signed by the log's key (%s)", keys[0].name);
     if (code == BULLA_OK && cosigned < witnesses)

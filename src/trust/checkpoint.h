@@ -24,6 +24,10 @@ struct checkpoint {
 int checkpoint_read(const char *text, size_t length, struct checkpoint *checkpoint, bulla_error *error);
 void checkpoint_write(const struct checkpoint *checkpoint, struct buffer *out);
 
+/* How many witnesses signed the note, of which the log's key is one of those that it was opened with: each key counts once,
+ * under whatever names, and the log's own not at all. *is_signed: whether the log signed. */
+size_t checkpoint_cosigned(const struct note *note, const struct note_key *log, int *is_signed);
+
 /* Reads a signed checkpoint: it must be of the log whose key is keys[0], signed by it, and by at least `witnesses` of the
  * other keys. */
 int checkpoint_open(const char *note, size_t length, const struct note_key *keys, size_t key_count, size_t witnesses,

@@ -32,7 +32,7 @@ enum { MOST_CLAIMS = 96 };
 /* One piece of evidence while it is verified. The caller sets the first part. */
 struct evidence {
     const struct json *document;
-    int64_t time;            /* Unix seconds: everything is judged then */
+    int64_t time, used_at;   /* Unix seconds: everything is judged at the first, its age as of the second */
     const uint8_t *nonce;    /* of the CPU's evidence, for what is bound to it (a GPU's report); NULL: none */
     size_t nonce_length;
     struct verdict *verdict; /* its arena is for whatever lives as long */

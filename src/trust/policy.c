@@ -152,6 +152,8 @@ static int read_slots(struct reading *reading, const struct policy_field *field,
         if (number > last)
             return fail_field(reading, field->name, last == LAST_SLOT ? "by numbers from 0 to 23" : "by numbers from 0 to 63");
         snprintf(slot, sizeof slot, "%zu", number);
+        if (strcmp(field->name, "boot_loader") == 0 && number >= reading->policy->boot_loaders)
+            reading->policy->boot_loaders = number + 1;
         if (!is_list || !json_is(value->items[i], JSON_NULL))
             code = require(reading, field, slot, value->items[i], read_bytes);
     }
@@ -449,7 +451,6 @@ static void append_value(const struct policy_field *field, const struct policy_v
     }
 }
 
-/* "one of A, B"; long lists are cut. */
 void policy_append_values(const struct policy_field *field, const struct policy_value *values, size_t count, struct buffer *out)
 {
     enum { MOST_SHOWN = 4 };
@@ -472,11 +473,9 @@ static void check_requirement(const struct policy_requirement *requirement, cons
     policy_append_values(requirement->field, requirement->values, requirement->count, &expected);
     if (expected.error.code != BULLA_OK)
         bulla_fail(&verdict->error, expected.error.code, "%s", expected.error.text);
-    else if (!claim)
-        verdict_holds(verdict, requirement->field->check, 0, (const char *)expected.data, "nothing: this evidence does not say it");
     else
-        verdict_holds(verdict, requirement->field->check, accepts(requirement, claim), (const char *)expected.data, "%s",
-                      describe_claim(claim, verdict));
+        verdict_holds(verdict, requirement->field->check, claim && accepts(requirement, claim), (const char *)expected.data, "%s",
+                      claim ? describe_claim(claim, verdict) : "nothing: this evidence does not say it");
     buffer_free(&expected);
 }
 
@@ -535,6 +534,15 @@ static void check_tpm_key(const struct policy *policy, const struct evidence *ev
                                       "public area is known; \"tpm_vendor\", where it is certified)");
 }
 
+/* A program that was started behind those that are named could have put anything in their place. */
+static void check_boot_loaders(const struct policy *policy, const struct evidence *evidence)
+{
+    const struct claim *count = evidence_claim(evidence, "boot_loaders");
+    if (policy->boot_loaders && count && count->number > policy->boot_loaders)
+        verdict_fails(evidence->verdict, "policy.boot_loader", "the firmware measured %llu programs, and the policy names %llu",
+                      (unsigned long long)count->number, (unsigned long long)policy->boot_loaders);
+}
+
 static void check_type(const struct policy *policy, const struct evidence_format *format, struct verdict *verdict)
 {
     struct buffer expected = {0};
@@ -568,8 +576,8 @@ static void check_age(const struct policy *policy, const struct evidence *eviden
                       is_fresh ? "made for this nonce" : "unknown: evidence of this type has no time, and no nonce was given");
         return;
     }
-    int64_t age = evidence->time - evidence->made_at;
-    verdict_holds(verdict, "policy.max_age", age <= 0 || (uint64_t)age <= policy->most_age, most, "%lld s", (long long)age);
+    int64_t age = evidence->used_at - evidence->made_at; /* what was used before it was made was not that */
+    verdict_holds(verdict, "policy.max_age", age >= 0 && (uint64_t)age <= policy->most_age, most, "%lld s", (long long)age);
 }
 
 /* Fields that say which program runs. */
@@ -601,6 +609,7 @@ void policy_check_evidence(const struct policy *policy, const struct evidence_fo
     check_defaults(policy, evidence);
     check_platform_key(policy, evidence);
     check_tpm_key(policy, evidence);
+    check_boot_loaders(policy, evidence);
     check_age(policy, evidence);
 }
 

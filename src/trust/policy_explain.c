@@ -54,7 +54,7 @@ static const struct {
     {"tpm_name", "TPM's name of its attestation key"},
     {"tpm_vendor", "root that certifies the TPM's attestation key"},
     {"firmware_version", "version of the TPM's firmware"},
-    {"boot_loader", "digest of the program that the firmware starts"},
+    {"boot_loader", "digest of a program that the firmware starts, by its place"},
     {"secure_boot", "secure boot"},
     {"gpu.driver_version", "version of the GPU's driver"},
     {"gpu.vbios_version", "version of the GPU's VBIOS"},
@@ -98,6 +98,9 @@ void policy_explain(const struct policy *policy, struct buffer *out)
         policy_append_values(requirement->field, requirement->values, requirement->count, out);
         buffer_append_text(out, ".\n");
     }
+    if (policy->boot_loaders)
+        buffer_append_format(out, "The firmware must not have started more than %llu program%s.\n",
+                             (unsigned long long)policy->boot_loaders, policy->boot_loaders == 1 ? "" : "s");
     if (!policy_names_program(policy))
         buffer_append_text(out, "No measurement is named: any program is accepted.\n");
     if (!policy_names(policy, "allow_debug"))

@@ -47,6 +47,7 @@ struct policy {
     size_t type_count, model_count;
     int allows_simulated, requires_gpu;
     uint64_t most_age; /* seconds; 0: not said */
+    uint64_t boot_loaders; /* that it has places for: others may not have been started; 0: it does not speak of them */
     uint64_t memory, gpu_memory;
     uint8_t hash[HASH_SHA256_BYTES];
 };

@@ -210,17 +210,18 @@ static void *work(void *context)
 
 /* ---- Publishing ---- */
 
-/* Until something was committed that is not published, the worker has ended, or it is time to try again. */
+/* Until something was committed that is not published, the worker has ended, or it is time to try again, or to make durable
+ * how much was published. */
 static void wait_committed(struct tlog *log)
 {
+    int has_failed = log->status.trouble.code != BULLA_OK, is_timed = has_failed || log->publisher.marked < log->publisher.written;
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += RETRY_SECONDS;
-    while (!log->has_ended && log->status.size == log->status.published && log->status.trouble.code == BULLA_OK)
-        pthread_cond_wait(&log->committed, &log->mutex);
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += has_failed ? RETRY_SECONDS : TLOG_MARK_SECONDS;
     int result = 0;
-    while (!log->has_ended && log->status.trouble.code != BULLA_OK && result != ETIMEDOUT)
-        result = pthread_cond_timedwait(&log->committed, &log->mutex, &until);
+    while (!log->has_ended && (has_failed || log->status.size == log->status.published) && result != ETIMEDOUT)
+        result = is_timed ? pthread_cond_timedwait(&log->committed, &log->mutex, &until)
+                          : pthread_cond_wait(&log->committed, &log->mutex);
 }
 
 static void *publish(void *context)
@@ -290,7 +291,11 @@ int tlog_open(const struct tlog_options *options, struct tlog **log, bulla_error
     pthread_mutex_init(&made->finding, NULL);
     pthread_mutex_init(&made->mutex, NULL);
     pthread_cond_init(&made->appended, NULL);
-    pthread_cond_init(&made->committed, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&made->committed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     made->last = &made->first;
     made->most_waiting = options->most_waiting ? options->most_waiting : MOST_WAITING;
     made->most_bytes = options->most_bytes ? options->most_bytes : MOST_WAITING_BYTES;

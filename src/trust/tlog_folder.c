@@ -1,11 +1,13 @@
 /* The log's folder: made so that a loss of power at any moment leaves nothing or a whole log, and checked when it is
  * opened, since a key that signs two histories is the one thing that a log must never do. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -271,8 +273,71 @@ int tlog_check_signed(const char *folder, const struct tlog_state *state, bulla_
     return code == BULLA_OK ? code : bulla_fail(error, own.code, "%s/log.db: the log's database is damaged: %s", folder, own.text);
 }
 
+/* The largest width among the names of narrow tiles; 1 where there is none: the folder itself was made for one. */
+static unsigned narrow_width(int group, const char *name)
+{
+    unsigned largest = 1;
+    int descriptor = openat(group, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = descriptor >= 0 ? fdopendir(descriptor) : NULL;
+    for (struct dirent *entry; list && (entry = readdir(list)) != NULL;) {
+        unsigned long width = strtoul(entry->d_name, NULL, 10);
+        if (width > largest && width < TLOG_TILE_WIDTH)
+            largest = (unsigned)width;
+    }
+    if (list)
+        closedir(list);
+    else if (descriptor >= 0)
+        close(descriptor);
+    return largest;
+}
+
+/* As tlog_tiles_size, of the tiles that share the folder of the one at the edge. */
+static uint64_t group_size(DIR *list, uint64_t first)
+{
+    uint64_t largest = 0;
+    for (struct dirent *entry; (entry = readdir(list)) != NULL;) {
+        char *end;
+        uint64_t before = (first + strtoul(entry->d_name, &end, 10)) * TLOG_TILE_WIDTH, size = 0;
+        if (end == entry->d_name + 3 && !*end)
+            size = before + TLOG_TILE_WIDTH;
+        else if (end == entry->d_name + 3 && strcmp(end, ".p") == 0 && before + TLOG_TILE_WIDTH > largest)
+            size = before + narrow_width(dirfd(list), entry->d_name);
+        largest = size > largest ? size : largest;
+    }
+    return largest;
+}
+
+uint64_t tlog_tiles_size(const char *folder, uint64_t size)
+{
+    uint64_t first = size / TLOG_TILE_WIDTH / TLOG_TILE_GROUP * TLOG_TILE_GROUP, largest = size;
+    for (int level = TLOG_ENTRIES; level <= 0; level++)
+        for (int is_next = 0; is_next <= 1; is_next++) {
+            char name[TLOG_TILE_PATH];
+            tlog_tile_path(&(struct tlog_tile){level, first + (is_next ? TLOG_TILE_GROUP : 0), TLOG_TILE_WIDTH}, name);
+            *strrchr(name, '/') = 0;
+            char *path = tlog_path(folder, name, NULL);
+            DIR *list = path ? opendir(path) : NULL;
+            uint64_t found = !list ? 0 : is_next ? (first + TLOG_TILE_GROUP) * TLOG_TILE_WIDTH + 1 : group_size(list, first);
+            largest = found > largest ? found : largest;
+            if (list)
+                closedir(list);
+            memory_free(path);
+        }
+    return largest;
+}
+
+int tlog_check_tiles(const char *folder, uint64_t shown, uint64_t size, bulla_error *error)
+{
+    return shown <= size ? BULLA_OK
+                         : bulla_fail(error, BULLA_E_INPUT,
+                                      "%s/tile: is of at least %" PRIu64 " receipts, log.db has %" PRIu64 ": the database "
+                                      "is an older copy, and appending to it would fork the log; put the newest back",
+                                      folder, shown, size);
+}
+
 /* The file beside it is derived, and may be torn; but where it is a checkpoint of this log that the database has not
- * reached, the database is an old copy, and going on from it would be a fork. */
+ * reached, the database is an old copy, and going on from it would be a fork. So it is where tiles show that: a loss of
+ * power may leave an older checkpoint, or none. */
 static int check_published(const char *folder, const struct tlog_state *state, bulla_error *error)
 {
     struct checkpoint checkpoint;
@@ -291,6 +356,8 @@ static int check_published(const char *folder, const struct tlog_state *state, b
                           "%s: is of %" PRIu64 " receipts, log.db has %" PRIu64 "%s: the database is an older copy, and "
                           "appending to it would fork the log; put the newest back", path, checkpoint.size, state->size,
                           checkpoint.size == state->size ? " others" : "");
+    if (code == BULLA_OK)
+        code = tlog_check_tiles(folder, tlog_tiles_size(folder, state->size), state->size, error);
     memory_free(text);
     memory_free(path);
     return code;

@@ -10,7 +10,7 @@
 
 /* ---- The database (tlog_store.c): one connection, used by one thread at a time ---- */
 
-enum { TLOG_CHECKPOINT_BYTES = 1024, TLOG_BUNDLE_ENTRY = 2 + MERKLE_HASH };
+enum { TLOG_CHECKPOINT_BYTES = 1024, TLOG_BUNDLE_ENTRY = 2 + MERKLE_HASH, TLOG_TILE_GROUP = 1000 /* in a folder */ };
 
 /* The one row of the table "log". */
 struct tlog_state {
@@ -89,6 +89,11 @@ char *tlog_path(const char *folder, const char *name, bulla_error *error);
 int tlog_sync_folder(const char *folder, bulla_error *error);
 /* Takes the lock file, waiting for whoever holds it; closing the descriptor gives it back. */
 int tlog_lock(const char *folder, int *descriptor, bulla_error *error);
+/* How many leaves the log has had, by the names of the tiles from a tree of `size` leaves on; `size` where there are none
+ * beyond it. A tile is written when the database has its leaves durably, so that its name says it, whatever is in it. */
+uint64_t tlog_tiles_size(const char *folder, uint64_t size);
+/* Whether the database, of `size` leaves, has what the tiles have shown. */
+int tlog_check_tiles(const char *folder, uint64_t shown, uint64_t size, bulla_error *error);
 /* Finds or makes key and database, under the lock, and checks that they belong together. */
 int tlog_prepare_folder(const struct tlog_options *options, struct note_key *key, EVP_PKEY **private_key, bulla_error *error);
 /* Whether the state's checkpoint is of its size and root, and signed by its key. */
@@ -104,9 +109,13 @@ struct tlog_publisher {
     int is_begun;               /* something was written since it was made */
     uint64_t written, synced;   /* leaves: of the tree that the files hold; whose whole tiles are durable */
     uint64_t published;         /* of the checkpoint file */
+    uint64_t marked, marked_at; /* leaves: whose last tile's name is durable; clock_nanoseconds() */
 };
 
-/* Writes what the database has and the files lack, the checkpoint last. `is_final`: also makes the tiles durable. */
+enum { TLOG_MARK_SECONDS = 5 };
+
+/* Writes what the database has and the files lack, the checkpoint last. Makes durable that so many leaves were published:
+ * where that was TLOG_MARK_SECONDS ago, or `is_final`. */
 int tlog_publish(struct tlog_publisher *publisher, int is_final, bulla_error *error);
 
 #endif

@@ -1,6 +1,7 @@
 /* The log's files: made from the database, for whoever follows the log. None of them is synced before it is renamed to its
  * place: what a loss of power tears is written anew when the log is opened. Whole tiles, which never change, are made
- * durable from time to time, and the database keeps up to where. */
+ * durable from time to time, and the database keeps up to where; so is the name of the last narrow one, by which an older
+ * copy of the database is known (tlog_tiles_size). */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -10,10 +11,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "trust/tlog_internal.h"
 
-enum { SYNC_LEAVES = 64 * TLOG_TILE_WIDTH, TILES_IN_FOLDER = 1000 };
+enum { SYNC_LEAVES = 64 * TLOG_TILE_WIDTH };
+#define SECOND UINT64_C(1000000000)
 
 static int fail_with_errno(const char *path, const char *what, bulla_error *error)
 {
@@ -68,13 +71,14 @@ static int put_file(const char *folder, const char *name, const void *bytes, siz
     return code;
 }
 
-/* The narrow forms of a whole tile. Whoever asks for one takes the whole. What cannot be removed only takes room. */
-static void remove_narrow(const char *folder, const struct tlog_tile *whole)
+/* The narrow forms of a whole tile that is durable: until then their names show how large the log was. Whoever asks for one
+ * takes the whole. What cannot be removed only takes room. */
+static int remove_narrow(const struct tlog_publisher *publisher, const struct tlog_tile *whole, bulla_error *error)
 {
     char name[TLOG_TILE_PATH + 8];
     tlog_tile_path(whole, name);
     memcpy(name + strlen(name), ".p", 3);
-    char *path = tlog_path(folder, name, NULL);
+    char *path = tlog_path(publisher->folder, name, error);
     DIR *list = path ? opendir(path) : NULL;
     if (list) {
         struct dirent *entry;
@@ -85,6 +89,7 @@ static void remove_narrow(const char *folder, const struct tlog_tile *whole)
         rmdir(path);
     }
     memory_free(path);
+    return BULLA_OK;
 }
 
 static int put_tile(const struct tlog_publisher *publisher, const struct tlog_tile *tile, const void *bytes, size_t length,
@@ -92,10 +97,7 @@ static int put_tile(const struct tlog_publisher *publisher, const struct tlog_ti
 {
     char name[TLOG_TILE_PATH];
     tlog_tile_path(tile, name);
-    int code = put_file(publisher->folder, name, bytes, length, error);
-    if (code == BULLA_OK && tile->width == TLOG_TILE_WIDTH)
-        remove_narrow(publisher->folder, tile);
-    return code;
+    return put_file(publisher->folder, name, bytes, length, error);
 }
 
 /* ---- Tiles ---- */
@@ -158,11 +160,22 @@ static int each_level(const struct tlog_publisher *publisher, uint64_t from, uin
 
 /* ---- Durability ---- */
 
-/* A tile; and behind the last of a folder the folder, with those above it up to the log's. */
+/* The folder that the file is in, with those above it up to the log's; the path is cut. */
+static int sync_folders(const struct tlog_publisher *publisher, char *path, bulla_error *error)
+{
+    int code = BULLA_OK;
+    while (code == BULLA_OK && strlen(path) > strlen(publisher->folder)) {
+        *strrchr(path, '/') = 0;
+        code = tlog_sync_folder(path, error);
+    }
+    return code;
+}
+
+/* A whole tile; and behind the last of a folder the folder. */
 static int sync_tile(const struct tlog_publisher *publisher, const struct tlog_tile *tile, bulla_error *error)
 {
     unsigned shift = tile->level > 0 ? 8 * (unsigned)tile->level : 0;
-    int is_last = tile->index % TILES_IN_FOLDER == TILES_IN_FOLDER - 1 ||
+    int is_last = tile->index % TLOG_TILE_GROUP == TLOG_TILE_GROUP - 1 ||
                   tile->index + 1 == (publisher->written >> shift) / TLOG_TILE_WIDTH;
     char name[TLOG_TILE_PATH];
     tlog_tile_path(tile, name);
@@ -174,10 +187,8 @@ static int sync_tile(const struct tlog_publisher *publisher, const struct tlog_t
         code = fail_with_errno(path, "make it durable (fsync)", error);
     if (descriptor >= 0)
         close(descriptor);
-    while (code == BULLA_OK && is_last && strlen(path) > strlen(publisher->folder)) {
-        *strrchr(path, '/') = 0;
-        code = tlog_sync_folder(path, error);
-    }
+    if (code == BULLA_OK && is_last)
+        code = sync_folders(publisher, path, error);
     memory_free(path);
     return code;
 }
@@ -201,9 +212,39 @@ static int sync_whole(struct tlog_publisher *publisher, bulla_error *error)
 {
     int code = each_level(publisher, publisher->synced, publisher->written, 1, sync_tile, error);
     if (code == BULLA_OK)
+        code = each_level(publisher, publisher->synced, publisher->written, 1, remove_narrow, error);
+    if (code == BULLA_OK)
         code = keep_published(publisher, error);
     if (code == BULLA_OK)
         publisher->synced = publisher->written;
+    return code;
+}
+
+/* The name of the last bundle of entries, where it is a narrow one. */
+static int sync_edge(const struct tlog_publisher *publisher, bulla_error *error)
+{
+    const struct tlog_tile edge = {TLOG_ENTRIES, publisher->written / TLOG_TILE_WIDTH,
+                                   (unsigned)(publisher->written % TLOG_TILE_WIDTH)};
+    char name[TLOG_TILE_PATH];
+    if (edge.width == 0)
+        return BULLA_OK;
+    tlog_tile_path(&edge, name);
+    char *path = tlog_path(publisher->folder, name, error);
+    int code = path ? sync_folders(publisher, path, error) : BULLA_E_MEMORY;
+    memory_free(path);
+    return code;
+}
+
+static int mark(struct tlog_publisher *publisher, bulla_error *error)
+{
+    int code = publisher->written / TLOG_TILE_WIDTH > publisher->synced / TLOG_TILE_WIDTH ? sync_whole(publisher, error)
+                                                                                          : BULLA_OK;
+    if (code == BULLA_OK)
+        code = sync_edge(publisher, error);
+    if (code == BULLA_OK) {
+        publisher->marked = publisher->written;
+        publisher->marked_at = clock_nanoseconds();
+    }
     return code;
 }
 
@@ -235,9 +276,10 @@ int tlog_publish(struct tlog_publisher *publisher, int is_final, bulla_error *er
     int code = tlog_lock(publisher->folder, &lock, error);
     if (code == BULLA_OK)
         code = write_all(publisher, &state, error);
-    uint64_t least = is_final ? TLOG_TILE_WIDTH : SYNC_LEAVES;
-    if (code == BULLA_OK && publisher->written / least > publisher->synced / least)
-        code = sync_whole(publisher, error);
+    if (code == BULLA_OK && publisher->written > publisher->marked &&
+        (is_final || publisher->written / SYNC_LEAVES > publisher->synced / SYNC_LEAVES ||
+         clock_nanoseconds() - publisher->marked_at >= TLOG_MARK_SECONDS * SECOND))
+        code = mark(publisher, error);
     if (lock >= 0)
         close(lock);
     return code;

@@ -296,41 +296,6 @@ int tlog_reader_edge(struct tlog_reader *reader, struct tlog_edge *edge, bulla_e
     return tlog_edge_load(edge, reader->size, give_edge, reader, error);
 }
 
-/* ---- Growth ---- */
-
-static int check_prefix(struct tlog_reader *reader, const struct checkpoint *last, const struct checkpoint *next,
-                        int *contradicts, bulla_error *error)
-{
-    uint8_t proof[TLOG_MOST_PROOF][MERKLE_HASH];
-    unsigned length;
-    int code = tlog_reader_consistency(reader, last->size, proof, &length, error);
-    if (code != BULLA_OK ||
-        merkle_consistency_verify(last->size, last->root, next->size, next->root, proof[0], length, error))
-        return code;
-    *contradicts = 1;
-    return bulla_fail(error, BULLA_E_INPUT,
-                      "the log has forked: its %" PRIu64 " leaves did not begin with the %" PRIu64 " that it signed before",
-                      next->size, last->size);
-}
-
-int tlog_check_growth(const struct tlog_source *source, const struct checkpoint *last, const struct checkpoint *next,
-                      int *contradicts, bulla_error *error)
-{
-    struct tlog_reader *reader = NULL;
-    *contradicts = next->size < last->size;
-    if (*contradicts)
-        return bulla_fail(error, BULLA_E_INPUT, "the log has shrunk: from %" PRIu64 " leaves to %" PRIu64, last->size,
-                          next->size);
-    *contradicts = next->size == last->size && last->size > 0 && memcmp(next->root, last->root, MERKLE_HASH) != 0;
-    if (*contradicts)
-        return bulla_fail(error, BULLA_E_INPUT, "the log has forked: it signed two roots of %" PRIu64 " leaves", next->size);
-    int code = tlog_reader_open(source, next->size, next->root, &reader, error);
-    if (code == BULLA_OK)
-        code = check_prefix(reader, last, next, contradicts, error);
-    tlog_reader_close(reader);
-    return code;
-}
-
 /* ---- Entries ---- */
 
 int tlog_bundle_read(const struct tlog_source *source, const struct tlog_tile *tile,

@@ -72,12 +72,6 @@ int tlog_reader_leaf(struct tlog_reader *reader, uint64_t index, uint8_t hash[ME
 /* Loads the edge of the reader's tree, for leaves to be appended. */
 int tlog_reader_edge(struct tlog_reader *reader, struct tlog_edge *edge, bulla_error *error);
 
-/* Whether the tree of `next`, whose tiles the source has, began with that of `last` (of size 0: nothing is known).
- * *contradicts, after an error: the two checkpoints themselves are why (the log has shrunk or forked), not tiles that are
- * missing or are of neither; both, being signed, show it to anyone. */
-int tlog_check_growth(const struct tlog_source *source, const struct checkpoint *last, const struct checkpoint *next,
-                      int *contradicts, bulla_error *error);
-
 /* Reads the bundle of entries `tile` from the source: exactly as many as it is wide. Each is handed to `each` in order;
  * another result than BULLA_OK ends it. The bytes are what the source says: hash them and compare. */
 int tlog_bundle_read(const struct tlog_source *source, const struct tlog_tile *tile,

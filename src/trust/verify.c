@@ -68,9 +68,9 @@ static void verify_gpus(const struct evidence *cpu, const struct evidence_format
 /* `certificate` NULL: the document did not come in one. */
 static const struct evidence_format *verify(const struct json *document, const struct ra_tls *certificate,
                                             const struct policy *policy, const bulla_evidence_options *options,
-                                            struct verdict *verdict)
+                                            int64_t used_at, struct verdict *verdict)
 {
-    struct evidence evidence = {.document = document, .time = options->time, .verdict = verdict};
+    struct evidence evidence = {.document = document, .time = options->time, .used_at = used_at, .verdict = verdict};
     struct binding_expected expected = {.tls_key = options->tls_key, .receipt_key = options->receipt_key,
                                               .nonce = options->nonce, .model = options->model,
                                               .nonce_path = json_get(document, "nonce_path")};
@@ -99,9 +99,9 @@ static const struct evidence_format *verify(const struct json *document, const s
 }
 
 const struct evidence_format *verify_evidence(const struct json *document, const struct policy *policy,
-                                              const bulla_evidence_options *options, struct verdict *verdict)
+                                              const bulla_evidence_options *options, int64_t used_at, struct verdict *verdict)
 {
-    return verify(document, NULL, policy, options, verdict);
+    return verify(document, NULL, policy, options, used_at, verdict);
 }
 
 /* Of a certificate the document in it, with the caller's collateral. */
@@ -123,7 +123,7 @@ static void verify_certificate(const char *bytes, size_t length, const struct po
         const struct json *root = json_parse((const char *)document.data, document.length, "the certificate's evidence", arena,
                                              error);
         if (root)
-            verify(root, &certificate, policy, options, verdict);
+            verify(root, &certificate, policy, options, options->time, verdict);
     }
     ra_tls_close(&certificate);
     buffer_free(&document);
@@ -174,7 +174,7 @@ static void check_subject(void *context, const struct policy *policy, struct are
     }
     const struct json *document = json_parse(subject->bytes, subject->length, "the evidence", arena, error);
     if (document)
-        verify(document, NULL, policy, subject->options, verdict);
+        verify(document, NULL, policy, subject->options, subject->options->time, verdict);
 }
 
 int bulla_verify_evidence(const char *document, size_t length, const bulla_evidence_options *options,

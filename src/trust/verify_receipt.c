@@ -2,6 +2,7 @@
  * the evidence vouches for signed it, and its log has it. */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/hash.h"
 #include "base/memory.h"
@@ -105,6 +106,19 @@ static void check_hash_of(struct checking *checking, const char *name, const str
         verdict_same_bytes(checking->verdict, name, hash, sizeof hash, expected, RECEIPT_HASH);
 }
 
+/* Who signed the receipt says its time: nobody else does. */
+static void tell_time(struct checking *checking, int64_t time, int is_asked)
+{
+    time_t seconds = (time_t)time;
+    struct tm parts;
+    char text[64] = "a time that no calendar has";
+    if (gmtime_r(&seconds, &parts))
+        strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    verdict_not_made(checking->verdict, "receipt.time", "the evidence is judged as of %s, %s", text,
+                     is_asked ? "as was asked for, its age as of when the receipt says that it was signed"
+                              : "when the receipt says that it was signed");
+}
+
 static void check_evidence(struct checking *checking)
 {
     const struct receipt *receipt = &checking->receipt;
@@ -126,9 +140,11 @@ static void check_evidence(struct checking *checking)
     options.receipt_key = receipt->key;
     options.model = is_native(receipt) ? receipt->model_root : NULL;
     options.time = options.time ? options.time : receipt->time;
+    tell_time(checking, options.time, checking->options->evidence.time != 0);
     if (!is_native(receipt)) /* a policy that names models accepts none that is not known */
         policy_check_model(checking->policy, zeros, verdict);
-    const struct evidence_format *format = verify_evidence(checking->evidence, checking->policy, &options, verdict);
+    const struct evidence_format *format = verify_evidence(checking->evidence, checking->policy, &options, receipt->time,
+                                                           verdict);
     if (format)
         verdict_holds(verdict, "receipt.simulated", receipt->is_simulated == format->is_simulated,
                       format->is_simulated ? "SIMULATED evidence" : "evidence that is not simulated",
@@ -226,7 +242,8 @@ static void check_prompt(struct checking *checking, const struct json *list, con
 struct walked {
     uint8_t chain[RECEIPT_HASH];
     uint64_t tokens;
-    char finish[64]; /* the reason; "": the last step is none, or there are steps after it */
+    int has_ended;
+    char finish[64]; /* the reason; "": the last step is none */
 };
 
 static int walk_step(struct checking *checking, const struct json *step, struct walked *walked)
@@ -239,10 +256,11 @@ static int walk_step(struct checking *checking, const struct json *step, struct 
         !read_ids(checking, json_get(step, "ids"), &ids, &count))
         return 0;
     enum receipt_part part = receipt_part_find(name->text);
-    if (!part || *walked->finish) /* nothing follows a finish */
+    if (!part || walked->has_ended) /* nothing follows a finish */
         return 0;
     walked->tokens += count;
-    if (part == RECEIPT_FINISH)
+    walked->has_ended = part == RECEIPT_FINISH;
+    if (walked->has_ended)
         snprintf(walked->finish, sizeof walked->finish, "%s", text->text); /* up to the zero byte */
     return receipt_chain_step(walked->chain, part, ids, count, text->text, text->length, &checking->error) == BULLA_OK;
 }
@@ -337,7 +355,8 @@ static void check_note(struct checking *checking, const struct json *text)
     struct checkpoint checkpoint;
     struct note *note;
     bulla_error error = {0};
-    size_t cosigned = 0, is_signed = 0;
+    size_t cosigned = 0;
+    int is_signed = 0;
     if (options->log_key_count == 0) {
         verdict_not_made(verdict, "log.checkpoint", "nobody said which key the log has");
         verdict_not_made(verdict, "log.witnesses", "nobody said which to expect");
@@ -347,8 +366,8 @@ static void check_note(struct checking *checking, const struct json *text)
     if (!note)
         return;
     int code = note_open(text->text, text->length, checking->log_keys, options->log_key_count, note, &error);
-    for (size_t i = 0; code == BULLA_OK && i < note->count; i++)
-        *(note->signatures[i].key == checking->log_keys ? &is_signed : &cosigned) += 1;
+    if (code == BULLA_OK)
+        cosigned = checkpoint_cosigned(note, checking->log_keys, &is_signed);
     if (code == BULLA_OK)
         code = checkpoint_read(note->text, note->length, &checkpoint, &error);
     if (code != BULLA_OK)

@@ -195,7 +195,7 @@ class HostileServer(http.server.ThreadingHTTPServer):
         self.state = state or State()
         self.receipts, self.lie, self.has_log = Signer(), lie, has_log
         self.bodies, self.paths, self.headers, self.connections, self.open = [], [], [], 0, []
-        self.words, self.pause, self.error, self.filler = WORDS, 0, None, 0
+        self.words, self.pause, self.error, self.filler, self.same_id = WORDS, 0, None, 0, None
         self.released = threading.Event()
         self.other_receipt, self.old_evidence, self.relay = None, None, None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -402,7 +402,7 @@ class Answer:
     def __init__(self, handler, body):
         self.handler, self.server, self.body, self.asked = handler, handler.server, body, json.loads(body)
         self.endpoint = handler.path
-        self.salt, self.id = os.urandom(32), os.urandom(16)
+        self.salt, self.id = os.urandom(32), self.server.same_id or os.urandom(16)
         self.seed = self.asked.get("seed") if self.asked.get("seed") is not None else 7
         self.count = self.asked.get("n") or 1
         self.chains = [Chain(self.salt, k) for k in range(self.count)]
@@ -435,7 +435,7 @@ class Answer:
             "parameters": parameters, "policy": bytes(32).hex(), "program_version": 1,
             "prompt": sha256(b"bulla-prompt-v1", salt, struct.pack("<I", 1) * PROMPT_TOKENS).hex(),
             "prompt_tokens": PROMPT_TOKENS, "request": sha256(b"bulla-request-v1", salt, request).hex(), "retention": "none",
-            "simulated": True, "time": int(time.time()), "tokenizer": sha256(b"k").hex()}
+            "simulated": True, "time": 1700000000 if self.server.same_id else int(time.time()), "tokenizer": sha256(b"k").hex()}
         if lie == "other_model_root":
             value["model_root"] = sha256(b"a smaller model").hex()
         if lie == "wrong_evidence_hash":

@@ -19,7 +19,7 @@ from demo_models import sources
 from forging import Forger, prompt_hash
 from serving import PROGRAM, Server, can_serve
 from test_receipts import FULL as FULL_RECEIPT
-from test_receipts import OPTIONS, TEMPLATE, TOOL, Asker, Client, Engine, FLAT_TOOL, checks, make_model
+from test_receipts import OPTIONS, POLICY, TEMPLATE, TOOL, Asker, Client, Engine, FLAT_TOOL, checks, make_model
 
 FULL = os.environ.get("BULLA_TEST_COUNTS") == "full"
 USER = [{"role": "user", "content": "Tell me the capital of France."}]
@@ -198,6 +198,11 @@ def tell_lies(auditor, other_model):
             first["text"] += second["text"]
             first["ids"] += second["ids"]
         lie("audit.delivered.0", "content", "two steps are one", join_steps)
+
+        def move_id(changed):
+            steps = steps_of(changed)
+            steps[1]["ids"] = steps[0].pop("ids") + steps[1]["ids"]
+        lie("audit.delivered.0", "content", "a token goes with a later step", move_id)
         lie("audit.delivered.0", "finish", "a step that no token gave",
             lambda changed: steps_of(changed).insert(-1, {"part": "content", "text": "more"}))
 
@@ -208,6 +213,15 @@ def tell_lies(auditor, other_model):
                             ("stop", ["x"]), ("logit_bias", "0" * 64), ("tool_choice", "required")):
             lie("audit.parameters", None, f"{name} is signed as another one", parameter(name, value))
         lie("audit.tokens.0", "the answer's end after 11 tokens", "a lower limit than was in effect", parameter("max_tokens", 11))
+
+        def request(body):
+            return lambda changed: changed["transcript"].__setitem__("request", base64.b64encode(body).decode())
+        lie("audit.request", None, "a request that is none", request(b"{}"))
+        lie("audit.request", None, "a request that is no JSON", request(b"\x00"))
+        lie("audit.request", "as many", "a request for one answer", request(json.dumps({**body, "n": 1}).encode()))
+        lie("audit.request", None, "a request with a token that no model has",
+            request(json.dumps({**body, "logit_bias": {"4000000": 1}}).encode()))
+        lie("audit.request", None, "an endpoint that answers nothing", parameter("endpoint", "/v1/embeddings"))
 
         def other_prompt(changed):
             ids = [1, 2, 3]
@@ -243,6 +257,20 @@ def tell_lies(auditor, other_model):
             with open(path, "w", encoding="utf-8") as file:
                 file.write(json.dumps(request))
             checks.equal(auditor.audit(document, "--request", path)[0], status, "--request is what counts")
+
+
+def take_options(auditor):
+    """Policy, log and time are judged as `bulla verify` does."""
+    document = auditor.ask(CHAT, {"messages": USER, "max_tokens": 3}, "options")
+    key, path = auditor.server.request("GET", "/log/key")[2].decode(), os.path.join(auditor.server.folder, "policy.json")
+    for policy, check in ((POLICY, None), ({"attestation": {"type": "sim"}}, "policy.allow_simulated")):
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(policy, file)
+        status, found = auditor.audit(document, "--policy", path, "--log-key", key, "--time", "2030-01-01")
+        checks.equal((status, [name for name, result in found.items() if result[0] == "fail"]), (1, [check]) if check else (0, []),
+                     f"{policy}: {found.get(check)}")
+    checks.equal(auditor.audit(document, "--log-key", "example.com/log+a06c8792+AQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f")[1]
+                 .get("log.checkpoint", ("",))[0], "fail", "another log's key")
 
 
 def lie_about_ends(auditor, end, letter):
@@ -380,6 +408,7 @@ def main():
             ask_honest(auditor, [*requests(2), *TOOL_REQUESTS])
             tell_lies(auditor, os.path.join(other, "other.bulla"))
             lie_about_ends(auditor, 2, 264)
+            take_options(auditor)
         thinking = make_model(folder, "thinks", TEMPLATE.replace("me: ", "me: <think>"))
         with Server(thinking, tls=False, arguments=OPTIONS) as server:
             ask_honest(Auditor(server, thinking), [("thinking", CHAT, {"messages": USER, "max_tokens": 12, "temperature": 0}),

@@ -192,6 +192,37 @@ def check_usage(checks):
                 connect.remove()
 
 
+def refused_folder(checks, connect, path, what):
+    try:
+        connect.start()
+        checks.true(False, f"{path} is refused: {what}")
+    except RuntimeError as problem:
+        checks.contains(str(problem), what, f"{path} is refused")
+
+
+def check_folders(checks):
+    """What others could change is not relied on."""
+    with HostileServer() as server:
+        for number, name in enumerate(("state", "receipts", "logs")):
+            connect = Connect(server.url, server.policy(), start=False)
+            path = os.path.join(connect.folder, name) if number < 2 else os.path.join(connect.folder, "state", "logs")
+            os.makedirs(path, mode=0o700)
+            connect.kept = os.path.join(connect.folder, "state")
+            connect.arguments = ["--receipts", os.path.join(connect.folder, "receipts")]
+            for mode in (0o720, 0o702, 0o1777):
+                os.chmod(path, mode)
+                refused_folder(checks, connect, path, f"chmod go-w {path}")
+            os.chmod(path, 0o755)
+            if os.geteuid() == 0:
+                os.chown(path, 65534, 65534)
+                refused_folder(checks, connect, path, "belongs to another user (65534)")
+                os.chown(path, 0, 0)
+            connect.start()
+            checks.true(connect.chat(PROMPT).verified, f"{name} of its own, which others may read")
+            connect.stop()
+            connect.remove()
+
+
 # --- before anything is sent ---
 
 def refused(checks, server, connect, what, check=None):
@@ -370,15 +401,12 @@ def fork(log, how):
 
 
 def check_forks(checks):
-    for how in ("other history", "other history, and others' entries", "shrunk", "same size", "emptied"):
+    for how in ("other history", "other history, and others' entries", "same size"):
         with HostileServer() as server, Connect(server.url, server.policy()) as connect:
             for _ in range(6):
                 connect.chat(PROMPT)
             log, entries = server.state.log, list(server.state.log.entries)
             kept = log.checkpoint()
-            if how == "shrunk":
-                connect.kill()  # what is known of the log outlives a kill
-                connect.start()
             fork(log, how)
             outcome = connect.chat(PROMPT, True)
             checks.true(outcome.failed and "log.fork" in message(outcome), f"{how}: the fork is seen: {outcome}")
@@ -386,12 +414,50 @@ def check_forks(checks):
             text = connect.read(forks[0]) if forks else ""
             checks.true(kept in text and log.checkpoint() in text, f"{how}: both notes are kept")
             refused(checks, server, connect, how, "log.fork")
+            plain_refused(checks, server, connect, how)
             connect.kill()
             connect.start()
+            plain_refused(checks, server, connect, f"{how}, after a kill")
             refused(checks, server, connect, f"{how}, after a kill", "log.fork")
             os.unlink(forks[0])
             log.entries[:] = entries
             checks.true(connect.chat(PROMPT).verified, f"{how}: goes on once the operator removed it, and the log is itself again")
+
+
+def plain_refused(checks, server, connect, what):
+    status, _, body = connect.get("/v1/models")
+    checks.true(status == 502 and b"log.fork" in body and "/v1/models" not in server.paths, f"{what}: nor what passes unverified")
+
+
+def check_shrunk(checks):
+    """A smaller tree, and no tiles of the larger one: no contradiction, but not shown either."""
+    for how in ("shrunk", "emptied"):
+        with HostileServer() as server, Connect(server.url, server.policy()) as connect:
+            for _ in range(6):
+                connect.chat(PROMPT)
+            log, entries = server.state.log, list(server.state.log.entries)
+            connect.kill()  # what is known of the log outlives a kill
+            connect.start()
+            fork(log, how)
+            outcome = connect.chat(PROMPT, True)
+            checks.true(outcome.failed and "log.consistency" in message(outcome), f"{how}: it is not shown: {outcome}")
+            checks.equal(glob.glob(os.path.join(connect.kept, "logs", "*.fork")), [], f"{how}: no fork is kept")
+            log.entries[:] = entries
+            checks.true(connect.chat(PROMPT).verified, f"{how}: and goes on where the log is itself again")
+
+
+def check_kept(checks):
+    """A receipt with the id and time of another one does not take its place."""
+    with HostileServer() as server, Connect(server.url, server.policy()) as connect:
+        server.same_id = b"i" * 16
+        checks.true(connect.chat(PROMPT).verified, "the first with its id")
+        before = connect.receipts()
+        for streamed in (False, True):
+            outcome = connect.chat("something else", streamed)
+            checks.true(outcome.failed and "kept" in message(outcome), f"another with the same id and time: {outcome}")
+        checks.equal(connect.receipts(), before, "the first is what it was")
+        server.same_id = None
+        checks.true(connect.chat(PROMPT).verified, "and it goes on")
 
 
 def check_kill(checks):
@@ -437,6 +503,7 @@ def check_keys(checks):
     with HostileServer(has_log=False) as server:
         with Connect(server.url, server.policy()) as connect:
             refused(checks, server, connect, "a server without a log", "log.key")
+            checks.equal(connect.get("/v1/models")[0], 200, "what is not verified passes")
         with Connect(server.url, server.policy(), arguments=["--no-log"]) as connect:
             checks.true(connect.chat(PROMPT, True).verified, "unless it is said that it has none")
 
@@ -466,8 +533,8 @@ def check_size(checks):
         checks.equal(len(connect.chat(PROMPT).body), 3 << 20, "a long error passes")
 
 
-CHECKS = [check_honest, check_clients, check_usage, check_evidence, check_other_key, check_renewal, check_lies, check_responses,
-          check_hanging, check_log, check_forks, check_kill, check_keys, check_size]
+CHECKS = [check_honest, check_clients, check_usage, check_folders, check_evidence, check_other_key, check_renewal, check_lies, check_responses,
+          check_hanging, check_log, check_forks, check_shrunk, check_kept, check_kill, check_keys, check_size]
 
 
 def main():

@@ -8,6 +8,7 @@ programs its part is left out.
 import base64
 import copy
 import glob
+import http.client
 import json
 import os
 import re
@@ -15,20 +16,21 @@ import select
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
 import time
 
 from demo_models import sources
-from forging import Forger
+from forging import Forger, canonical
 from serving import BUILD, PROGRAM, Server, can_serve
 from test_audit import CHAT, COMPLETION, USER, Auditor, steps_of
 from test_receipts import OPTIONS, TEMPLATE, TOOL, checks, make_model
 
 FULL = os.environ.get("BULLA_TEST_COUNTS") == "full"
 LIAR = os.path.join(BUILD, "tests", "tool_dispute")
-PATIENCE = 300  # seconds until a test is given up; nothing is measured by it
+PATIENCE = 120  # seconds until a test is given up; nothing is measured by it
 
 
 def run(*arguments, status=0):
@@ -94,9 +96,17 @@ class Referee:
             return ["--folder", self.folder, "--referee-key", self.key]
         return ["--referee", self.url, "--ca", os.path.join(self.place, "tls", "certificate.pem"), "--referee-key", self.key]
 
-    def state(self, document_path, proposer):
-        """The answer's state as the signed statement has it; None: not known."""
-        return None
+    def request(self, method, path, body=None):
+        """(status, value)"""
+        host, port = re.fullmatch(r"https://(.*):(\d+)", self.url).groups()
+        context = ssl.create_default_context(cafile=os.path.join(self.place, "tls", "certificate.pem"))
+        connection = http.client.HTTPSConnection(host, int(port), timeout=PATIENCE, context=context)
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"} if body is not None else {})
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
 
     def replay(self):
         """What the log alone gives."""
@@ -253,6 +263,63 @@ def defend(bench, auditor, referee):
             path = bench.write(document)
             output = run("challenge", path, "--model", bench.model, "--key", bench.name(".pem"), "--proposer", "0" * 64, *referee.reach())
             checks.contains(output, "nothing is challenged", "an honest challenger finds nothing")
+
+
+def send_anything(referee):
+    """What is no message, or was one before, has no effect on any answer."""
+    ids = referee.request("GET", "/v1/answers")[1]["answers"]
+    states = [referee.request("GET", f"/v1/answers/{number}")[1]["statement"]["answer"] for number in ids]
+    disputes = [dispute["dispute"] for state in states for dispute in state["disputes"]]
+    checks.true(len(disputes) > 5, "there were disputes")
+    sent = 0
+    for number in disputes[:8]:
+        for message in referee.request("GET", f"/v1/disputes/{number}?from=0")[1]["messages"]:
+            text = canonical(message)
+            for body in (text, text[:-1], text + b" ", text.replace(b'"number":', b'"number":1', 1), b"{}" + text, text[:40] * 40):
+                status, said = referee.request("POST", "/v1/disputes", body)
+                checks.equal((status, bool(said.get("error"))), (409, True), f"{body[:200]}: {said}")
+                sent += 1
+    for body in (b"", b"{}", b"[]", b"\xff\xfe", b'{"message":{},"signature":""}'):
+        checks.equal(referee.request("POST", "/v1/disputes", body)[0], 409, f"{body}")
+    for path, status in (("/v1/answers/" + "0" * 64, 404), ("/v1/answers/x", 404), ("/v1/disputes/" + "0" * 64, 200), ("/", 404)):
+        checks.equal(referee.request("GET", path)[0], status, path)
+    checks.equal(referee.request("GET", f"/v1/disputes/{ids[0]}")[1], {"messages": []}, "a document is shown to nobody")
+    after = [referee.request("GET", f"/v1/answers/{number}")[1]["statement"]["answer"] for number in ids]
+    checks.equal(after, states, f"{sent} messages without effect")
+
+
+def equivocate(bench, auditor, referee):
+    """Two challengers are told two traces of one honest answer."""
+    document = auditor.ask(CHAT, {"messages": USER, "max_tokens": 4, "seed": 21}, "two traces")
+    path = bench.write(document)
+    key, public = bench.key()
+    proposer = bench.respond(referee, path, key, "two-claims")
+    bench.until(proposer, "pending")
+    challengers = [bench.challenge(referee, path, public, lie="silent:any") for _ in range(2)]
+    checks.contains(proposer.communicate(timeout=PATIENCE)[0], "overturned", "it is overturned")
+    outputs = [challenger.communicate(timeout=PATIENCE)[0] for challenger in challengers]
+    checks.true(any("two traces" in output for output in outputs), f"by one of them: {outputs}")
+
+
+def sign_two_receipts(bench, auditor, referee):
+    """A server that signed two receipts of one answer has proved its own fault; anyone may show them."""
+    with Forger() as forger:
+        document = forger.sign(forger.copy(auditor.ask(CHAT, {"messages": USER, "max_tokens": 3, "seed": 22}, "two receipts")))
+        other = copy.deepcopy(document)
+        other["signed"]["receipt"]["time"] += 1
+        forger.sign(other)
+        proposer = bench.respond(referee, bench.write(document), bench.key()[0])
+        answer = re.search(r"answer ([0-9a-f]{64}): pending", bench.until(proposer, "pending")).group(1)
+        for first, second, status in ((document, document, 409), (other, other, 409), (document, other, 200), (document, other, 409)):
+            message = {"body": {"first": first["signed"], "second": second["signed"]}, "dispute": answer, "key": forger.public,
+                       "kind": "equivocation", "number": 0, "previous": "0" * 64, "protocol": "bulla-dispute-v1"}
+            path = bench.name(".signed")
+            with open(path, "wb") as file:
+                file.write(b"bulla-dispute-v1\n" + canonical(message))
+            signature = forger.openssl("pkeyutl", "-sign", "-rawin", "-inkey", forger.key, "-in", path)
+            said = referee.request("POST", "/v1/disputes", canonical({"message": message, "signature": base64.b64encode(signature).decode()}))
+            checks.equal(said[0], status, f"two receipts: {said}")
+        checks.contains(proposer.communicate(timeout=PATIENCE)[0], "two receipts", "the proposer sees why")
 
 
 def be_silent(bench, auditor):
@@ -438,6 +505,9 @@ def main():
                 lie_in_every_way(bench, auditor, referee)
                 defend(bench, auditor, referee)
                 have_many(bench, auditor, referee)
+                equivocate(bench, auditor, referee)
+                sign_two_receipts(bench, auditor, referee)
+                send_anything(referee)
                 state = referee.replay()
                 for answer in state["answers"]:
                     for dispute in answer["disputes"]:

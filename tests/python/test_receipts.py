@@ -361,6 +361,21 @@ def go_without(model):
         checks.equal(os.path.exists(os.path.join(server.state, "receipts")), False, "no folder is made")
 
 
+def refuse_folder(model):
+    """A log that others could change is not gone on with."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        server = Server(model, tls=False, start=False, arguments=["--receipts", folder, "--threads", "1"])
+        try:
+            server.start()
+            checks.true(False, "a folder of receipts that others may write into is refused")
+        except RuntimeError as problem:
+            checks.contains(str(problem), f"chmod go-w {folder}", "a folder of receipts that others may write into")
+        finally:
+            server.remove()
+        checks.equal(os.listdir(folder), [], "nothing is made in it")
+
+
 def main():
     if not can_serve():
         checks.skip("this build has no bulla serve")
@@ -375,6 +390,7 @@ def main():
         fail_log(model)
         take_over(model, python)
         go_without(model)
+        refuse_folder(model)
     checks.finish()
 
 

@@ -275,7 +275,7 @@ def set_checkpoint(folder, text):
 
 
 def forks(work):
-    """Each way of following finds a log that forks or shrinks, keeps both checkpoints, and stays where it was."""
+    """Each way of following finds a log that forks, keeps both checkpoints, and stays where it was."""
     short = f"{work}/short"
     key = make_log(short, 300)
     left, right = copy(short, f"{work}/left"), copy(short, f"{work}/right")
@@ -283,6 +283,11 @@ def forks(work):
     append(right, 50)
     longer = copy(right, f"{work}/longer")
     append(longer, 300)
+    # A checkpoint of the other half that is older than what was seen, beside tiles that show it.
+    behind = copy(short, f"{work}/behind")
+    append(behind, 20)
+    older = copy(left, f"{work}/older")
+    set_checkpoint(older, read(f"{behind}/checkpoint"))
     key_file = f"{work}/witness.key"
     for verb in ("witness", "monitor"):
         state = f"{work}/{verb}.state"
@@ -290,7 +295,7 @@ def forks(work):
         arguments += ["--key", key_file, "--name", "w"] if verb == "witness" else ["--once"]
         checks.equal(bulla(*arguments, left)[0], 0, f"{verb} of the one half")
         kept = read(state)
-        for folder, part in ((right, "two roots"), (longer, "did not begin"), (short, "shrunk")):
+        for folder, part in ((right, "two roots"), (longer, "did not begin"), (older, "did not begin")):
             status, output, errors = bulla(*arguments, folder)
             checks.equal((status, output), (1, ""), f"{verb}: {part}")
             checks.contains(errors, part, "what it says")
@@ -299,6 +304,7 @@ def forks(work):
             checks.equal(read(stem + ".kept"), kept, "the one checkpoint")
             checks.equal(read(stem + ".shown"), read(f"{folder}/checkpoint"), "the other")
         checks.equal(len(conflicts(work, f"{verb}.state")), 6, "files of evidence")
+        replayed(work, arguments, left, short, state)
         bulla(*arguments, right)
         checks.equal(len(conflicts(work, f"{verb}.state")), 6, "files of evidence, seen again")
         checks.equal(bulla(*arguments, left)[0], 0, f"{verb} of the one half again")
@@ -319,6 +325,69 @@ def forks(work):
             file.write(kept[:30] + bytes([kept[30] ^ 1]) + kept[31:])
         arguments[arguments.index(state)] = state + "2"
         checks.equal(bulla(*arguments, left)[0], 1, f"{verb} with a damaged state")
+
+
+def replayed(work, arguments, folder, short, state):
+    """A checkpoint that is older than what was seen contradicts nothing."""
+    before, kept = conflicts(work, os.path.basename(state)), read(state)
+    old = copy(folder, f"{state}.folder")
+    set_checkpoint(old, read(f"{short}/checkpoint"))
+    for place, has_tiles in ((old, True), (short, False)):
+        status, output, errors = bulla(*arguments, place)
+        checks.equal((status, output), (1, ""), f"{arguments[0]} of an old checkpoint")
+        checks.contains(errors, "old checkpoint, of 300 leaves where 350 were seen", "what it says")
+        checks.equal("no tiles that show" in errors, not has_tiles, f"whether it is shown: {errors}")
+        checks.equal((conflicts(work, os.path.basename(state)), read(state)), (before, kept), "no evidence, the same state")
+    if arguments[0] == "monitor":
+        following = [part for part in arguments if part != "--once"]
+        with subprocess.Popen([PROGRAM, "log", *following, "--every", "1", old], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True) as process:
+            for _ in range(2):
+                checks.contains(process.stderr.readline(), "old checkpoint", "a monitor that follows says it each time")
+            set_checkpoint(old, read(f"{folder}/checkpoint"))
+            append(old, 7)
+            checks.contains(process.stdout.readline(), ": 357 receipts, 7 new", "and goes on with what is new")
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+        os.remove(state)
+        checks.equal(bulla(*arguments, folder)[0], 0, "begun anew")
+
+
+class Trickle(Quiet):
+    """Gives each tile byte by byte, so that it never ends and never rests."""
+
+    def do_GET(self):
+        if "/tile/" not in self.path:
+            super().do_GET()
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", "8192")
+        self.end_headers()
+        try:
+            for _ in range(8192):
+                self.wfile.write(b"x")
+                time.sleep(0.1)
+        except OSError:
+            pass
+
+
+def stalls(work):
+    folder = f"{work}/log"
+    key = make_log(folder, 300)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Trickle, directory=folder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    arguments = ["monitor", "--log", key, "--state", f"{work}/state", "--timeout", "1", "--every", "1"]
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    status, output, errors = bulla(*arguments, "--once", url)
+    checks.equal((status, output), (1, ""), "a monitor of a server whose tiles never come")
+    checks.contains(errors, "did not come whole within 1 seconds", "why")
+    with subprocess.Popen([PROGRAM, "log", *arguments, url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(2):
+            checks.contains(process.stderr.readline(), "tried again", "a monitor that follows says it each time")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    server.shutdown()
+    server.server_close()
 
 
 def monitors(work):
@@ -523,6 +592,24 @@ def handovers(work):
     checks.equal(sorted(int(line.split()[2]) for line in acks), list(range(size)), "every receipt was acknowledged once")
 
 
+def checked_beside_a_server(work):
+    """Files that were written since the database was read are no damage."""
+    folder = f"{work}/log"
+    append(folder, 3000)
+    process, lines = spawn(folder, waiting=200), []
+    thread = collect(process, lines)
+    done, statuses = 0, []
+    while done < (60 if IS_FULL else 15):
+        before = len(lines)
+        statuses.append(bulla("check", folder)[::2])
+        done += len(lines) > before + 256  # it has grown by a tile
+    process.stdin.close()
+    checks.equal(process.wait(60), 0, "the status of the process beside which it was checked")
+    process.stderr.close()
+    thread.join()
+    checks.equal(set(statuses), {(0, "")}, "log check beside a server")
+
+
 # --- Loss of power ---
 
 def memory_folder():
@@ -568,6 +655,27 @@ def actual_files(folder):
     return found
 
 
+def older_database(work, runs, seed):
+    """Whatever of the files a loss of power leaves: a database from before the last run is known for an older copy."""
+    _, events = record_runs(work, runs)
+    disk, older, begun = power.Disk(), None, 0
+    for event in events:
+        begun += event.operation == power.ROOT
+        if begun == len(runs) and older is None:
+            older = disk.read(b"log/log.db")
+        disk.apply(event)
+    for choice in [power.LOST, power.KEPT, power.NAMES, power.DATA] + [random.Random(seed + turn) for turn in range(6)]:
+        files = {path: data for path, data in disk.crash(choice).items() if not path.startswith("log/log.db")}
+        with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
+            put_files(folder, {**files, "log/log.db": older})
+            status, _, errors = run(TOOL, "recovered", f"{folder}/log", text="")
+            checks.equal(status, 1, f"a database that was put back: {choice}")
+            checks.contains(errors, "older copy", "why")
+            if "log/checkpoint" in files:
+                status, _, errors = bulla("check", f"{folder}/log")
+                checks.equal(status, 1, f"log check of it: {choice}")
+
+
 def power_loss(work, runs, seed, most):
     """Every prefix of what was done (or, with reduced counts, some), with what was not durable lost, kept, or torn."""
     folder, events = record_runs(work, runs)
@@ -600,7 +708,7 @@ def power_loss(work, runs, seed, most):
 
 
 def main():
-    tests = [operator_verbs, witnesses, forks, monitors, kills, handovers]
+    tests = [operator_verbs, witnesses, forks, stalls, monitors, kills, handovers, checked_beside_a_server]
     if not os.path.exists(TOOL):
         checks.skip("tests/tool_log is not built")
     for test in tests:
@@ -610,6 +718,9 @@ def main():
         power_loss(work, [(6, 2), (5, 3)], SEED, 120)
     with tempfile.TemporaryDirectory(prefix="bulla-tlog-") as work:  # whole tiles, a database that is written back
         power_loss(work, [(258, 130), (3, 1)], SEED + 1, 120)
+    for number, runs in enumerate([[(6, 2), (5, 3)], [(250, 50), (20, 5)], [(500, 99), (300, 99)]]):
+        with tempfile.TemporaryDirectory(prefix="bulla-tlog-") as work:
+            older_database(work, runs, SEED + number)
     checks.finish()
 
 

@@ -4,6 +4,7 @@ the log ends it, and is kept. The model is tiny and random."""
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -79,7 +80,8 @@ def follow_honest(watcher, auditor):
 
 
 def follow_on(watcher, auditor, documents):
-    """While it runs, documents and receipts come."""
+    """While it runs, documents and receipts come. One that was killed before it kept the checkpoint audits nothing twice."""
+    shutil.copy(watcher.state, watcher.state + ".old")
     with subprocess.Popen(watcher.command("--every", "1"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
         def until(kind, index=None):
             for line in process.stdout:
@@ -95,6 +97,10 @@ def follow_on(watcher, auditor, documents):
         checks.equal(until("audit", 5).get("finding"), "passed", "a receipt that comes later")
         process.send_signal(signal.SIGTERM)
         checks.equal(process.wait(60), 130, "an interrupt ends it")
+    os.replace(watcher.state + ".old", watcher.state)
+    status, audits, look, _ = watcher.once()
+    checks.equal((status, audits, look["receipts"], look["new"], look["chosen"], look["passed"]), (0, [], 6, 1, 6, 6),
+                 "the checkpoint of before, the audits of after")
 
 
 def sample(folder, watched, documents):

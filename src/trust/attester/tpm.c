@@ -1,6 +1,5 @@
 /* A TPM 2.0 by tpm2-tss's ESYS: a quote over PCRs with the SHA-256 of the report data as its nonce, the values of the PCRs,
  * the key, the firmware's event log (trust/evidence/tpm.c has the document). */
-#include <errno.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,11 +13,11 @@
 #include "trust/attester.h"
 #include "trust/attester/kernel_file.h"
 #include "trust/attester/tpm_key.h"
+#include "trust/attester/tpm_log.h"
 
-enum { PCRS = 24, MOST_LOG = 1 << 20, TRIES = 4 };
+enum { PCRS = 24, TRIES = 4 };
 
 static const char default_device[] = "/dev/tpmrm0", default_pcrs[] = "0,1,2,3,4,5,6,7,8,9,11,12,14";
-static const char default_log[] = "/sys/kernel/security/tpm0/binary_bios_measurements";
 
 struct tpm {
     TSS2_TCTI_CONTEXT *tcti;
@@ -27,7 +26,7 @@ struct tpm {
     int key_is_made;      /* and so flushed at the end */
     TPML_PCR_SELECTION selection;
     struct buffer public_area, pem, certificate;
-    const char *event_log; /* NULL: the firmware's is not of this TPM */
+    const char *event_log; /* NULL: none */
 };
 
 static const char *device_of(const struct attester_options *options)
@@ -103,7 +102,7 @@ static int open_tpm(const struct attester_options *options, void **state, bulla_
     if (!tpm)
         return BULLA_E_MEMORY;
     tpm->key = ESYS_TR_NONE;
-    tpm->event_log = options->tpm_event_log ? options->tpm_event_log : options->tpm_tcti ? NULL : default_log;
+    tpm->event_log = tpm_log_path(options);
     int code = read_pcrs(options->tpm_pcrs ? options->tpm_pcrs : default_pcrs, &tpm->selection, error);
     if (code == BULLA_OK)
         code = connect_tpm(tpm, options, error);
@@ -225,16 +224,22 @@ static void write_values(struct buffer *out, const struct values *values)
     buffer_append_text(out, "}}");
 }
 
-/* As long as the kernel gives it: its file says no length. It is left out on machines whose firmware does not measure, and
- * where only root may read it. */
+/* It is left out where there is none, or it is too long: that was said at the start. */
 static int write_log(struct buffer *out, const char *path, bulla_error *error)
 {
     struct buffer log = {0};
-    if (!path || (access(path, R_OK) != 0 && (errno == ENOENT || errno == EACCES)))
-        return BULLA_OK;
-    int code = kernel_file_read(path, MOST_LOG, 0, &log, error);
+    bulla_error own = {0};
+    int code = tpm_log_read(path, &log, &own);
     if (code == BULLA_OK && log.length)
         document_add_bytes(out, "event_log", log.data, log.length);
+    buffer_free(&log);
+    return code == BULLA_OK || code == BULLA_E_LIMIT ? BULLA_OK : bulla_fail(error, code, "%s", own.text);
+}
+
+static int find_lack(const struct attester_options *options, bulla_error *error)
+{
+    struct buffer log = {0};
+    int code = tpm_log_read(tpm_log_path(options), &log, error);
     buffer_free(&log);
     return code;
 }
@@ -291,6 +296,7 @@ const struct attester attester_tpm = {
     .name = "tpm",
     .title = "TPM 2.0",
     .is_there = is_there,
+    .find_lack = find_lack,
     .open = open_tpm,
     .quote = quote,
     .close = close_tpm,

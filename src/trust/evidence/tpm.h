@@ -9,7 +9,7 @@
 #include "base/buffer.h"
 #include "trust/evidence.h"
 
-enum { TPM_PCRS = 24, TPM_ALGORITHMS = 4, TPM_LONGEST_DIGEST = 64 };
+enum { TPM_PCRS = 24, TPM_ALGORITHMS = 4, TPM_LONGEST_DIGEST = 64, TPM_MOST_LOG = 4 << 20 /* bytes of an event log */ };
 
 /* The hashes of PCR banks: TPM 2.0 Library, Part 2, table "TPM_ALG_ID". */
 struct tpm_algorithm {

@@ -11,7 +11,7 @@
 #include "trust/evidence/tpm.h"
 
 enum {
-    MOST_LOG_BYTES = 1 << 20, MOST_LOGGED = 8, LEGACY_DIGEST = 20, SHA_256 = 0x000b,
+    MOST_LOGGED = 8, LEGACY_DIGEST = 20, SHA_256 = 0x000b,
     PCR_BOOT_MANAGER = 4, PCR_SECURE_BOOT = 7, FIRST_PCR_OF_SYSTEM = 8, FIRST_DYNAMIC_PCR = 17, LAST_DYNAMIC_PCR = 22,
     MOST_BOOT_LOADERS = 8
 };
@@ -201,8 +201,8 @@ static void take_event(struct log *log, const struct event *event)
                        memcmp(event->data, debug_action, sizeof debug_action - 1) == 0;
     }
     if (event->pcr == PCR_BOOT_MANAGER && !(is_covered && (is_separator(event) || is_boot_action(event))) &&
-        log->boot_loader_count < MOST_BOOT_LOADERS)
-        log->boot_loaders[log->boot_loader_count++] = event->digests[tpm_algorithm_find(SHA_256)];
+        log->boot_loader_count++ < MOST_BOOT_LOADERS)
+        log->boot_loaders[log->boot_loader_count - 1] = event->digests[tpm_algorithm_find(SHA_256)];
     if (is_covered && is_separator(event))
         log->separated |= 1u << event->pcr;
 }
@@ -269,8 +269,11 @@ static void claim(struct log *log)
         evidence_claim_flag(log->evidence, "secure_boot", log->secure_boot);
     if (secure_boot_is_quoted)
         evidence_claim_flag(log->evidence, "debug", log->debugs);
-    for (unsigned i = 0; i < log->boot_loader_count; i++)
-        if (log->quoted->given[sha256] >> PCR_BOOT_MANAGER & 1 && log->boot_loaders[i])
+    if (!(log->quoted->given[sha256] >> PCR_BOOT_MANAGER & 1))
+        return;
+    evidence_claim_number(log->evidence, "boot_loaders", log->boot_loader_count);
+    for (unsigned i = 0; i < log->boot_loader_count && i < MOST_BOOT_LOADERS; i++)
+        if (log->boot_loaders[i])
             evidence_claim_slot(log->evidence, "boot_loader", i, log->boot_loaders[i], tpm_algorithms[sha256].size);
 }
 
@@ -283,7 +286,7 @@ void tpm_check_event_log(struct evidence *evidence, const struct tpm_pcrs *pcrs)
         verdict_not_made(verdict, "tpm.log", "the document has no event log: the PCRs' values stand for themselves");
         return;
     }
-    const uint8_t *bytes = evidence_bytes(evidence, "tpm.log", "event_log", MOST_LOG_BYTES, &length);
+    const uint8_t *bytes = evidence_bytes(evidence, "tpm.log", "event_log", TPM_MOST_LOG, &length);
     if (!bytes)
         return;
     log.reader = reader_over(bytes, length);
