@@ -487,12 +487,68 @@ static void test_window(void **unused)
     dispute_case_close(&c);
 }
 
+/* Where memory is short a message has no effect, and is taken when it comes again. */
+static void play_short(int is_honest)
+{
+    struct dispute_case c;
+    struct court court;
+    struct trial trial;
+    struct dispute_fault fault;
+    bulla_error error = {0};
+    struct buffer message = {0};
+    unsigned refused = 0;
+    open_case(&c, 0, 0, 905, 20, 3);
+    do
+        random_fault(&c, &fault);
+    while (step_array_shape(&c.referee, &c.answer, fault.operation, fault.position, fault.array).is_result == 0);
+    open_court(&court, &c);
+    assert_ok(trial_open(&trial, &court, 1, is_honest ? NULL : &fault.hook, is_honest ? &fault.hook : NULL, &error), error);
+    assert_ok(trial_next(&trial, &message, &error), error);
+    while (message.length) {
+        struct buffer before = {0}, after = {0}, line = {0};
+        int code = BULLA_E_MEMORY;
+        referee_write_all(court.referee, &before);
+        for (uint64_t n = 1; code != BULLA_OK; n += 1 + n / 8) {
+            bulla_error own = {0};
+            memory_inject_failure(n, 0);
+            code = referee_take(court.referee, court.now, message.data, message.length, &line, &own);
+            memory_inject_failure(0, 0);
+            buffer_free(&line);
+            line = (struct buffer){0};
+            buffer_clear(&after);
+            referee_write_all(court.referee, &after);
+            if (code != BULLA_OK) {
+                refused++;
+                assert_int_equal(before.length, after.length);
+                assert_memory_equal(before.data, after.data, before.length);
+            }
+        }
+        for (int i = 0; i < 2; i++)
+            assert_ok(party_take(trial.parties[i], message.data, message.length, &error), error);
+        buffer_free(&before);
+        buffer_free(&after);
+        assert_ok(trial_next(&trial, &message, &error), error);
+    }
+    assert_string_equal(trial_status(&trial, NULL), is_honest ? "proposer won" : "challenger won");
+    assert_true(refused > 20);
+    trial_close(&trial);
+    court_close(&court);
+    dispute_case_close(&c);
+    buffer_free(&message);
+}
+
+static void test_short_memory(void **unused)
+{
+    play_short(0);
+    play_short(1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_faults), cmocka_unit_test(test_range), cmocka_unit_test(test_false_range), cmocka_unit_test(test_wrong_messages),
         cmocka_unit_test(test_turns), cmocka_unit_test(test_many), cmocka_unit_test(test_equivocation),
-        cmocka_unit_test(test_window),
+        cmocka_unit_test(test_window), cmocka_unit_test(test_short_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

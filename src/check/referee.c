@@ -294,37 +294,45 @@ static int take_challenge(struct referee *referee, const struct dispute_message 
 
 /* ---- Turns ---- */
 
-int referee_claim_hash(const struct json *body, uint8_t hash[DISPUTE_HASH])
+int referee_claim_hash(const struct json *body, uint8_t hash[DISPUTE_HASH], bulla_error *error)
 {
     struct buffer text = {0};
     const char *const names[] = {"end", "range", "root"};
     for (int i = 0; i < 3; i++) {
         if (!json_get(body, names[i])) {
             buffer_free(&text);
-            return 0;
+            return reject(error, "a claim without root, end or range");
         }
         json_write_canonical(&text, json_get(body, names[i]));
         buffer_append_byte(&text, '\n');
     }
-    int is_hashed = text.error.code == BULLA_OK && hash_sha256(text.data, text.length, hash, NULL) == BULLA_OK;
+    int code = text.error.code != BULLA_OK ? bulla_fail(error, text.error.code, "%s", text.error.text)
+                                           : hash_sha256(text.data, text.length, hash, error);
     buffer_free(&text);
-    return is_hashed;
+    return code;
 }
 
-/* The proposer has one trace of a choice, whoever asks. NULL where the claim is about this, and the same as before. */
-static const char *compare_claim(const struct referee_dispute *dispute, const struct json *body)
+/* The proposer has one trace of a choice, whoever asks. *why stays NULL where the claim is about this, and the same as before. */
+static int compare_claim(const struct referee_dispute *dispute, const struct json *body, const char **why, bulla_error *error)
 {
     struct referee_claim *known = &dispute->answer->claims[dispute->choice];
     uint8_t answer[DISPUTE_HASH], hash[DISPUTE_HASH];
     uint64_t choice;
-    if (!dispute_get_hash(body, "answer", answer) || !dispute_get_number(body, "choice", UINT32_MAX, &choice) ||
-        memcmp(answer, dispute->answer->id, DISPUTE_HASH) != 0 || choice != dispute->choice || !referee_claim_hash(body, hash))
-        return "the proposer's claim is not about this answer";
+    bulla_error own = {0};
+    int code = referee_claim_hash(body, hash, &own);
+    if (code != BULLA_OK && code != BULLA_E_INPUT)
+        return bulla_fail(error, code, "%s", own.text);
+    if (code != BULLA_OK || !dispute_get_hash(body, "answer", answer) ||
+        !dispute_get_number(body, "choice", UINT32_MAX, &choice) || memcmp(answer, dispute->answer->id, DISPUTE_HASH) != 0 ||
+        choice != dispute->choice) {
+        *why = "the proposer's claim is not about this answer";
+        return BULLA_OK;
+    }
     if (known->is_there && memcmp(known->hash, hash, DISPUTE_HASH) != 0)
-        return "the proposer claimed two traces of one answer";
+        *why = "the proposer claimed two traces of one answer";
     known->is_there = 1;
     memcpy(known->hash, hash, DISPUTE_HASH);
-    return NULL;
+    return BULLA_OK;
 }
 
 static int take_turn(struct referee *referee, const struct dispute_message *message, size_t length, int64_t time,
@@ -341,7 +349,11 @@ static int take_turn(struct referee *referee, const struct dispute_message *mess
     if (message->number != dispute->number || memcmp(message->previous, dispute->last, DISPUTE_HASH) != 0 ||
         dispute->number >= REFEREE_MOST_MESSAGES)
         return reject(error, "it does not follow the dispute's last message");
-    const char *why = message->kind == DISPUTE_CLAIM && dispute->path->stage == PATH_CLAIM ? compare_claim(dispute, message->body) : NULL;
+    const char *why = NULL;
+    int code = message->kind == DISPUTE_CLAIM && dispute->path->stage == PATH_CLAIM
+                   ? compare_claim(dispute, message->body, &why, error) : BULLA_OK;
+    if (code != BULLA_OK)
+        return code;
     enum path_result result = why ? PATH_PROPOSER_LOSES : path_take(dispute->path, message->kind, message->body);
     dispute->entries[dispute->number++] = referee->entries;
     dispute->bytes += length;

@@ -30,7 +30,8 @@ static int are_two_claims(const struct dispute_message *first, const struct disp
            memcmp(said, answer, DISPUTE_HASH) == 0 && dispute_get_hash(second->body, "answer", said) &&
            memcmp(said, answer, DISPUTE_HASH) == 0 && dispute_get_number(first->body, "choice", UINT32_MAX, &choice) &&
            dispute_get_number(second->body, "choice", UINT32_MAX, &same) && choice == same &&
-           referee_claim_hash(first->body, one) && referee_claim_hash(second->body, other) && memcmp(one, other, DISPUTE_HASH) != 0;
+           referee_claim_hash(first->body, one, NULL) == BULLA_OK &&
+           referee_claim_hash(second->body, other, NULL) == BULLA_OK && memcmp(one, other, DISPUTE_HASH) != 0;
 }
 
 static int are_two_turns(const struct dispute_message *first, const struct dispute_message *second)

@@ -71,7 +71,7 @@ void referee_end(struct referee_dispute *dispute, enum dispute_status status, co
 void referee_overturn(struct referee_answer *answer, const uint8_t *winner, const char *why, int64_t time);
 /* A message of kind DISPUTE_EQUIVOCATION. */
 int referee_take_equivocation(struct referee *referee, const struct dispute_message *message, int64_t time, bulla_error *error);
-/* What a claim says, as one hash; 0 where it is none. */
-int referee_claim_hash(const struct json *body, uint8_t hash[DISPUTE_HASH]);
+/* What a claim says, as one hash. BULLA_E_INPUT where it is none. */
+int referee_claim_hash(const struct json *body, uint8_t hash[DISPUTE_HASH], bulla_error *error);
 
 #endif

@@ -241,11 +241,13 @@ int disputing_turn(struct disputing *disputing, struct disputing_party *party, b
         code = party_next(party->party, &message, error);
     if (code == BULLA_OK && message.length) {
         code = dispute_carrier_post(disputing->carrier, &message, &is_taken, &why, error);
-        if (code == BULLA_OK)
+        if (code == BULLA_OK && is_taken) /* else it is said again, as long as it is the own turn */
             party->sent = party_number(party->party) + 1;
     }
-    if (code == BULLA_OK && !is_taken)
+    if (code == BULLA_OK && !is_taken && strncmp(party->why, why.text, sizeof party->why - 1) != 0) {
         fprintf(stderr, "(the referee did not take a message: %s)\n", why.text);
+        snprintf(party->why, sizeof party->why, "%s", why.text);
+    }
     buffer_free(&message);
     return code;
 }

@@ -69,7 +69,8 @@ void disputing_free_facts(struct disputing_facts *facts);
 struct disputing_party {
     struct party *party;         /* NULL: text and tokens are not right, and it is settled by that */
     uint8_t id[DISPUTE_HASH];
-    uint64_t sent;               /* 1 + number of the last message that was sent */
+    uint64_t sent;               /* 1 + number of the last message that was taken */
+    char why[DISPUTE_WHY];       /* the last one was not */
 };
 int disputing_open_party(struct disputing *disputing, const struct disputing_answer *answer, uint32_t choice,
                          const uint8_t proposer[DISPUTE_KEY], struct disputing_facts *facts, struct disputing_party *party,

@@ -52,7 +52,7 @@ static void take_message(struct server *server, struct http_exchange *exchange)
     if (dispute_docket_take(server->docket, bytes, length, &is_taken, &why, &error) != BULLA_OK) {
         stop(server, exchange, &error);
     } else if (!is_taken) {
-        reply_error(exchange, 409, why.text);
+        reply_error(exchange, why.code == BULLA_E_MEMORY ? 503 : 409, why.text);
     } else {
         buffer_append_text(&body, "{\"taken\":true}");
         reply(exchange, 200, &body);

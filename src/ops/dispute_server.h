@@ -1,6 +1,6 @@
 /* A referee at work: its log in a store, its clock, and HTTP (docs/dispute.md, "Carriers").
  *
- *     POST /v1/disputes            a message: 200 where it was taken, 409 where it has no effect
+ *     POST /v1/disputes            a message: 200 where it was taken, 409 where it has no effect, 503 where memory is short
  *     GET  /v1/disputes/ID?from=N  the dispute's messages from number N on: {"messages": [...]}
  *     GET  /v1/answers?from=N      ids of answers: {"answers": [...]}
  *     GET  /v1/answers/ID          the answer's state, signed
