@@ -138,8 +138,11 @@ static int run(const struct verb *verb, int argc, char **argv, bulla_error *erro
     signal(SIGPIPE, SIG_IGN); /* a side that closes is an error of its connection */
     const char *what = argv[0];
     int takes_many = strcmp(what, "respond") == 0, takes_none = strcmp(what, "referee") == 0 || strcmp(what, "log") == 0;
-    if (takes_none ? others != 1 : takes_many ? others < 2 : others != 2)
-        return bulla_fail(error, BULLA_E_USAGE, "`bulla dispute %s` takes %s", what, takes_none ? "no file" : takes_many ? "receipts" : "one file");
+    int most = takes_none ? 1 : takes_many ? (int)verb->maximum_arguments : 2;
+    if (others > most)
+        return bulla_fail(error, BULLA_E_USAGE, "one argument too many: \"%s\"", argv[most]);
+    if (!takes_none && others < 2)
+        return bulla_fail(error, BULLA_E_USAGE, "`bulla dispute %s` needs %s", what, takes_many ? "receipts" : "a file");
     if (strcmp(what, "referee") == 0)
         return dispute_referee(&chosen, error);
     if (strcmp(what, "log") == 0)
@@ -160,7 +163,7 @@ static int run(const struct verb *verb, int argc, char **argv, bulla_error *erro
 const struct verb verb_dispute = {
     .name = "dispute",
     .summary = "dispute answers before a referee that needs no model",
-    .arguments = "referee|log, respond RECEIPT..., challenge RECEIPT, replay LOG, part MODEL, or key FILE",
+    .arguments = "referee|log, or respond|challenge|replay|part|key FILE...",
     .details = "`part` writes what a referee needs of a model; `referee` decides by that, keeps its log, and\n"
                "serves messages by HTTPS or as files of a folder; `log` prints that log, and `replay` computes the\n"
                "same outcome from it. `respond` vouches for the answers of receipt documents with their\n"
