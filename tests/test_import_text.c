@@ -155,7 +155,7 @@ static void test_limits(void **state)
         assert_true(limit != 0 || most == 8);
         assert_true(limit != 1 || (text < 700 && text > 500)); /* 500 MiB / (13 * 2^16) */
         assert_true(limit != 2 || text <= 256);                /* the least */
-        assert_true(limit != 3 || (text <= 1024 && text > 900));
+        assert_true(limit != 3 || (text <= 768 && text > 640));
         close_sequences(&s);
     }
 }
