@@ -151,8 +151,10 @@ static void clients_hang_up(void **state)
         assert_int_equal(exchanges[i]->status, 200);
         assert_non_null(exchanges[i]->first_part);
     }
-    for (int i = 5; i < CLIENTS; i += 2) /* the first or the first two have a quote of their own */
-        assert_ptr_equal(exchanges[i]->first_part, exchanges[3]->first_part);
+    int documents = 1; /* those who came before the held quote was begun share one, all others the next */
+    for (int i = 3; i < CLIENTS; i += 2)
+        documents += exchanges[i]->first_part != exchanges[i - 2]->first_part;
+    assert_in_range(documents, 1, 2);
     for (int i = 1; i < CLIENTS; i += 2)
         fake_free(exchanges[i]);
     ask_and_expect(&server.fake, "GET", "/v1/policy", NULL, NULL, 404, "error.code", "no_policy");

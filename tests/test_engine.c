@@ -215,7 +215,7 @@ static void test_range(void **state)
 {
     int ranges = 0, programs = 0;
     for (int family = 0; family < RANDOM_FAMILIES; family++)
-        for (uint64_t seed = 1; seed <= (is_full() ? 8 : 2); seed++, programs++)
+        for (uint64_t seed = 1; seed <= (is_full() ? 8 : 1); seed++, programs++)
             check_family(family, seed, 1, &ranges);
     print_message("RANGE in %d of %d sequences\n", ranges, programs * SEQUENCES);
     assert_true(ranges > programs / 2);
