@@ -83,7 +83,7 @@ static void test_faults(void **unused)
         struct dispute_case c;
         bulla_error error = {0};
         open_case(&c, family, 0, 500 + (uint64_t)family, 40, 4);
-        for (uint64_t i = 0; i < test_count(6, 60); i++) {
+        for (uint64_t i = 0; i < test_count(3, 60); i++) {
             struct dispute_fault fault;
             struct court court;
             struct trial trial;
@@ -118,7 +118,7 @@ static void test_faults(void **unused)
 static void test_range(void **unused)
 {
     unsigned ended = 0, false_ones = 0;
-    for (uint64_t seed = 0; seed < test_count(40, 400); seed++) {
+    for (uint64_t seed = 0; seed < test_count(20, 400); seed++) {
         struct dispute_case c;
         struct court court;
         struct trial trial;
