@@ -20,6 +20,21 @@ static inline uint64_t test_count(uint64_t reduced, uint64_t full)
     return counts && strcmp(counts, "full") == 0 ? full : reduced;
 }
 
+/* Whether this runs with sanitizers, which makes it some ten times slower. */
+static inline int test_is_sanitized(void)
+{
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+    return 1;
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+    return 1;
+#else
+    return 0;
+#endif
+}
+
 /* Fails with the recorded sentence unless `call` is BULLA_OK. */
 #define assert_ok(call, error)                                             \
     do {                                                                   \

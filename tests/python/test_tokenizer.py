@@ -26,7 +26,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = os.environ.get("BULLA_BUILD", os.path.join(ROOT, "build", "release"))
 TOOL = os.path.join(BUILD, "tests", "tool_tokenizer")
 LINES = int(os.environ.get("BULLA_TOKENIZER_LINES",
-                           "10000" if os.environ.get("BULLA_TEST_COUNTS") == "full" else "1000"))
+                           "10000" if os.environ.get("BULLA_TEST_COUNTS") == "full" else "600"))
 VOCABULARIES = ["llama-bpe", "llama-spm", "phi-3", "qwen2", "qwen35", "gpt-2", "starcoder", "refact"]
 
 
