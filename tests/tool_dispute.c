@@ -20,6 +20,7 @@
 #include "base/memory.h"
 #include "cli/disputing.h"
 #include "serve/dispute_text.h"
+#include "trust/key_file.h"
 
 struct lie {
     uint32_t operation, array;
@@ -116,7 +117,7 @@ static int run(char **argv, bulla_error *error)
     struct lie lie = {.operation = UINT32_MAX};
     const struct trace_hook hook = {.context = &lie, .element = altered_element, .altered = altered_operation};
     const char *what = argv[8];
-    int code = disputing_key(argv[3], &key, error);
+    int code = key_file_open(argv[3], &key, error);
     if (code != BULLA_OK)
         return code;
     struct disputing_options options = {.model = argv[2], .key = key, .referee = argv[4], .ca = strcmp(argv[5], "-") ? argv[5] : NULL,

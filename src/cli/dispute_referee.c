@@ -18,6 +18,7 @@
 #include "ops/listener.h"
 #include "serve/dispute_text.h"
 #include "serve/tls.h"
+#include "trust/key_file.h"
 
 enum { MOST_LOG = 1 << 30 };
 
@@ -39,7 +40,7 @@ struct court {
 
 static int open_court(const struct dispute_choice *chosen, struct court *court, bulla_error *error)
 {
-    int code = disputing_key(chosen->key, &court->key, error);
+    int code = key_file_open(chosen->key, &court->key, error);
     for (size_t i = 0; code == BULLA_OK && i < chosen->proposers.count; i++)
         code = disputing_read_key(chosen->proposers.texts[i], court->proposers[i], error);
     if (code == BULLA_OK)

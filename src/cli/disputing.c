@@ -1,7 +1,5 @@
 #include "cli/disputing.h"
 
-#include <openssl/err.h>
-#include <openssl/pem.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -13,46 +11,9 @@
 #include "ops/dispute_server.h"
 #include "serve/dispute_text.h"
 
-enum { MOST_KEY_FILE = 4096, LOOK_MILLISECONDS = 100 };
+enum { LOOK_MILLISECONDS = 100 };
 
 /* ---- Keys ---- */
-
-static int make_key(const char *path, EVP_PKEY **key, bulla_error *error)
-{
-    BIO *bio = BIO_new(BIO_s_secmem());
-    char *text;
-    *key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
-    int is_made = bio && *key && PEM_write_bio_PrivateKey(bio, *key, NULL, NULL, 0, NULL, NULL) == 1;
-    long length = is_made ? BIO_get_mem_data(bio, &text) : 0;
-    int code = is_made ? file_write_private(path, text, (size_t)length, error)
-                       : bulla_fail(error, BULLA_E_INTERNAL, "%s: a key could not be made", path);
-    BIO_free(bio);
-    return code;
-}
-
-int disputing_key(const char *path, EVP_PKEY **key, bulla_error *error)
-{
-    enum file_kind kind;
-    uint8_t *text = NULL;
-    size_t length;
-    *key = NULL;
-    int code = file_find_kind(path, &kind, error);
-    if (code == BULLA_OK && kind == FILE_ABSENT)
-        return make_key(path, key, error);
-    if (code == BULLA_OK)
-        code = file_read(path, MOST_KEY_FILE, &text, &length, error);
-    if (code != BULLA_OK)
-        return code;
-    BIO *bio = BIO_new_mem_buf(text, (int)length);
-    *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
-    BIO_free(bio);
-    memory_wipe(text, length);
-    memory_free(text);
-    ERR_clear_error();
-    if (!*key || !EVP_PKEY_is_a(*key, "ED25519"))
-        return bulla_fail(error, BULLA_E_INPUT, "%s: not an Ed25519 private key in PEM", path);
-    return BULLA_OK;
-}
 
 int disputing_read_key(const char *text, uint8_t key[DISPUTE_KEY], bulla_error *error)
 {

@@ -7,8 +7,6 @@
 #include "cli/dispute_carrier.h"
 #include "serve/auditor.h"
 
-/* An Ed25519 key in PEM; made where it is not there. */
-int disputing_key(const char *path, EVP_PKEY **key, bulla_error *error);
 int disputing_read_key(const char *text, uint8_t key[DISPUTE_KEY], bulla_error *error); /* in hex */
 
 struct disputing_options {

@@ -9,6 +9,7 @@
 #include "cli/model_cache.h"
 #include "cli/verb.h"
 #include "serve/dispute_part.h"
+#include "trust/key_file.h"
 
 static const struct option_spec options[] = {
     {"store", 0, OPTION_TEXT, offsetof(struct dispute_choice, store), "PLACE",
@@ -68,7 +69,7 @@ static int print_key(const char *path, bulla_error *error)
     EVP_PKEY *key = NULL;
     uint8_t bytes[DISPUTE_KEY];
     char text[2 * DISPUTE_KEY + 1];
-    int code = disputing_key(path, &key, error);
+    int code = key_file_open(path, &key, error);
     if (code == BULLA_OK)
         code = dispute_public_key(key, bytes, error);
     if (code == BULLA_OK) {
@@ -85,7 +86,7 @@ static int open_party(const struct dispute_choice *chosen, EVP_PKEY **key, uint8
     const char *place = chosen->folder ? chosen->folder : chosen->referee;
     if (!chosen->model || !chosen->key || !place)
         return bulla_fail(error, BULLA_E_USAGE, "a party needs --model FILE, --key FILE, and --referee URL or --folder FOLDER");
-    int code = disputing_key(chosen->key, key, error);
+    int code = key_file_open(chosen->key, key, error);
     if (code == BULLA_OK && chosen->referee_key)
         code = disputing_read_key(chosen->referee_key, referee_key, error);
     const struct disputing_options own = {.model = chosen->model, .threads = (unsigned)chosen->threads, .key = *key,

@@ -29,8 +29,9 @@ static int copy_prompt(struct job *job, const struct scheduler_request *request,
     return BULLA_OK;
 }
 
-int job_new(struct scheduler *scheduler, const struct scheduler_request *request, struct job **result,
-            bulla_error *error)
+/* A copy of a request that was checked. */
+static int job_new(struct scheduler *scheduler, const struct scheduler_request *request, struct job **result,
+                   bulla_error *error)
 {
     struct job *job = memory_alloc(1, sizeof *job, error);
     if (!job)
@@ -115,7 +116,7 @@ static void grow_buckets(struct scheduler *scheduler)
     }
 }
 
-void job_enter(struct scheduler *scheduler, struct job *job)
+static void job_enter(struct scheduler *scheduler, struct job *job)
 {
     if (scheduler->job_count++ >= scheduler->bucket_count)
         grow_buckets(scheduler);

@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -17,9 +16,10 @@
 #include "base/hash.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "trust/key_file.h"
 #include "trust/tlog_internal.h"
 
-enum { MOST_KEY_FILE = 4096, MOST_CHECKPOINT_FILE = 65536 };
+enum { MOST_CHECKPOINT_FILE = 65536 };
 
 /* ---- Files ---- */
 
@@ -101,50 +101,13 @@ static int make_folder(const char *folder, bulla_error *error)
 
 /* ---- The key ---- */
 
-static int fail_key(const char *path, const char *what, bulla_error *error)
-{
-    ERR_clear_error();
-    return bulla_fail(error, BULLA_E_INPUT, "%s: %s", path, what);
-}
-
-static int make_key(const char *path, EVP_PKEY **key, bulla_error *error)
-{
-    BIO *bio = BIO_new(BIO_s_secmem());
-    char *text;
-    *key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
-    int code = BULLA_OK;
-    if (!bio || !*key || PEM_write_bio_PrivateKey(bio, *key, NULL, NULL, 0, NULL, NULL) != 1)
-        code = fail_key(path, "a key could not be made", error);
-    long length = code == BULLA_OK ? BIO_get_mem_data(bio, &text) : 0;
-    if (code == BULLA_OK)
-        code = file_write_private(path, text, (size_t)length, error);
-    BIO_free(bio);
-    return code;
-}
-
-static int read_key(const char *path, EVP_PKEY **key, bulla_error *error)
-{
-    uint8_t *text;
-    size_t length;
-    int code = file_read(path, MOST_KEY_FILE, &text, &length, error);
-    if (code != BULLA_OK)
-        return code;
-    BIO *bio = BIO_new_mem_buf(text, (int)length);
-    *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
-    BIO_free(bio);
-    memory_wipe(text, length);
-    memory_free(text);
-    if (!*key || !EVP_PKEY_is_a(*key, "ED25519"))
-        return fail_key(path, "not an Ed25519 private key in PEM", error);
-    return BULLA_OK;
-}
-
 static int public_part(const char *path, EVP_PKEY *key, uint8_t bytes[NOTE_KEY_BYTES], bulla_error *error)
 {
     size_t length = NOTE_KEY_BYTES;
-    return EVP_PKEY_get_raw_public_key(key, bytes, &length) == 1 && length == NOTE_KEY_BYTES
-               ? BULLA_OK
-               : fail_key(path, "the key has no public part", error);
+    if (EVP_PKEY_get_raw_public_key(key, bytes, &length) == 1 && length == NOTE_KEY_BYTES)
+        return BULLA_OK;
+    ERR_clear_error();
+    return bulla_fail(error, BULLA_E_INPUT, "%s: the key has no public part", path);
 }
 
 /* ---- The first state ---- */
@@ -219,14 +182,11 @@ static int check_is_new(const char *folder, bulla_error *error)
 static int create(const struct tlog_options *options, struct tlog_store *store, EVP_PKEY **private_key,
                   struct tlog_state *state, bulla_error *error)
 {
-    enum file_kind kind;
     char *path = tlog_path(options->folder, "key.pem", error);
     int code = path ? check_is_new(options->folder, error) : BULLA_E_MEMORY;
     *state = (struct tlog_state){.key.algorithm = NOTE_ED25519};
     if (code == BULLA_OK)
-        code = file_find_kind(path, &kind, error);
-    if (code == BULLA_OK)
-        code = kind == FILE_ABSENT ? make_key(path, private_key, error) : read_key(path, private_key, error);
+        code = key_file_open(path, private_key, error);
     if (code == BULLA_OK)
         code = public_part(path, *private_key, state->key.key, error);
     if (code == BULLA_OK)
@@ -254,7 +214,7 @@ static int check_key(const char *folder, const struct tlog_state *state, EVP_PKE
     if (code == BULLA_OK && kind == FILE_ABSENT)
         code = bulla_fail(error, BULLA_E_INPUT, "%s: the key of the log beside it is not there; put it back", path);
     if (code == BULLA_OK)
-        code = read_key(path, private_key, error);
+        code = key_file_read(path, private_key, error);
     if (code == BULLA_OK)
         code = public_part(path, *private_key, bytes, error);
     if (code == BULLA_OK && memcmp(bytes, state->key.key, NOTE_KEY_BYTES) != 0)
