@@ -122,24 +122,13 @@ static int end(struct walk *walk, struct job *job, const struct walk_options *op
     return BULLA_OK;
 }
 
-static int open_job(struct walk *walk, const struct scheduler_request *request, struct job **result, bulla_error *error)
+static int open_job(struct walk *walk, const struct scheduler_request *request, struct job **job, bulla_error *error)
 {
-    struct scheduler *scheduler = walk->scheduler;
-    struct job *job;
-    int code = answer_check(scheduler->program, request->prompt, request->prompt_count, &request->sampling, error);
-    if (code == BULLA_OK)
-        code = job_new(scheduler, request, &job, error);
+    const bulla_program *program = walk->scheduler->program;
+    int code = answer_check(program, request->prompt, request->prompt_count, &request->sampling, error);
     if (code != BULLA_OK)
         return code;
-    job->limit = answer_limit(scheduler->program, request->prompt_count, request->max_tokens);
-    job->tenant = queue_join(scheduler, request->tenant, error);
-    if (!job->tenant) {
-        job_free(scheduler, job);
-        return BULLA_E_MEMORY;
-    }
-    job_enter(scheduler, job);
-    *result = job;
-    return BULLA_OK;
+    return job_add(walk->scheduler, request, answer_limit(program, request->prompt_count, request->max_tokens), job, error);
 }
 
 int walk_run(struct walk *walk, const struct scheduler_request *request, const uint32_t *tokens, size_t count,

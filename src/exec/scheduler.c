@@ -133,18 +133,7 @@ int scheduler_add(struct scheduler *scheduler, const struct scheduler_request *r
     int code = check_request(scheduler, request, error);
     if (code == BULLA_OK)
         code = find_limit(scheduler, request, &limit, error);
-    if (code == BULLA_OK)
-        code = job_new(scheduler, request, &job, error);
-    if (code != BULLA_OK)
-        return code;
-    job->limit = limit;
-    job->tenant = queue_join(scheduler, request->tenant, error);
-    if (!job->tenant) {
-        job_free(scheduler, job);
-        return BULLA_E_MEMORY;
-    }
-    job_enter(scheduler, job);
-    return BULLA_OK;
+    return code == BULLA_OK ? job_add(scheduler, request, limit, &job, error) : code;
 }
 
 void scheduler_cancel(struct scheduler *scheduler, uint64_t id)

@@ -119,8 +119,9 @@ struct job_end {
     uint32_t range_operation;
     const bulla_error *error;
 };
-/* A copy of a request that was checked. */
-int job_new(struct scheduler *scheduler, const struct scheduler_request *request, struct job **job, bulla_error *error);
+/* A job that waits: a copy of a request that was checked, with at most `limit` tokens. */
+int job_add(struct scheduler *scheduler, const struct scheduler_request *request, uint64_t limit, struct job **job,
+            bulla_error *error);
 void job_free(struct scheduler *scheduler, struct job *job);
 /* Takes it out of everything and tells its finish. The job's memory stays until no call is under way. */
 void job_finish(struct scheduler *scheduler, struct job *job, struct job_end end);
@@ -129,7 +130,6 @@ void job_fail(struct scheduler *scheduler, struct job *job, const bulla_error *e
 int job_reserve(struct job *job, bulla_error *error);
 /* All that is not finished is known by its id. */
 struct job *job_find(const struct scheduler *scheduler, uint64_t id);
-void job_enter(struct scheduler *scheduler, struct job *job);
 /* Around a call that may call back. */
 void calls_begin(struct scheduler *scheduler);
 void calls_end(struct scheduler *scheduler);

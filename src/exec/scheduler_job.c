@@ -134,6 +134,24 @@ static void job_enter(struct scheduler *scheduler, struct job *job)
     queue_put(job);
 }
 
+int job_add(struct scheduler *scheduler, const struct scheduler_request *request, uint64_t limit, struct job **result,
+            bulla_error *error)
+{
+    struct job *job;
+    int code = job_new(scheduler, request, &job, error);
+    if (code != BULLA_OK)
+        return code;
+    job->limit = limit;
+    job->tenant = queue_join(scheduler, request->tenant, error);
+    if (!job->tenant) {
+        job_free(scheduler, job);
+        return BULLA_E_MEMORY;
+    }
+    job_enter(scheduler, job);
+    *result = job;
+    return BULLA_OK;
+}
+
 static void leave(struct scheduler *scheduler, struct job *job)
 {
     struct job **link = bucket_of(scheduler, job->id);
