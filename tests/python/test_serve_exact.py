@@ -87,7 +87,7 @@ def answer_alone(path, request, reference=False):
     kind, body = request
     done = subprocess.run([TOOL, path, kind] + (["ref"] if reference else []), input=json.dumps(body).encode(),
                           capture_output=True, check=False)
-    answers = [json.loads(line) for line in done.stdout.decode().splitlines()]
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
     if done.returncode or not answers:
         return {"error": f"tool_answer: {done.returncode} {done.stdout.decode()[:300]} {done.stderr.decode()[:300]}"}
     return {"texts": [one["text"] for one in answers], "finishes": [one["finish"] for one in answers],
