@@ -19,6 +19,7 @@ static struct step_program *program_of(uint8_t family)
 {
     static struct step_program programs[RANDOM_FAMILIES];
     static struct step_operation operations[RANDOM_FAMILIES][MOST_OPERATIONS];
+    static uint64_t lowest[RANDOM_FAMILIES][MOST_OPERATIONS];
     struct step_program *program = &programs[family % RANDOM_FAMILIES];
     bulla_program *random;
     if (program->groups)
@@ -27,7 +28,7 @@ static struct step_program *program_of(uint8_t family)
         abort();
     program->program = *random;
     program->region_length = 1 << 20;
-    if (step_program_open(program, TOKENS / 2, operations[family % RANDOM_FAMILIES], NULL))
+    if (step_program_open(program, TOKENS / 2, operations[family % RANDOM_FAMILIES], lowest[family % RANDOM_FAMILIES], NULL))
         abort();
     return program;
 }

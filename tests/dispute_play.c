@@ -104,13 +104,14 @@ static int open_referee(struct dispute_case *c, bulla_error *error)
         return code;
     c->part = memory_alloc(1, length, error);
     c->operations = memory_alloc(bulla_model_program(c->model)->operation_count + 1, sizeof *c->operations, error);
+    c->lowest = memory_alloc(bulla_model_program(c->model)->operation_count + 1, sizeof *c->lowest, error);
     c->stream = hash_stream_open(error);
-    if (!c->part || !c->operations || !c->stream)
+    if (!c->part || !c->operations || !c->lowest || !c->stream)
         return BULLA_E_MEMORY;
     memcpy(c->part, part, length);
     code = step_program_part(c->part, length, proof[0], proof_length * MERKLE_HASH, bulla_model_root(c->model), c->stream,
                              &c->referee, error);
-    code = code ? code : step_program_open(&c->referee, c->answer.prompt_count - 1, c->operations, error);
+    code = code ? code : step_program_open(&c->referee, c->answer.prompt_count - 1, c->operations, c->lowest, error);
     return code ? code : step_answer_check(&c->referee, &c->answer, error);
 }
 
@@ -148,6 +149,7 @@ void dispute_case_close(struct dispute_case *c)
     hash_stream_close(c->stream);
     memory_free(c->part);
     memory_free(c->operations);
+    memory_free(c->lowest);
     bulla_model_close(c->model);
 }
 

@@ -21,6 +21,7 @@ struct dispute_case {
     /* The referee's. */
     struct step_program referee;
     struct step_operation *operations;
+    uint64_t *lowest;
     struct hash_stream *stream;
     void *part;
 };

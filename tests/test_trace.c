@@ -3,7 +3,7 @@
 
 #include "answer_model.h"
 #include "base/memory.h"
-#include "check/merkle_range.h"
+#include "base/merkle_range.h"
 #include "check/trace_internal.h"
 #include "dispute_play.h"
 #include "exec/ref/run.h"
@@ -272,7 +272,7 @@ static void test_faults(void **unused)
             seen |= UINT64_C(1) << kind;
             for (uint32_t a = 0; a < step_array_count(&c.referee, o); a++)
                 for (int place = 0; place < 3; place++) {
-                    uint64_t position = place == 0 ? c.referee.operations[o].lowest : place == 1 ? positions - 1 : below(positions);
+                    uint64_t position = place == 0 ? c.referee.lowest[o] : place == 1 ? positions - 1 : below(positions);
                     uint64_t count = shape_of(&c, o, position, a).count;
                     if (count == 0 || !step_is_evaluated(&c.referee, &c.answer, o, position) ||
                         below(is_new ? is_thorough ? 1 : 4 : test_count(60, 1)) != 0)

@@ -16,6 +16,7 @@ struct shapes {
 
 static bulla_operation operations[MOST_OPERATIONS];
 static struct step_operation info[MOST_OPERATIONS + 1];
+static uint64_t lowest[MOST_OPERATIONS + 1];
 static bulla_tensor tensors[16];
 static uint32_t count;
 
@@ -88,7 +89,7 @@ static void make_program(const struct shapes *s, struct step_program *program)
     *program = (struct step_program){.region_length = UINT64_C(16) << 30};
     program->program = (bulla_program){.operations = operations, .operation_count = count, .tensors = tensors,
         .tensor_count = 13, .vocabulary = s->vocabulary, .context = s->positions, .logits_F = 16};
-    assert_ok(step_program_open(program, s->positions - DRAWN - 1, info, &error), error);
+    assert_ok(step_program_open(program, s->positions - DRAWN - 1, info, lowest, &error), error);
 }
 
 /* What an opening would hold. */
@@ -190,15 +191,15 @@ static void test_refused(void **state)
     bulla_error error = {0};
     make_program(&s, &program);
     program.program.context = STEP_MOST_CONTEXT;
-    assert_ok(step_program_open(&program, 0, info, &error), error);
+    assert_ok(step_program_open(&program, 0, info, lowest, &error), error);
     program.program.context++;
-    assert_int_equal(step_program_open(&program, 0, info, NULL), BULLA_E_UNSUPPORTED);
+    assert_int_equal(step_program_open(&program, 0, info, lowest, NULL), BULLA_E_UNSUPPORTED);
     s.kv_heads = STEP_FEW_HEADS;
     make_program(&s, &program);
     program.program.context = STEP_MOST_CONTEXT_FEW;
-    assert_ok(step_program_open(&program, 0, info, &error), error);
+    assert_ok(step_program_open(&program, 0, info, lowest, &error), error);
     program.program.context++;
-    assert_int_equal(step_program_open(&program, 0, info, NULL), BULLA_E_UNSUPPORTED);
+    assert_int_equal(step_program_open(&program, 0, info, lowest, NULL), BULLA_E_UNSUPPORTED);
     for (int values = 15; values <= 16; values++) { /* with x, of the next layer, 2 * 16 + 1 roots */
         count = 0;
         int x = add(BULLA_EMBED, BULLA_NO_LAYER, -1, -1, -1, 64);
@@ -208,7 +209,7 @@ static void test_refused(void **state)
         add(BULLA_LINEAR, BULLA_NO_LAYER, add(BULLA_NORM_QUANT, BULLA_NO_LAYER, x, -1, -1, 64), -1, -1, 64);
         program.program.context = 1000;
         program.program.operation_count = count;
-        assert_int_equal(step_program_open(&program, 0, info, NULL), values == 15 ? BULLA_OK : BULLA_E_UNSUPPORTED);
+        assert_int_equal(step_program_open(&program, 0, info, lowest, NULL), values == 15 ? BULLA_OK : BULLA_E_UNSUPPORTED);
     }
 }
 

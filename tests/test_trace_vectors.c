@@ -13,6 +13,7 @@ enum { MOST_TOKENS = 200, MOST_OPERATIONS = 200, MOST_ANSWERS = 20 };
 struct answer {
     struct step_program program;
     struct step_operation operations[MOST_OPERATIONS];
+    uint64_t lowest[MOST_OPERATIONS];
     struct step_answer answer;
     uint32_t tokens[MOST_TOKENS];
     bulla_sampling sampling;
@@ -82,7 +83,7 @@ static void read_answer(struct answer *a, struct arena *arena, const struct json
     part[length / 2] ^= 1;
     assert_ok(step_program_part(part, length, proof, proof_length, root, stream, &a->program, &error), error);
     assert_true(a->program.program.operation_count < MOST_OPERATIONS);
-    assert_ok(step_program_open(&a->program, a->answer.prompt_count - 1, a->operations, &error), error);
+    assert_ok(step_program_open(&a->program, a->answer.prompt_count - 1, a->operations, a->lowest, &error), error);
     assert_ok(step_answer_check(&a->program, &a->answer, &error), error);
 }
 

@@ -44,7 +44,7 @@ static void choose(const struct dispute_case *c, struct dispute_fault *fault, in
         uint32_t operation = (uint32_t)at(tries < 8 ? place : 2, 0, operations);
         for (uint32_t i = 0; i < operations && !is_of_kind(c, operation, kind); i++)
             operation = place == 1 ? (operation + operations - 1) % operations : (operation + 1) % operations;
-        uint64_t lowest = c->referee.operations[operation].lowest;
+        uint64_t lowest = c->referee.lowest[operation];
         *fault = (struct dispute_fault){.operation = operation, .position = lowest < positions ? at(place, lowest, positions) : 0};
         if (!step_is_evaluated(&c->referee, &c->answer, operation, fault->position))
             continue;

@@ -5,7 +5,7 @@
 #include "base/hash.h"
 #include "base/memory.h"
 
-static int hash_node(struct hash_stream *stream, const uint8_t *left, const uint8_t *right, uint8_t *node,
+int merkle_hash_node(struct hash_stream *stream, const uint8_t *left, const uint8_t *right, uint8_t node[MERKLE_HASH],
                      bulla_error *error)
 {
     static const uint8_t prefix = 1;
@@ -22,7 +22,7 @@ static int hash_level(struct hash_stream *stream, uint8_t *hashes, uint64_t *cou
     uint64_t parents = *count / 2;
     for (uint64_t i = 0; i < parents; i++) {
         uint8_t *pair = hashes + 2 * i * MERKLE_HASH;
-        int code = hash_node(stream, pair, pair + MERKLE_HASH, hashes + i * MERKLE_HASH, error);
+        int code = merkle_hash_node(stream, pair, pair + MERKLE_HASH, hashes + i * MERKLE_HASH, error);
         if (code)
             return code;
     }
@@ -97,7 +97,7 @@ int merkle_path_verify(const uint8_t leaf[MERKLE_HASH], uint64_t index, uint64_t
             break;
         const uint8_t *sibling = path + used++ * MERKLE_HASH;
         const uint8_t *left = index & 1 ? sibling : node, *right = index & 1 ? node : sibling;
-        good = hash_node(stream, left, right, node, error) == BULLA_OK;
+        good = merkle_hash_node(stream, left, right, node, error) == BULLA_OK;
     }
     hash_stream_close(stream);
     return good && used == length && memcmp(node, root, MERKLE_HASH) == 0;
@@ -144,12 +144,12 @@ int merkle_consistency_verify(uint64_t first, const uint8_t first_root[MERKLE_HA
         if (last == 0) {
             good = 0;
         } else if (node & 1 || node == last) {
-            good = hash_node(stream, hash, one, one, error) == BULLA_OK &&
-                   hash_node(stream, hash, other, other, error) == BULLA_OK;
+            good = merkle_hash_node(stream, hash, one, one, error) == BULLA_OK &&
+                   merkle_hash_node(stream, hash, other, other, error) == BULLA_OK;
             for (; !(node & 1) && node != 0; node >>= 1, last >>= 1)
                 ;
         } else
-            good = hash_node(stream, other, hash, other, error) == BULLA_OK;
+            good = merkle_hash_node(stream, other, hash, other, error) == BULLA_OK;
     }
     hash_stream_close(stream);
     return good && last == 0 && memcmp(one, first_root, MERKLE_HASH) == 0 && memcmp(other, second_root, MERKLE_HASH) == 0;

@@ -12,8 +12,14 @@
 
 enum { MERKLE_HASH = 32 };
 
+struct hash_stream;
+
 /* The hash of one leaf: SHA-256 of a zero byte and its bytes. */
 int merkle_leaf_hash(const void *data, size_t length, uint8_t hash[MERKLE_HASH], bulla_error *error);
+
+/* The hash of a node over two others; `node` may be one of them. */
+int merkle_hash_node(struct hash_stream *stream, const uint8_t *left, const uint8_t *right, uint8_t node[MERKLE_HASH],
+                     bulla_error *error);
 
 /* The root over leaf hashes, which are overwritten. 0 leaves: SHA-256 of nothing. */
 int merkle_root(uint8_t *hashes, uint64_t count, uint8_t root[MERKLE_HASH], bulla_error *error);

@@ -1,4 +1,4 @@
-#include "check/merkle_range.h"
+#include "base/merkle_range.h"
 
 #include <string.h>
 
@@ -8,15 +8,6 @@ int merkle_range_leaf(struct hash_stream *stream, int tag, const void *data, siz
     hash_stream_update(stream, head, tag < 0 ? 1 : 2);
     hash_stream_update(stream, data, length);
     return hash_stream_finish(stream, hash, NULL);
-}
-
-int merkle_range_node(struct hash_stream *stream, const uint8_t *left, const uint8_t *right, uint8_t node[MERKLE_HASH])
-{
-    static const uint8_t prefix = 1;
-    hash_stream_update(stream, &prefix, 1);
-    hash_stream_update(stream, left, MERKLE_HASH);
-    hash_stream_update(stream, right, MERKLE_HASH);
-    return hash_stream_finish(stream, node, NULL);
 }
 
 unsigned merkle_range_length(uint64_t first, uint64_t count, uint64_t total)
@@ -45,7 +36,7 @@ int merkle_range_verify(struct hash_stream *stream, uint8_t (*nodes)[MERKLE_HASH
             proof += MERKLE_HASH;
         }
         for (uint64_t i = 0; i < count / 2; i++)
-            if (merkle_range_node(stream, nodes[2 * i], nodes[2 * i + 1], nodes[i]))
+            if (merkle_hash_node(stream, nodes[2 * i], nodes[2 * i + 1], nodes[i], NULL))
                 return 0;
         if (count & 1) /* the tree's last node has no sibling: it moves up unchanged */
             memmove(nodes[count / 2], nodes[count - 1], MERKLE_HASH);
@@ -60,7 +51,7 @@ int merkle_prefix_add(struct hash_stream *stream, struct merkle_prefix *prefix, 
     memcpy(node, leaf, MERKLE_HASH);
     int level = 0, code = BULLA_OK;
     for (uint64_t rest = prefix->count; rest & 1 && code == BULLA_OK; rest >>= 1)
-        code = merkle_range_node(stream, prefix->nodes[level++], node, node);
+        code = merkle_hash_node(stream, prefix->nodes[level++], node, node, NULL);
     memcpy(prefix->nodes[level], node, MERKLE_HASH);
     prefix->count++;
     return code;
@@ -85,7 +76,7 @@ int merkle_prefix_verify(struct hash_stream *stream, const struct merkle_prefix 
                 proof += MERKLE_HASH;
         }
         if (right)
-            code = merkle_range_node(stream, left, right, edge);
+            code = merkle_hash_node(stream, left, right, edge, NULL);
         else if (left != edge)
             memcpy(edge, left, MERKLE_HASH);
         has_edge = 1;

@@ -1,7 +1,7 @@
 /* Proofs that consecutive leaves are in a Merkle tree (base/merkle.h), bounded and without allocation: what a step's
  * opening is made of (docs/dispute-trace.md, "Openings"). */
-#ifndef CHECK_MERKLE_RANGE_H
-#define CHECK_MERKLE_RANGE_H
+#ifndef BASE_MERKLE_RANGE_H
+#define BASE_MERKLE_RANGE_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -13,7 +13,6 @@ enum { MERKLE_RANGE_LEAVES = 16 }; /* the most that one proof is for */
 
 /* The hash of a leaf: SHA-256(00 || tag || data), without the tag where `tag` is negative. */
 int merkle_range_leaf(struct hash_stream *stream, int tag, const void *data, size_t length, uint8_t hash[MERKLE_HASH]);
-int merkle_range_node(struct hash_stream *stream, const uint8_t *left, const uint8_t *right, uint8_t node[MERKLE_HASH]);
 
 /* Hashes in the proof of leaves first .. first + count - 1 of `total`; count >= 1, all of them below total. */
 unsigned merkle_range_length(uint64_t first, uint64_t count, uint64_t total);

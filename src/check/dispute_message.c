@@ -17,6 +17,13 @@ const char *dispute_kind_name(int kind)
     return kind > 0 && kind < DISPUTE_KINDS ? kind_names[kind] : NULL;
 }
 
+const char *dispute_about_name(int about)
+{
+    static const char *const names[DISPUTE_ABOUTS] = {[DISPUTE_TRACE] = "trace", [DISPUTE_PROMPT] = "prompt",
+                                                      [DISPUTE_PARAMETERS] = "parameters", [DISPUTE_DELIVERY] = "delivery"};
+    return about > 0 && about < DISPUTE_ABOUTS ? names[about] : NULL;
+}
+
 static enum dispute_kind find_kind(const struct json *name)
 {
     for (int kind = DISPUTE_KINDS; json_is(name, JSON_STRING) && kind-- > 1;)

@@ -39,6 +39,10 @@ enum dispute_kind {
 };
 const char *dispute_kind_name(int kind); /* "answer", ...; NULL where it is none */
 
+/* What a challenge is about. All but the trace is settled when the challenge comes, by text and tokens alone. */
+enum dispute_about { DISPUTE_TRACE = 1, DISPUTE_PROMPT, DISPUTE_PARAMETERS, DISPUTE_DELIVERY, DISPUTE_ABOUTS };
+const char *dispute_about_name(int about); /* "trace", ...; NULL where it is none */
+
 struct dispute_message {
     enum dispute_kind kind;
     uint8_t dispute[DISPUTE_HASH], previous[DISPUTE_HASH]; /* previous: zeros in a first one */

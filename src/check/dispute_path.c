@@ -2,13 +2,6 @@
 
 #include <string.h>
 
-const char *dispute_about_name(int about)
-{
-    static const char *const names[DISPUTE_ABOUTS] = {[DISPUTE_TRACE] = "trace", [DISPUTE_PROMPT] = "prompt",
-                                                      [DISPUTE_PARAMETERS] = "parameters", [DISPUTE_DELIVERY] = "delivery"};
-    return about > 0 && about < DISPUTE_ABOUTS ? names[about] : NULL;
-}
-
 static enum path_result proposer_loses(struct dispute_path *path, const char *why)
 {
     path->why = why;
@@ -25,8 +18,9 @@ int path_open(struct dispute_path *path, const struct dispute_facts *given, stru
 {
     *path = (struct dispute_path){.program = *given->program, .given = given};
     struct step_operation *operations = arena_alloc(arena, path->program.program.operation_count + 1, sizeof *operations, error);
+    uint64_t *lowest = arena_alloc(arena, path->program.program.operation_count + 1, sizeof *lowest, error);
     path->tokens = arena_alloc(arena, given->token_count + 1, sizeof *path->tokens, error);
-    if (!operations || !path->tokens)
+    if (!operations || !lowest || !path->tokens)
         return BULLA_E_MEMORY;
     if (given->prompt_count == 0 || (given->token_count == given->prompt_count && !given->expects_end && !given->expects_range))
         return bulla_fail(error, BULLA_E_INPUT, "no token was drawn: there is nothing to dispute");
@@ -36,7 +30,7 @@ int path_open(struct dispute_path *path, const struct dispute_facts *given, stru
     path->stream = hash_stream_open(error);
     if (!path->stream)
         return BULLA_E_MEMORY;
-    int code = step_program_open(&path->program, given->prompt_count - 1, operations, error);
+    int code = step_program_open(&path->program, given->prompt_count - 1, operations, lowest, error);
     if (code != BULLA_OK)
         path_close(path);
     return code;
@@ -150,27 +144,22 @@ static enum path_result take_block(struct dispute_path *path, const struct json 
     return PATH_GOES_ON;
 }
 
+static const char *const verdicts[] = {
+    [STEP_HOLDS] = "the disputed element is what it follows to be",
+    [STEP_NOT_A_STEP] = "the challenger disputed no element",
+    [STEP_DIFFERS] = "the disputed element follows to be another",
+    [STEP_RANGE] = "the disputed element leaves its bound",
+    [STEP_FAILS] = "a check of the disputed element fails",
+    [STEP_UNPROVED] = "the opening does not lead to what was committed to",
+    [STEP_NO_OPERAND] = "an operand of the disputed element is one that no run has"};
+
 static enum path_result take_opening(struct dispute_path *path, const struct json *body)
 {
     if (!dispute_get_bytes(body, "opening", path->bytes, sizeof path->bytes, &path->length) || path->length > STEP_MESSAGE)
         return proposer_loses(path, "the proposer did not open the step");
     path->verdict = step_verify(&path->program, &path->answer, path->stream, &path->claim, path->bytes, path->length);
-    switch (path->verdict) {
-    case STEP_HOLDS:
-        return challenger_loses(path, "the disputed element is what it follows to be");
-    case STEP_NOT_A_STEP:
-        return challenger_loses(path, "the challenger disputed no element");
-    case STEP_DIFFERS:
-        return proposer_loses(path, "the disputed element follows to be another");
-    case STEP_RANGE:
-        return proposer_loses(path, "the disputed element leaves its bound");
-    case STEP_FAILS:
-        return proposer_loses(path, "a check of the disputed element fails");
-    case STEP_UNPROVED:
-        return proposer_loses(path, "the opening does not lead to what was committed to");
-    default:
-        return proposer_loses(path, "an operand of the disputed element is one that no run has");
-    }
+    int is_challengers = path->verdict == STEP_HOLDS || path->verdict == STEP_NOT_A_STEP;
+    return is_challengers ? challenger_loses(path, verdicts[path->verdict]) : proposer_loses(path, verdicts[path->verdict]);
 }
 
 /* ---- The challenger's ---- */

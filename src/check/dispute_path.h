@@ -7,10 +7,6 @@
 #include "check/dispute_message.h"
 #include "check/step.h"
 
-/* What a challenge is about. All but the trace is settled when the challenge comes, by text and tokens alone. */
-enum dispute_about { DISPUTE_TRACE = 1, DISPUTE_PROMPT, DISPUTE_PARAMETERS, DISPUTE_DELIVERY, DISPUTE_ABOUTS };
-const char *dispute_about_name(int about); /* "trace", ...; NULL where it is none */
-
 enum { DISPUTE_WHY = 200 };
 
 /* What receipt and request say of one choice. */

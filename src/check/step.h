@@ -21,7 +21,7 @@
 #include "bulla/error.h"
 #include "bulla/program.h"
 #include "bulla/sampler.h"
-#include "check/merkle_range.h"
+#include "base/merkle_range.h"
 
 enum {
     STEP_BLOCK = 512,         /* bytes of an array's block */
@@ -42,7 +42,6 @@ struct step_operation {
     uint32_t group;
     uint16_t first_array; /* among the arrays of its group */
     uint8_t is_border;
-    uint64_t lowest;      /* the lowest evaluated position; UINT64_MAX: none. Depends on `first` of step_program_open */
 };
 
 /* A program as the referee has it: `program.data` may be NULL. */
@@ -51,6 +50,7 @@ struct step_program {
     uint8_t model_root[MERKLE_HASH];
     uint64_t region_length;            /* bytes under the model root */
     struct step_operation *operations; /* [operation_count + 1]: the last is sampling */
+    uint64_t *lowest;                  /* [operation_count + 1]: lowest position at which each is evaluated; UINT64_MAX: none */
     uint32_t groups;                   /* sampling's included */
 };
 
@@ -60,10 +60,10 @@ struct step_program {
 int step_program_part(const void *part, size_t length, const uint8_t *proof, size_t proof_length,
                       const uint8_t model_root[MERKLE_HASH], struct hash_stream *stream, struct step_program *program,
                       bulla_error *error);
-/* Fills `operations`, for which the caller has room ([operation_count + 1]), and `groups`; `first` is the position from
- * which tokens are drawn. program->program has passed bulla_program_check. BULLA_E_UNSUPPORTED where it is larger than
- * the bounds above. */
-int step_program_open(struct step_program *program, uint64_t first, struct step_operation *operations,
+/* Fills `operations` and `lowest`, for which the caller has room ([operation_count + 1] each), and `groups`; `first` is the
+ * position from which tokens are drawn. program->program has passed bulla_program_check. BULLA_E_UNSUPPORTED where it is
+ * larger than the bounds above. */
+int step_program_open(struct step_program *program, uint64_t first, struct step_operation *operations, uint64_t *lowest,
                       bulla_error *error);
 
 /* The answer that the trace is of: receipt and request say all of this. */

@@ -99,16 +99,16 @@ static int64_t largest_of(const int64_t *values, uint32_t count, int64_t most)
 }
 
 /* max z, max k_v of a block's visible slots. */
-static int64_t block_largest(struct step *step, uint32_t source, uint64_t index)
+static int64_t block_largest(struct step *step, uint32_t array, uint64_t index)
 {
     uint64_t blocks = view_of(step).blocks, begin, end;
     int64_t values[SLOTS];
     visible_slots(step, index % blocks, &begin, &end);
-    step_read_array(step, source, index / blocks * blocks * SLOTS + begin, (uint32_t)(end - begin), values);
+    step_read_array(step, array == Z_BLOCKS ? Z_SLOTS : KV_SLOTS, index / blocks * blocks * SLOTS + begin, (uint32_t)(end - begin), values);
     return largest_of(values, (uint32_t)(end - begin), values[0]);
 }
 
-static int64_t block_sum(struct step *step, uint64_t index)
+static int64_t block_sum(struct step *step, uint32_t array, uint64_t index)
 {
     int64_t e[SLOTS], sum = 0;
     step_read_array(step, E_SLOTS, index * SLOTS, SLOTS, e);
@@ -117,7 +117,7 @@ static int64_t block_sum(struct step *step, uint64_t index)
     return sum;
 }
 
-static int64_t block_weighted(struct step *step, uint64_t index)
+static int64_t block_weighted(struct step *step, uint32_t array, uint64_t index)
 {
     uint64_t blocks = view_of(step).blocks, j = index % blocks, row = index / blocks, size = step->o->head_size;
     uint64_t head = row / size, kv_head = kv_head_of(step, head), i = row % size;
@@ -169,50 +169,34 @@ static int64_t fold_blocks(struct step *step, uint32_t array, uint64_t index)
     return result;
 }
 
-static int64_t block_factor(struct step *step, uint64_t index)
+static int64_t block_factor(struct step *step, uint32_t array, uint64_t index)
 {
     uint64_t blocks = view_of(step).blocks;
     int64_t Z = row_total(step, Z_ALL, index / blocks), Z_j = step_array_element(step, Z_BLOCKS, index);
     return step_exp(step, 2, 31, step_bounded(step, Z - Z_j, 0, INT64_MAX));
 }
 
-static int64_t combined(struct step *step, uint64_t index)
+static int64_t combined(struct step *step, uint32_t array, uint64_t index)
 {
     const int64_t most = INT64_C(1) << 62;
     uint64_t head = index / step->o->head_size;
     int64_t S = step_bounded(step, row_total(step, S_ALL, head), 1, most - 1);
     int64_t B = step_bounded(step, row_total(step, B_ALL, index), 1 - most, most - 1);
     int64_t K = step_bounded(step, row_total(step, K_ALL, kv_head_of(step, head)), 0, 24);
-    int d = reference_bit_length((uint64_t)S) - 32;
-    d = d > 0 ? d : 0;
-    int64_t R = (INT64_C(1) << 55) / (S >> d), limit = (INT64_MAX - (INT64_C(1) << 60)) / R;
+    int d;
+    int64_t R = reference_attend_ratio((uint64_t)S, &d), limit = (INT64_MAX - (INT64_C(1) << 60)) / R;
     B = step_bounded(step, RS(B, d), -limit, limit);
     return step_fits(step, RS(B * R, (int)(53 - K)));
 }
 
 static int64_t element_attend(struct step *step, uint32_t array, uint64_t index)
 {
-    switch (array) {
-    case Z_BLOCKS:
-        return block_largest(step, Z_SLOTS, index);
-    case K_BLOCKS:
-        return block_largest(step, KV_SLOTS, index);
-    case S_BLOCKS:
-        return block_sum(step, index);
-    case O_BLOCKS:
-        return block_weighted(step, index);
-    case F_BLOCKS:
-        return block_factor(step, index);
-    case RESULT:
-        return combined(step, index);
-    case Z_SLOTS:
-    case KV_SLOTS:
-    case V_SLOTS:
-    case E_SLOTS:
-        return slot_element(step, array, index);
-    default:
-        return fold_blocks(step, array, index);
-    }
+    static int64_t (*const elements[])(struct step *step, uint32_t array, uint64_t index) = {
+        [Z_SLOTS] = slot_element,   [KV_SLOTS] = slot_element,  [V_SLOTS] = slot_element, [E_SLOTS] = slot_element,
+        [Z_BLOCKS] = block_largest, [K_BLOCKS] = block_largest, [S_BLOCKS] = block_sum,   [O_BLOCKS] = block_weighted,
+        [F_BLOCKS] = block_factor,  [Z_ALL] = fold_blocks,      [K_ALL] = fold_blocks,    [S_ALL] = fold_blocks,
+        [B_ALL] = fold_blocks,      [RESULT] = combined};
+    return elements[array](step, array, index);
 }
 
 const struct step_kind step_kind_attend = {14, RESULT, RESULT, shape_attend, element_attend};

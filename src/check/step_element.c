@@ -53,13 +53,18 @@ uint64_t step_array_blocks(const struct step_array *array)
     return (array->count * array->width + STEP_BLOCK - 1) / STEP_BLOCK;
 }
 
+int64_t step_number(const uint8_t *bytes, unsigned width, int is_signed)
+{
+    uint64_t value = 0;
+    for (unsigned i = 0; i < width; i++)
+        value |= (uint64_t)bytes[i] << 8 * i;
+    uint64_t sign = is_signed && width < 8 ? UINT64_C(1) << (8 * width - 1) : 0;
+    return (int64_t)((value ^ sign) - sign);
+}
+
 int64_t step_block_element(const struct step_array *array, const uint8_t *bytes, uint32_t element)
 {
-    const uint8_t *at = bytes + (size_t)element * array->width;
-    uint64_t value = 0;
-    for (int i = 0; i < array->width; i++)
-        value |= (uint64_t)at[i] << 8 * i;
-    return array->width == 1 ? (int8_t)value : array->width == 4 ? (int32_t)(uint32_t)value : (int64_t)value;
+    return step_number(bytes + (size_t)element * array->width, array->width, 1);
 }
 
 int64_t step_element(struct step *step, uint32_t array, uint64_t index)
@@ -153,7 +158,7 @@ int64_t step_interpolate(struct step *step, int64_t i, int64_t f, int bits)
 {
     int64_t A[2];
     step_read_tensor(step, BULLA_TENSOR_A, (uint64_t)i, 2, A);
-    return A[0] + reference_round_shift((A[1] - A[0]) * f, bits);
+    return reference_interpolate(A[0], A[1], f, bits);
 }
 
 int64_t step_softcap(struct step *step, int64_t z)

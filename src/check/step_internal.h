@@ -31,6 +31,9 @@ struct step {
     void *context;
 };
 
+/* A little-endian number of 1 to 8 bytes. */
+int64_t step_number(const uint8_t *bytes, unsigned width, int is_signed);
+
 /* What an element follows to be; `array` and `index` exist. Look at step->status afterwards. */
 int64_t step_element(struct step *step, uint32_t array, uint64_t index);
 

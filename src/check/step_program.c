@@ -2,102 +2,17 @@
 #include <string.h>
 
 #include "check/step_internal.h"
-#include "model/model_file.h"
-#include "model/program_names.h"
-
-/* The parts that the referee reads, where the header says they are. */
-static int read_header(const struct model_region_header *header, size_t length, bulla_error *error)
-{
-    uint64_t operations_end = header->operations_offset + (uint64_t)header->operation_count * sizeof(bulla_operation);
-    uint64_t tensors_end = header->tensors_offset + (uint64_t)header->tensor_count * sizeof(bulla_tensor);
-    if (memcmp(header->magic, MODEL_REGION_MAGIC, sizeof header->magic) != 0 || header->version != BULLA_PROGRAM_VERSION)
-        return bulla_fail(error, BULLA_E_INPUT, "the program part does not start with a program of version %d",
-                          BULLA_PROGRAM_VERSION);
-    if (header->data_offset != length || header->operations_offset != MODEL_REGION_HEADER ||
-        header->operation_count > 1 << 16 || header->tensor_count > 1 << 18 || header->tensors_offset > length ||
-        header->tensors_offset % MODEL_ALIGNMENT || operations_end > header->tensors_offset || tensors_end > length)
-        return bulla_fail(error, BULLA_E_INPUT, "the program part has %zu bytes; its header says %llu, and has operations or "
-                          "tensor records elsewhere", length, (unsigned long long)header->data_offset);
-    return BULLA_OK;
-}
-
-static int check_proof(const uint8_t *part, size_t length, const uint8_t *proof, size_t proof_length,
-                       uint64_t region_length, const uint8_t model_root[MERKLE_HASH], struct hash_stream *stream,
-                       bulla_error *error)
-{
-    struct merkle_prefix prefix = {0};
-    uint8_t leaf[MERKLE_HASH];
-    int code = BULLA_OK;
-    for (size_t at = 0; at < length && code == BULLA_OK; at += MODEL_REGION_HEADER) {
-        code = merkle_range_leaf(stream, -1, part + at, MODEL_REGION_HEADER, leaf);
-        code = code ? code : merkle_prefix_add(stream, &prefix, leaf);
-    }
-    uint64_t leaves = (region_length + MODEL_REGION_HEADER - 1) / MODEL_REGION_HEADER;
-    if (code || proof_length % MERKLE_HASH ||
-        !merkle_prefix_verify(stream, &prefix, leaves, proof, (unsigned)(proof_length / MERKLE_HASH), model_root))
-        return bulla_fail(error, BULLA_E_INPUT, "the program part of %zu bytes does not lead to the model root", length);
-    return BULLA_OK;
-}
-
-static int check_tensors(const struct step_program *program, bulla_error *error)
-{
-    for (uint32_t i = 0; i < program->program.tensor_count; i++) {
-        const bulla_tensor *tensor = &program->program.tensors[i];
-        if (tensor->bytes > program->region_length || tensor->offset > program->region_length - tensor->bytes)
-            return bulla_fail(error, BULLA_E_INPUT, "tensor %u lies at %llu, beyond the region of %llu bytes", i,
-                              (unsigned long long)tensor->offset, (unsigned long long)program->region_length);
-    }
-    return BULLA_OK;
-}
+#include "exec/ref/run.h"
+#include "model/program_part.h"
 
 int step_program_part(const void *part, size_t length, const uint8_t *proof, size_t proof_length,
                       const uint8_t model_root[MERKLE_HASH], struct hash_stream *stream, struct step_program *program,
                       bulla_error *error)
 {
     *program = (struct step_program){0};
-    const struct model_region_header *header = part;
-    if (length < MODEL_REGION_HEADER || length % MODEL_REGION_HEADER || (uintptr_t)part % 8 || proof_length > 64 * MERKLE_HASH)
-        return bulla_fail(error, BULLA_E_INPUT, "a program part of %zu bytes with a proof of %zu, expected whole leaves of %d",
-                          length, proof_length, MODEL_REGION_HEADER);
-    int code = read_header(header, length, error);
-    if (code)
-        return code;
-    bulla_program *p = &program->program;
-    *p = (bulla_program){.operations = (const void *)((const uint8_t *)part + header->operations_offset),
-        .operation_count = header->operation_count,
-        .tensors = (const void *)((const uint8_t *)part + header->tensors_offset), .tensor_count = header->tensor_count,
-        .vocabulary = header->vocabulary, .context = header->context, .layers = header->layers,
-        .logits_F = header->logits_F};
-    const bulla_tensor *last = p->tensor_count ? &p->tensors[p->tensor_count - 1] : NULL;
-    if (!last || last->offset > UINT64_C(1) << 56 || last->bytes > UINT64_C(1) << 56)
-        return bulla_fail(error, BULLA_E_INPUT, "the program part has no last tensor, or one beyond any model file");
-    program->region_length = last->offset + last->bytes;
     memcpy(program->model_root, model_root, MERKLE_HASH);
-    code = check_proof(part, length, proof, proof_length, program->region_length, model_root, stream, error);
-    code = code ? code : bulla_program_check(p, error);
-    return code ? code : check_tensors(program, error);
-}
-
-/* docs/canonical.md, "evaluated": from the last operation back. */
-static void find_lowest(struct step_program *program, uint64_t first)
-{
-    uint32_t count = program->program.operation_count;
-    for (uint32_t i = 0; i < count; i++)
-        program->operations[i].lowest = UINT64_MAX;
-    program->operations[count].lowest = program->operations[count - 1].lowest = first;
-    for (uint32_t i = count; i-- > 0;) {
-        const bulla_operation *o = &program->program.operations[i];
-        uint64_t own = program->operations[i].lowest, seen = 0;
-        if (own == UINT64_MAX)
-            continue;
-        if (o->window && own >= o->window)
-            seen = own - o->window + 1;
-        for (int j = 0; j < 3; j++) {
-            uint64_t needed = o->kind == BULLA_ATTEND && j > 0 ? seen : own;
-            if (o->inputs[j] >= 0 && needed < program->operations[o->inputs[j]].lowest)
-                program->operations[o->inputs[j]].lowest = needed;
-        }
-    }
+    return program_part_read(part, length, proof, proof_length, model_root, stream, &program->program,
+                             &program->region_length, error);
 }
 
 uint32_t step_border_roots(const struct step_program *program, uint32_t group, uint32_t end)
@@ -131,11 +46,12 @@ static int check_sizes(const struct step_program *program, bulla_error *error)
     return BULLA_OK;
 }
 
-int step_program_open(struct step_program *program, uint64_t first, struct step_operation *operations,
+int step_program_open(struct step_program *program, uint64_t first, struct step_operation *operations, uint64_t *lowest,
                       bulla_error *error)
 {
     const bulla_program *p = &program->program;
     program->operations = operations;
+    program->lowest = lowest;
     uint32_t group = 0, arrays = 0;
     for (uint32_t i = 0; i <= p->operation_count; i++) {
         int is_new = i == 1 || i == p->operation_count ||
@@ -157,7 +73,8 @@ int step_program_open(struct step_program *program, uint64_t first, struct step_
                 operations[o->inputs[j]].is_border = 1;
     }
     program->groups = group + 1;
-    find_lowest(program, first);
+    reference_lowest(p, first, lowest);
+    lowest[p->operation_count] = first; /* sampling */
     return check_sizes(program, error);
 }
 
@@ -172,10 +89,10 @@ int step_answer_check(const struct step_program *program, const struct step_answ
     if (answer->prompt_count == 0 || answer->token_count < answer->prompt_count || (drawn == 0 && !answer->has_range))
         return bulla_fail(error, BULLA_E_INPUT, "an answer of %u tokens, %u of them the prompt's", answer->token_count,
                           answer->prompt_count);
-    if (program->operations[program->program.operation_count].lowest != answer->prompt_count - 1)
+    if (program->lowest[program->program.operation_count] != answer->prompt_count - 1)
         return bulla_fail(error, BULLA_E_INPUT, "an answer to a prompt of %u tokens, the program was opened for one of %llu",
                           answer->prompt_count,
-                          (unsigned long long)program->operations[program->program.operation_count].lowest + 1);
+                          (unsigned long long)program->lowest[program->program.operation_count] + 1);
     if (step_answer_positions(answer) > program->program.context)
         return bulla_fail(error, BULLA_E_INPUT, "an answer of %u positions, the model has a context of %u",
                           step_answer_positions(answer), program->program.context);
@@ -185,7 +102,7 @@ int step_answer_check(const struct step_program *program, const struct step_answ
                               answer->tokens[i], program->program.vocabulary);
     if (answer->has_range && (answer->range_operation > program->program.operation_count ||
                               answer->range_position > last || (drawn && answer->range_position < last) ||
-                              answer->range_position < program->operations[answer->range_operation].lowest))
+                              answer->range_position < program->lowest[answer->range_operation]))
         return bulla_fail(error, BULLA_E_INPUT, "an answer of %u tokens that ended by RANGE at position %u, operation %u",
                           answer->token_count, answer->range_position, answer->range_operation);
     return BULLA_OK;
@@ -200,7 +117,7 @@ int step_is_evaluated(const struct step_program *program, const struct step_answ
                       uint64_t position)
 {
     if (operation > program->program.operation_count || position >= step_answer_positions(answer) ||
-        position < program->operations[operation].lowest)
+        position < program->lowest[operation])
         return 0;
     return !answer->has_range || position < answer->range_position ||
            (position == answer->range_position && operation < answer->range_operation);

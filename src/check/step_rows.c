@@ -43,26 +43,15 @@ static void shape_quantise(const struct step *step, uint32_t array, struct step_
     const bulla_operation *o = step->o;
     uint64_t folds = segments(o) * step_chunks(segment_size(o), STEP_CHUNK);
     int is_head = o->kind == BULLA_HEAD_QUANT || o->kind == BULLA_KEY_QUANT;
-    switch (array) {
-    case QUANTISE_A:
-    case QUANTISE_M:
-        *shape = (struct step_array){.count = folds, .width = 8};
-        break;
-    case QUANTISE_H1:
-        *shape = (struct step_array){.count = o->block > 64 ? o->n : 0, .width = 4};
-        break;
-    case QUANTISE_H:
-        *shape = (struct step_array){.count = o->n, .width = 4};
-        break;
-    case QUANTISE_SS:
-        *shape = (struct step_array){.count = o->kind == BULLA_NORM_QUANT ? folds : 0, .width = 8};
-        break;
-    case QUANTISE_Q:
-        *shape = (struct step_array){.count = o->n, .width = 1, .is_result = 1};
-        break;
-    default:
-        *shape = (struct step_array){.count = segments(o), .width = is_head ? 4 : 8, .is_result = 1};
-    }
+    const struct step_array shapes[] = {
+        [QUANTISE_A] = {.count = folds, .width = 8},
+        [QUANTISE_H1] = {.count = o->block > 64 ? o->n : 0, .width = 4},
+        [QUANTISE_H] = {.count = o->n, .width = 4},
+        [QUANTISE_M] = {.count = folds, .width = 8},
+        [QUANTISE_SS] = {.count = o->kind == BULLA_NORM_QUANT ? folds : 0, .width = 8},
+        [QUANTISE_Q] = {.count = o->n, .width = 1, .is_result = 1},
+        [QUANTISE_S] = {.count = segments(o), .width = is_head ? 4 : 8, .is_result = 1}};
+    *shape = shapes[array];
 }
 
 /* The last element of a segment's fold. */
@@ -128,12 +117,6 @@ static int64_t largest_turned(struct step *step, uint64_t segment) /* m */
     return step_bounded(step, segment_total(step, QUANTISE_M, segment), 0, INT64_C(1) << 31);
 }
 
-static int scale_shift(const struct step *step, int64_t A) /* T */
-{
-    int shift = reference_bit_length((uint64_t)A) + reference_bit_length(step->o->block) - 1 - 30;
-    return shift > 0 ? shift : 0;
-}
-
 /* Sum of +-values: one row of a Hadamard matrix. */
 static int64_t hadamard_row(const int64_t *values, uint32_t count, uint32_t row)
 {
@@ -147,7 +130,7 @@ static int64_t hadamard_row(const int64_t *values, uint32_t count, uint32_t row)
 static int64_t first_stage(struct step *step, uint64_t first, uint32_t count, uint32_t row)
 {
     int64_t a[64];
-    int T = scale_shift(step, largest(step, first / segment_size(step->o)));
+    int T = reference_quantize_shift(largest(step, first / segment_size(step->o)), step->o->block);
     read_scaled(step, first, count, a);
     for (uint32_t i = 0; i < count; i++)
         a[i] = RS(a[i], T);
@@ -169,12 +152,8 @@ static int64_t turned(struct step *step, uint32_t array, uint64_t index)
 
 static int64_t quantised(struct step *step, uint64_t index)
 {
-    int64_t m = largest_turned(step, index / segment_size(step->o)), h = step_array_element(step, QUANTISE_H, index);
-    if (m == 0)
-        return 0;
-    int l = reference_bit_length((uint64_t)m);
-    int64_t R = (INT64_C(127) << (l + 16)) / m;
-    return (h * R + (INT64_C(1) << (l + 15))) >> (l + 16);
+    int64_t m = largest_turned(step, index / segment_size(step->o));
+    return reference_quantize_element(step_array_element(step, QUANTISE_H, index), m);
 }
 
 /* isqrt(ss + eps), or RANGE */
@@ -187,22 +166,13 @@ static int64_t norm_root(struct step *step, int64_t ss)
     return step->status ? 1 : (int64_t)reference_integer_root(sum);
 }
 
-/* s of norm_quant, as exec/ref/operations.c has it. */
-static int64_t norm_scale(int64_t m, int64_t r, int shift)
-{
-    uint64_t ratio = ((uint64_t)m << 31) / (uint64_t)r;
-    if (shift >= 0)
-        return reference_bit_length(ratio) + shift > 62 ? INT64_C(1) << 62 : (int64_t)(ratio << shift);
-    return shift <= -64 ? 0 : (int64_t)(ratio >> -shift);
-}
-
 static int64_t scale_of(struct step *step, uint64_t segment)
 {
     const bulla_operation *o = step->o;
     int64_t m = largest_turned(step, segment);
-    int T = scale_shift(step, largest(step, segment));
+    int T = reference_quantize_shift(largest(step, segment), o->block);
     if (o->kind == BULLA_NORM_QUANT)
-        return norm_scale(m, norm_root(step, segment_total(step, QUANTISE_SS, segment)), T + o->c - 31);
+        return reference_norm_scale(m, norm_root(step, segment_total(step, QUANTISE_SS, segment)), T + o->c - 31);
     int64_t s = m * (INT64_C(1) << T); /* T <= 29 */
     if (o->kind == BULLA_QUANT)
         return s;
@@ -212,17 +182,11 @@ static int64_t scale_of(struct step *step, uint64_t segment)
 
 static int64_t element_quantise(struct step *step, uint32_t array, uint64_t index)
 {
-    switch (array) {
-    case QUANTISE_H1:
-    case QUANTISE_H:
+    if (array == QUANTISE_H1 || array == QUANTISE_H)
         return turned(step, array, index);
-    case QUANTISE_Q:
+    if (array == QUANTISE_Q)
         return quantised(step, index);
-    case QUANTISE_S:
-        return scale_of(step, index);
-    default:
-        return fold_segment(step, array, index);
-    }
+    return array == QUANTISE_S ? scale_of(step, index) : fold_segment(step, array, index);
 }
 
 const struct step_kind step_kind_quantise = {7, QUANTISE_Q, QUANTISE_S, shape_quantise, element_quantise};
@@ -244,13 +208,11 @@ static int64_t element_value(struct step *step, uint32_t array, uint64_t index)
         return RS(step_input(step, 0, index), (int)k);
     }
     int64_t v[STEP_CHUNK], most = 0;
-    int k = 0;
+    int32_t k;
     step_read_bytes(step, 0, step->position, index * size, size, v);
     for (uint32_t i = 0; i < size; i++)
         most = magnitude(v[i]) > most ? magnitude(v[i]) : most;
-    while (k < 25 && most > INT64_C(127) << k)
-        k++;
-    return k > 24 ? step_end(step, STEP_RANGE) : k;
+    return reference_value_shift(most, &k) ? step_end(step, STEP_RANGE) : k;
 }
 
 const struct step_kind step_kind_value = {2, VALUE_V8, VALUE_K, shape_value, element_value};
@@ -272,8 +234,9 @@ static int64_t element_norm(struct step *step, uint32_t array, uint64_t index)
     uint32_t size = step->o->head_size;
     int64_t ss = segment_total(step, NORM_SS, index / size), x = step_input(step, 0, index);
     int64_t G = step_tensor(step, BULLA_TENSOR_G, index % size), r = norm_root(step, ss), inv = (INT64_C(1) << 46) / r;
+    int32_t y;
     x = step_bounded(step, x, -r, r);
-    return step_fits(step, RS(RS(x * inv, 22) * G, step->o->k));
+    return reference_norm_element(x, inv, (int32_t)G, step->o->k, &y) ? step_end(step, STEP_RANGE) : y;
 }
 
 const struct step_kind step_kind_norm = {2, NORM_Y, NORM_Y, shape_norm, element_norm};
@@ -311,9 +274,8 @@ static int64_t element_linear(struct step *step, uint32_t array, uint64_t row)
     int64_t s = step_bounded(step, step_scale(step, 0, step->position, 0), 0, INT64_C(1) << 62);
     int64_t M = step_tensor(step, BULLA_TENSOR_M, row);
     int64_t bias = o->tensors[BULLA_TENSOR_BIAS] < 0 ? 0 : step_tensor(step, BULLA_TENSOR_BIAS, row);
-    if (s >= INT64_C(1) << (15 + o->k1))
-        return step_end(step, STEP_RANGE);
-    return step_fits(step, RS(acc * RS(s * M, o->k1), o->k2) + bias);
+    int32_t y;
+    return reference_linear_end(acc, s, (uint16_t)M, (int32_t)bias, o->k1, o->k2, &y) ? step_end(step, STEP_RANGE) : y;
 }
 
 const struct step_kind step_kind_linear = {2, LINEAR_Y, LINEAR_Y, shape_linear, element_linear};
@@ -341,8 +303,7 @@ static int64_t element_rope(struct step *step, uint32_t array, uint64_t index)
     uint32_t i = is_half ? in_head % (rotary / 2) : in_head / 2;
     uint32_t first = is_half ? i : 2 * i, second = is_half ? i + rotary / 2 : 2 * i + 1;
     int64_t a = step_input(step, 0, head + first), b = step_input(step, 0, head + second);
-    uint64_t turn = (uint64_t)step_tensor(step, BULLA_TENSOR_TURN, i);
-    uint64_t n = (step->position * turn + (UINT64_C(1) << 47)) >> 48;
+    uint32_t n = reference_rope_angle(step->position, (uint64_t)step_tensor(step, BULLA_TENSOR_TURN, i));
     int64_t c = step_table(step, 3, n), s = step_table(step, 3, (n - (1 << 14)) & 0xFFFF);
     return step_fits(step, in_head == first ? RS(a * c - b * s, 14) : RS(a * s + b * c, 14));
 }
@@ -354,7 +315,9 @@ static int64_t element_gate(struct step *step, uint32_t array, uint64_t index)
     const bulla_operation *o = step->o;
     const int64_t edge = 1 << 20;
     int64_t g = step_input(step, 0, index), u = o->flags & BULLA_OPERATION_GATED ? step_input(step, 1, index) : 0;
-    int64_t t = step_fits(step, o->F_g >= 16 ? RS(g, o->F_g - 16) : g * (INT64_C(1) << (16 - o->F_g)));
+    int32_t t;
+    if (reference_gate_input(g, o->F_g, &t))
+        return step_end(step, STEP_RANGE);
     int64_t a = t >= edge ? t : 0;
     if (!step->status && t >= -edge && t < edge)
         a = step_interpolate(step, (t + edge) >> 11, (t + edge) & 2047, 11);

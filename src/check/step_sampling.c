@@ -2,15 +2,12 @@
 #include <string.h>
 
 #include "check/step_internal.h"
-#include "exec/ref/operations.h"
+#include "exec/sampler_terms.h"
 
 enum { A, MAX, LEAST, W, CUT1, ABOVE1, EQUAL1, BELOW1, SUM1, CHECK1, CUT2, EQUAL2, SUM2, CHECK2, RUN, TOKEN };
-enum { MILLION = 1000000, SCALE = 1477319722, W_MOST = (1 << 24) - 1 }; /* SCALE = round(10^6 * 1024 / ln 2) */
+enum { MILLION = SAMPLER_MILLION, W_MOST = (1 << 24) - 1 };
 #define NOT_ALLOWED (-(INT64_C(1) << 32))
 #define SUM_LIMIT (INT64_C(1) << 62)
-
-/* GNU C; ISO C has no integer of 128 bits. */
-__extension__ typedef __int128 int128;
 
 static uint32_t vocabulary(const struct step *step)
 {
@@ -29,17 +26,6 @@ static void shape_sampling(const struct step *step, uint32_t array, struct step_
     *shape = (struct step_array){.count = count, .width = widths[array], .is_witness = (uint8_t)is_witness};
 }
 
-static int128 divide_half_up(int128 numerator, int64_t denominator)
-{
-    int128 twice = 2 * numerator + denominator, divisor = 2 * (int128)denominator, quotient = twice / divisor;
-    return quotient * divisor > twice ? quotient - 1 : quotient;
-}
-
-static int128 in_logit_units(const struct step *step, int128 millionths)
-{
-    return divide_half_up(millionths * (INT64_C(1) << step->program->program.logits_F), MILLION);
-}
-
 /* How often `id` stands in tokens begin .. end - 1. */
 static uint32_t count_token(const struct step *step, uint32_t id, uint64_t begin, uint64_t end)
 {
@@ -50,7 +36,7 @@ static uint32_t count_token(const struct step *step, uint32_t id, uint64_t begin
 }
 
 /* Bias, repetition, presence and frequency. */
-static int64_t adjusted(struct step *step, uint32_t id)
+static int64_t adjusted(struct step *step, uint32_t array, uint64_t id)
 {
     const bulla_sampling *sampling = step->answer->sampling;
     int64_t l, bits = 1;
@@ -65,18 +51,15 @@ static int64_t adjusted(struct step *step, uint32_t id)
     if (!bits)
         return NOT_ALLOWED;
     int128 logit = l;
+    int F = step->program->program.logits_F;
     uint64_t prompt = step->answer->prompt_count;
     for (size_t i = 0; i < sampling->bias_count; i++)
         if (sampling->biases[i].id == id)
-            logit += in_logit_units(step, sampling->biases[i].bias);
+            logit += sampler_logit_units(sampling->biases[i].bias, F);
     int is_plain = sampling->repetition == MILLION && !sampling->presence && !sampling->frequency;
-    uint32_t generated = is_plain ? 0 : count_token(step, id, prompt, step->position + 1); /* of all positions, for each id */
-    if (sampling->repetition != MILLION && (generated || count_token(step, id, 0, prompt)))
-        logit = logit > 0 ? divide_half_up(logit * MILLION, (int64_t)sampling->repetition)
-                          : divide_half_up(logit * (int64_t)sampling->repetition, MILLION);
-    if (generated)
-        logit -= in_logit_units(step, sampling->presence);
-    logit -= in_logit_units(step, (int128)sampling->frequency * generated);
+    uint32_t generated = is_plain ? 0 : count_token(step, (uint32_t)id, prompt, step->position + 1); /* for each id */
+    int was_seen = sampling->repetition != MILLION && (generated || count_token(step, (uint32_t)id, 0, prompt));
+    logit = sampler_penalised(sampling, F, logit, was_seen, generated);
     return logit <= INT32_MIN || logit > INT32_MAX ? step_end(step, STEP_RANGE) : (int64_t)logit;
 }
 
@@ -100,7 +83,7 @@ static int64_t largest(struct step *step)
     return bounded_logit(step, total(step, MAX));
 }
 
-static int64_t fold_largest(struct step *step, uint64_t c)
+static int64_t fold_largest(struct step *step, uint32_t array, uint64_t c)
 {
     int64_t a[STEP_CHUNK], most = c ? step_array_element(step, MAX, c - 1) : 0;
     uint32_t count = step_chunk(vocabulary(step), c, STEP_CHUNK);
@@ -111,7 +94,7 @@ static int64_t fold_largest(struct step *step, uint64_t c)
     return most;
 }
 
-static int64_t fold_least(struct step *step, uint64_t c)
+static int64_t fold_least(struct step *step, uint32_t array, uint64_t c)
 {
     int64_t a[STEP_CHUNK], most = largest(step), none = vocabulary(step);
     int64_t least = c ? step_array_element(step, LEAST, c - 1) : none;
@@ -124,14 +107,14 @@ static int64_t fold_least(struct step *step, uint64_t c)
     return least;
 }
 
-static int64_t weight(struct step *step, uint64_t id)
+static int64_t weight(struct step *step, uint32_t array, uint64_t id)
 {
     int64_t a = bounded_logit(step, step_array_element(step, A, id)), most = largest(step);
     if (a == NOT_ALLOWED)
         return 0;
     int64_t difference = step_bounded(step, most - a, 0, UINT32_MAX);
     uint64_t divisor = step->answer->sampling->temperature << step->program->program.logits_F; /* below 2^58 */
-    return step_exp(step, 1, 24, (int64_t)((uint64_t)difference * SCALE / divisor));
+    return step_exp(step, 1, 24, (int64_t)((uint64_t)difference * SAMPLER_SCALE / divisor));
 }
 
 /* A witness: every weight above `weight`, and of those equal to it the `ties` lowest ids. */
@@ -177,7 +160,7 @@ static int64_t holds(struct step *step, int holds)
     return holds ? 1 : step_end(step, STEP_FAILS);
 }
 
-static int64_t check_top_k(struct step *step)
+static int64_t check_top_k(struct step *step, uint32_t array, uint64_t index)
 {
     struct cut cut = read_cut(step, CUT1);
     int64_t above = sum_total(step, ABOVE1), equal = sum_total(step, EQUAL1), below = sum_total(step, BELOW1);
@@ -187,7 +170,7 @@ static int64_t check_top_k(struct step *step)
                            (kept == K || (kept < K && cut.ties == equal && below == 0)));
 }
 
-static int64_t check_top_p(struct step *step)
+static int64_t check_top_p(struct step *step, uint32_t array, uint64_t index)
 {
     struct cut first = read_cut(step, CUT1);
     int64_t sum1 = sum_total(step, SUM1);
@@ -229,7 +212,7 @@ static int64_t kept_chunk(struct step *step, uint64_t c, int64_t w[STEP_CHUNK])
     return run;
 }
 
-static int64_t fold_kept(struct step *step, uint64_t c)
+static int64_t fold_kept(struct step *step, uint32_t array, uint64_t c)
 {
     int64_t w[STEP_CHUNK], run = kept_chunk(step, c, w);
     for (uint32_t i = 0; i < step_chunk(vocabulary(step), c, STEP_CHUNK); i++)
@@ -240,22 +223,16 @@ static int64_t fold_kept(struct step *step, uint64_t c)
 /* r: the first 8 bytes of SHA-256("bulla-sample" || seed || position of the new token). */
 static uint64_t draw_number(struct step *step)
 {
-    uint8_t message[28] = "bulla-sample", digest[MERKLE_HASH];
-    for (int i = 0; i < 8; i++) {
-        message[12 + i] = (uint8_t)(step->answer->sampling->seed >> 8 * i);
-        message[20 + i] = (uint8_t)((step->position + 1) >> 8 * i);
-    }
+    uint8_t message[SAMPLER_MESSAGE], digest[MERKLE_HASH];
+    sampler_draw_message(step->answer->sampling->seed, step->position + 1, message);
     hash_stream_update(step->stream, message, sizeof message);
     if (hash_stream_finish(step->stream, digest, NULL))
         step_end(step, STEP_UNPROVED);
-    uint64_t r = 0;
-    for (int i = 0; i < 8; i++)
-        r |= (uint64_t)digest[i] << 8 * i;
-    return r;
+    return (uint64_t)step_number(digest, 8, 0);
 }
 
 /* Whether the receipt's next token is what is drawn. */
-static int64_t check_token(struct step *step)
+static int64_t check_token(struct step *step, uint32_t array, uint64_t index)
 {
     if (step->position + 1 >= step->answer->token_count) /* an answer that ended by RANGE drew no token here */
         return step_end(step, STEP_FAILS);
@@ -264,7 +241,6 @@ static int64_t check_token(struct step *step)
         int64_t most = largest(step), least = total(step, LEAST);
         return holds(step, least == token && most > NOT_ALLOWED);
     }
-    __extension__ typedef unsigned __int128 uint128;
     int64_t w[STEP_CHUNK], all = sum_total(step, RUN), run = kept_chunk(step, token / STEP_CHUNK, w);
     int64_t draw = (int64_t)((uint128)draw_number(step) * (uint64_t)all >> 64);
     for (uint32_t i = 0; i < token % STEP_CHUNK; i++)
@@ -274,26 +250,10 @@ static int64_t check_token(struct step *step)
 
 static int64_t element_sampling(struct step *step, uint32_t array, uint64_t index)
 {
-    switch (array) {
-    case A:
-        return adjusted(step, (uint32_t)index);
-    case MAX:
-        return fold_largest(step, index);
-    case LEAST:
-        return fold_least(step, index);
-    case W:
-        return weight(step, index);
-    case CHECK1:
-        return check_top_k(step);
-    case CHECK2:
-        return check_top_p(step);
-    case RUN:
-        return fold_kept(step, index);
-    case TOKEN:
-        return check_token(step);
-    default:
-        return fold_cut(step, array, index);
-    }
+    static int64_t (*const elements[])(struct step *step, uint32_t array, uint64_t index) = {
+        [A] = adjusted, [MAX] = fold_largest, [LEAST] = fold_least, [W] = weight, [CHECK1] = check_top_k,
+        [CHECK2] = check_top_p, [RUN] = fold_kept, [TOKEN] = check_token};
+    return (elements[array] ? elements[array] : fold_cut)(step, array, index);
 }
 
 const struct step_kind step_kind_sampling = {16, TOKEN, TOKEN, shape_sampling, element_sampling};

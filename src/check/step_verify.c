@@ -104,23 +104,6 @@ static int read_result(struct opening *opening, const struct step *step, const s
     return read_array(opening, &shape, root, first, count, values);
 }
 
-static int64_t tensor_element(int dtype, const uint8_t *at)
-{
-    uint64_t value = 0;
-    for (uint32_t i = 0; i < bulla_dtype_size(dtype); i++)
-        value |= (uint64_t)at[i] << 8 * i;
-    switch (dtype) {
-    case BULLA_I8:
-        return (int8_t)value;
-    case BULLA_I16:
-        return (int16_t)value;
-    case BULLA_I32:
-        return (int32_t)(uint32_t)value;
-    default:
-        return (int64_t)value;
-    }
-}
-
 static int read_tensor(struct opening *opening, const struct step_program *program, uint32_t number, uint64_t first,
                        uint32_t count, int64_t *values)
 {
@@ -129,9 +112,10 @@ static int read_tensor(struct opening *opening, const struct step_program *progr
     if (first > tensor->bytes / size || count > tensor->bytes / size - first)
         return 1;
     uint64_t begin = tensor->offset + first * size, end = begin + (uint64_t)count * size;
+    int is_signed = tensor->dtype == BULLA_I8 || tensor->dtype == BULLA_I16 || tensor->dtype == BULLA_I32;
     const uint8_t *bytes = take_leaves(opening, -1, LEAF, begin, end, program->region_length, program->model_root);
     for (uint32_t i = 0; bytes && i < count; i++)
-        values[i] = tensor_element(tensor->dtype, bytes + begin % LEAF + (uint64_t)i * size);
+        values[i] = step_number(bytes + begin % LEAF + (uint64_t)i * size, size, is_signed);
     return !bytes;
 }
 

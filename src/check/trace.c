@@ -68,17 +68,19 @@ static int open_parts(struct trace *trace, const bulla_program *program, bulla_e
 {
     uint32_t count = program->operation_count;
     struct step_operation *operations = memory_alloc(count + 1, sizeof *operations, error);
+    uint64_t *lowest = memory_alloc(count + 1, sizeof *lowest, error);
     trace->program.operations = operations;
+    trace->program.lowest = lowest;
     trace->stream = hash_stream_open(error);
     trace->last_use = memory_alloc(count, sizeof *trace->last_use, error);
     trace->values = memory_alloc(count, sizeof *trace->values, error);
     trace->message = memory_alloc(1, STEP_MESSAGE, error);
     trace->arrays = memory_alloc(STEP_MOST_ARRAYS, sizeof *trace->arrays, error);
-    if (!operations || !trace->stream || !trace->last_use || !trace->values || !trace->message || !trace->arrays)
+    if (!operations || !lowest || !trace->stream || !trace->last_use || !trace->values || !trace->message || !trace->arrays)
         return BULLA_E_MEMORY;
     if (trace->answer.prompt_count == 0)
         return bulla_fail(error, BULLA_E_INPUT, "an answer without a prompt");
-    int code = step_program_open(&trace->program, trace->answer.prompt_count - 1, operations, error);
+    int code = step_program_open(&trace->program, trace->answer.prompt_count - 1, operations, lowest, error);
     code = code ? code : step_answer_check(&trace->program, &trace->answer, error);
     if (code)
         return code;
@@ -211,6 +213,7 @@ void trace_close(struct trace *trace)
     memory_free(trace->arrays);
     memory_free(trace->message);
     memory_free(trace->program.operations);
+    memory_free(trace->program.lowest);
     memory_free(trace);
 }
 

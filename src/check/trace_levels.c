@@ -32,8 +32,8 @@ int merkle_levels_build(struct merkle_levels *levels, struct hash_stream *stream
     uint64_t size = levels->count;
     for (unsigned level = 0; level < levels->height && code == BULLA_OK; level++, size = size / 2 + (size & 1)) {
         for (uint64_t i = 0; i < size / 2 && code == BULLA_OK; i++)
-            code = merkle_range_node(stream, hash_at(levels, level, 2 * i), hash_at(levels, level, 2 * i + 1),
-                                     hash_at(levels, level + 1, i));
+            code = merkle_hash_node(stream, hash_at(levels, level, 2 * i), hash_at(levels, level, 2 * i + 1),
+                                    hash_at(levels, level + 1, i), NULL);
         if (size & 1)
             memcpy(hash_at(levels, level + 1, size / 2), hash_at(levels, level, size - 1), MERKLE_HASH);
     }
@@ -100,7 +100,7 @@ int merkle_array_root(struct hash_stream *stream, const void *bytes, uint64_t le
         if (is_first)
             memcpy(root, prefix.nodes[level], MERKLE_HASH);
         else
-            code = merkle_range_node(stream, prefix.nodes[level], root, root);
+            code = merkle_hash_node(stream, prefix.nodes[level], root, root, NULL);
         is_first = 0;
     }
     return code;

@@ -9,17 +9,14 @@
 #include "base/buffer.h"
 #include "base/hash.h"
 #include "base/memory.h"
+#include "exec/sampler_terms.h"
 
 enum {
-    MILLION = 1000000,
+    MILLION = SAMPLER_MILLION,
+    SCALE = SAMPLER_SCALE,
     OCTAVES = 24,
-    DISTANCES = OCTAVES * 1024, /* D of the ids with a weight lie below */
-    SCALE = 1477319722          /* round(10^6 * 1024 / ln 2) */
+    DISTANCES = OCTAVES * 1024 /* D of the ids with a weight lie below */
 };
-
-/* GNU C; ISO C has no integer of 128 bits. */
-__extension__ typedef __int128 int128;
-__extension__ typedef unsigned __int128 uint128;
 
 /* An id whose logit is changed. */
 struct change {
@@ -97,16 +94,26 @@ int bulla_sampling_check(const bulla_sampling *sampling, uint32_t vocabulary, bu
     return code;
 }
 
-/* The first 8 bytes, little-endian, of SHA-256(name || a || b). */
-static int hash_numbers(const char name[12], uint64_t a, uint64_t b, uint64_t *result, bulla_error *error)
+/* name || a || b */
+static void write_message(const char name[12], uint64_t a, uint64_t b, uint8_t message[SAMPLER_MESSAGE])
 {
-    uint8_t message[28], digest[HASH_SHA256_BYTES];
     memcpy(message, name, 12);
     for (int i = 0; i < 8; i++) {
         message[12 + i] = (uint8_t)(a >> 8 * i);
         message[20 + i] = (uint8_t)(b >> 8 * i);
     }
-    int code = hash_sha256(message, sizeof message, digest, error);
+}
+
+void sampler_draw_message(uint64_t seed, uint64_t position, uint8_t message[SAMPLER_MESSAGE])
+{
+    write_message("bulla-sample", seed, position, message);
+}
+
+/* The first 8 bytes, little-endian, of a message's SHA-256. */
+static int hash_message(const uint8_t message[SAMPLER_MESSAGE], uint64_t *result, bulla_error *error)
+{
+    uint8_t digest[HASH_SHA256_BYTES];
+    int code = hash_sha256(message, SAMPLER_MESSAGE, digest, error);
     struct reader reader = reader_over(digest, sizeof digest);
     *result = code ? 0 : reader_u64(&reader);
     return code;
@@ -114,8 +121,10 @@ static int hash_numbers(const char name[12], uint64_t a, uint64_t b, uint64_t *r
 
 uint64_t bulla_sampling_choice_seed(uint64_t seed, uint64_t choice)
 {
+    uint8_t message[SAMPLER_MESSAGE];
     uint64_t result;
-    hash_numbers("bulla-choice", seed, choice, &result, NULL);
+    write_message("bulla-choice", seed, choice, message);
+    hash_message(message, &result, NULL);
     return result;
 }
 
@@ -163,7 +172,7 @@ static int128 divide_half_up(int128 numerator, int64_t denominator)
     return quotient * divisor > twice ? quotient - 1 : quotient;
 }
 
-static int128 in_logit_units(int128 millionths, int F)
+int128 sampler_logit_units(int128 millionths, int F)
 {
     return divide_half_up(millionths * (INT64_C(1) << F), MILLION);
 }
@@ -182,16 +191,15 @@ static int is_allowed(const uint64_t *allowed, uint32_t id)
     return !allowed || (allowed[id / 64] >> (id & 63) & 1);
 }
 
-static int128 penalised(const struct change *change, const bulla_sampling *sampling, int F)
+int128 sampler_penalised(const bulla_sampling *sampling, int F, int128 logit, int was_seen, uint64_t generated)
 {
-    int128 logit = change->logit;
-    if (change->was_seen && logit > 0)
+    if (was_seen && logit > 0)
         logit = divide_half_up(logit * MILLION, (int64_t)sampling->repetition);
-    else if (change->was_seen)
+    else if (was_seen)
         logit = divide_half_up(logit * (int128)sampling->repetition, MILLION);
-    if (change->generated)
-        logit -= in_logit_units(sampling->presence, F);
-    return logit - in_logit_units((int128)sampling->frequency * (int64_t)change->generated, F);
+    if (generated)
+        logit -= sampler_logit_units(sampling->presence, F);
+    return logit - sampler_logit_units((int128)sampling->frequency * (int64_t)generated, F);
 }
 
 /* Everything said about a draw but its result. */
@@ -212,7 +220,7 @@ static int apply_changes(bulla_sampler *sampler, struct draw *draw, bulla_error 
     draw->logits = sampler->adjusted;
     for (uint32_t i = 0; i < sampler->change_count; i++) {
         const struct change *change = &sampler->changes[i];
-        int128 logit = penalised(change, draw->sampling, draw->F);
+        int128 logit = sampler_penalised(draw->sampling, draw->F, change->logit, change->was_seen, change->generated);
         if (!is_allowed(draw->allowed, change->id))
             continue;
         if (logit <= INT32_MIN || logit > INT32_MAX)
@@ -229,7 +237,7 @@ static int adjust(bulla_sampler *sampler, struct draw *draw, bulla_error *error)
     const bulla_sampling *sampling = draw->sampling;
     const int32_t *logits = draw->logits;
     for (size_t i = 0; i < sampling->bias_count; i++)
-        change_of(sampler, sampling->biases[i].id, logits)->logit += in_logit_units(sampling->biases[i].bias, draw->F);
+        change_of(sampler, sampling->biases[i].id, logits)->logit += sampler_logit_units(sampling->biases[i].bias, draw->F);
     int repetition = sampling->repetition != MILLION;
     if (repetition)
         for (size_t i = 0; i < draw->prompt_count; i++)
@@ -411,7 +419,9 @@ static int draw_weighted(bulla_sampler *sampler, const struct draw *draw, uint32
         cut = find_cut(sampler, sampling, candidates);
     cut = raise_cut(cut, sampling->min_p, sampler->weights[0]);
     uint64_t r, total = walk(sampler, candidates, cut, UINT64_MAX, token);
-    int code = hash_numbers("bulla-sample", sampling->seed, draw->position, &r, error);
+    uint8_t message[SAMPLER_MESSAGE];
+    sampler_draw_message(sampling->seed, draw->position, message);
+    int code = hash_message(message, &r, error);
     if (code == BULLA_OK)
         walk(sampler, candidates, cut, (uint64_t)((uint128)r * total >> 64), token);
     return code;

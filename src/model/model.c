@@ -103,7 +103,7 @@ static const void *take_part(struct layout *layout, const char *name, uint64_t a
     return layout->region + offset;
 }
 
-static int check_region_header(const struct model_region_header *header, bulla_error *error)
+int model_region_check(const struct model_region_header *header, bulla_error *error)
 {
     if (memcmp(header->magic, MODEL_REGION_MAGIC, 16) != 0 || header->version != BULLA_PROGRAM_VERSION)
         return bulla_fail(error, BULLA_E_INPUT, "the rooted region does not start with a program of version %d",
@@ -141,7 +141,7 @@ static int find_tensors(bulla_model *model, struct layout *layout, bulla_error *
 static int read_region(bulla_model *model, int reads_tensors, bulla_error *error)
 {
     const struct model_region_header *header = (const void *)model->region;
-    int code = check_region_header(header, error);
+    int code = model_region_check(header, error);
     if (code)
         return code;
     model->region_header = header;

@@ -46,6 +46,8 @@ struct model_region_header {
 };
 _Static_assert(sizeof(struct model_region_header) == MODEL_REGION_HEADER, "the region's header is one leaf");
 
+/* Magic, version, reserved bytes, and counts that a program can have; not where its parts lie. */
+int model_region_check(const struct model_region_header *header, bulla_error *error);
 /* The header_digest of `header` with its description. */
 int model_file_header_digest(const struct model_file_header *header, const char *description, uint64_t length,
                              uint8_t digest[32], bulla_error *error);

@@ -7,16 +7,6 @@
 
 enum { TILE_LEVELS = 8, TILE_WIDTH = 1 << TILE_LEVELS };
 
-static int hash_node(struct hash_stream *stream, const uint8_t *left, const uint8_t *right, uint8_t *node,
-                     bulla_error *error)
-{
-    static const uint8_t prefix = 1;
-    hash_stream_update(stream, &prefix, 1);
-    hash_stream_update(stream, left, MERKLE_HASH);
-    hash_stream_update(stream, right, MERKLE_HASH);
-    return hash_stream_finish(stream, node, error);
-}
-
 /* ---- Proofs ---- */
 
 /* The root of the leaves begin .. end - 1, where `begin` is a multiple of a power of two that is at least their number:
@@ -36,7 +26,7 @@ static int range_root(const struct tlog_nodes *nodes, uint64_t begin, uint64_t e
     if (code == BULLA_OK && count > 1 && !stream)
         code = BULLA_E_MEMORY;
     for (unsigned i = count - 1; code == BULLA_OK && i > 0; i--)
-        code = hash_node(stream, parts[i - 1], parts[i], parts[i - 1], error);
+        code = merkle_hash_node(stream, parts[i - 1], parts[i], parts[i - 1], error);
     hash_stream_close(stream);
     memcpy(root, parts[0], MERKLE_HASH);
     return code;
@@ -123,8 +113,8 @@ static int push_parent(struct tlog_edge *edge, unsigned level, bulla_error *erro
 {
     const struct tlog_edge_level *children = &edge->levels[level];
     uint8_t parent[MERKLE_HASH];
-    int code = hash_node(edge->stream, children->hashes[children->count - 2], children->hashes[children->count - 1], parent,
-                         error);
+    int code = merkle_hash_node(edge->stream, children->hashes[children->count - 2], children->hashes[children->count - 1],
+                                parent, error);
     return code == BULLA_OK ? push(&edge->levels[level + 1], parent, error) : code;
 }
 

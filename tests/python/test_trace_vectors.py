@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""The second referee (trace_referee.py, from docs/dispute-trace.md) against the steps of tests/vectors/trace/steps.json."""
+"""The second referee (trace_referee.py, from docs/dispute-trace.md) against the steps of tests/vectors/trace/steps.json. What
+decides in C is no more code than stated here."""
 import base64
 import collections
+import glob
 import json
 import os
+import re
 
 import trace_layout as layout
 from checks import Checks
@@ -11,9 +14,26 @@ from trace_referee import verdict
 
 ROOT = os.environ.get("BULLA_SOURCE_ROOT", os.path.join(os.path.dirname(__file__), "..", ".."))
 
+MOST_LINES = 1500  # of step_*.c and dispute_path.c, without comments and blank lines
+
+
+def code_lines():
+    names = [*glob.glob(os.path.join(ROOT, "src", "check", "step_*.c")),
+             os.path.join(ROOT, "src", "check", "dispute_path.c")]
+    lines = 0
+    for name in names:
+        if os.path.basename(name) == "step_text.c": # names for people
+            continue
+        with open(name, encoding="utf-8") as file:
+            text = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.DOTALL)
+        lines += sum(1 for line in text.split("\n") if line.strip())
+    return lines
+
 
 def main():
     checks = Checks()
+    lines = code_lines()
+    checks.true(1000 < lines < MOST_LINES, f"{lines} lines of code decide, expected below {MOST_LINES}")
     with open(os.path.join(ROOT, "tests", "vectors", "trace", "steps.json")) as file:
         vectors = json.load(file)
     bytes_of = base64.b64decode
@@ -40,7 +60,7 @@ def main():
     checks.equal(sorted(kinds), sorted(layout.KINDS), "every kind of operation has steps")
     for expected in ("holds", "differs", "range", "fails", "unproved"):
         checks.true(verdicts[expected], f"some step {expected}")
-    print(dict(verdicts))
+    print(f"{lines} lines of code decide;", dict(verdicts))
     checks.finish()
 
 

@@ -50,6 +50,11 @@ uint32_t reference_exp(const uint32_t mantissas[1024], int bits, uint64_t D)
     return octaves >= (uint64_t)bits ? 0 : mantissas[D & 1023] >> octaves;
 }
 
+int64_t reference_interpolate(int64_t low, int64_t high, int64_t f, int bits)
+{
+    return low + RS((high - low) * f, bits);
+}
+
 void reference_hadamard(int32_t *x, uint32_t n, uint32_t b)
 {
     for (uint32_t step = 1; step < b; step *= 2)
@@ -72,6 +77,21 @@ static int64_t magnitude(int64_t value)
     return value < 0 ? -value : value;
 }
 
+int reference_quantize_shift(int64_t A, uint32_t b)
+{
+    int shift = reference_bit_length((uint64_t)A) + reference_bit_length(b) - 1 - 30;
+    return shift > 0 ? shift : 0;
+}
+
+int64_t reference_quantize_element(int64_t h, int64_t m)
+{
+    if (m == 0)
+        return 0;
+    int l = reference_bit_length((uint64_t)m);
+    int64_t R = (INT64_C(127) << (l + 16)) / m;
+    return (h * R + (INT64_C(1) << (l + 15))) >> (l + 16);
+}
+
 void reference_quantize(const int32_t *x, const uint8_t *e, uint32_t n, uint32_t b, int32_t *h, int8_t *q,
                         uint32_t *m, int *T)
 {
@@ -80,8 +100,7 @@ void reference_quantize(const int32_t *x, const uint8_t *e, uint32_t n, uint32_t
         int64_t a = magnitude((int64_t)x[i] * (INT64_C(1) << (e ? e[i] : 0)));
         A = a > A ? a : A;
     }
-    int shift = reference_bit_length((uint64_t)A) + reference_bit_length(b) - 1 - 30;
-    *T = shift > 0 ? shift : 0;
+    *T = reference_quantize_shift(A, b);
     for (uint32_t i = 0; i < n; i++)
         h[i] = (int32_t)RS((int64_t)x[i] * (INT64_C(1) << (e ? e[i] : 0)), *T);
     reference_hadamard(h, n, b);
@@ -89,14 +108,8 @@ void reference_quantize(const int32_t *x, const uint8_t *e, uint32_t n, uint32_t
     for (uint32_t i = 0; i < n; i++)
         largest = magnitude(h[i]) > largest ? magnitude(h[i]) : largest;
     *m = (uint32_t)largest;
-    if (largest == 0) {
-        memset(q, 0, n);
-        return;
-    }
-    int l = reference_bit_length((uint64_t)largest);
-    int64_t R = (INT64_C(127) << (l + 16)) / largest;
     for (uint32_t i = 0; i < n; i++)
-        q[i] = (int8_t)((h[i] * R + (INT64_C(1) << (l + 15))) >> (l + 16));
+        q[i] = (int8_t)reference_quantize_element(h[i], largest);
 }
 
 void reference_quant(const int32_t *x, uint32_t n, uint32_t b, int32_t *h, int8_t *q, int64_t *s)
@@ -120,6 +133,14 @@ static int norm_root(const int32_t *x, uint32_t n, uint64_t eps, uint64_t *r)
     return bad ? RANGE : OK;
 }
 
+int64_t reference_norm_scale(int64_t m, int64_t r, int shift)
+{
+    uint64_t ratio = ((uint64_t)m << 31) / (uint64_t)r;
+    if (shift >= 0)
+        return reference_bit_length(ratio) + shift > 62 ? INT64_C(1) << 62 : (int64_t)(ratio << shift);
+    return shift <= -64 ? 0 : (int64_t)(ratio >> -shift);
+}
+
 int reference_norm_quant(const int32_t *x, const uint8_t *e, uint32_t n, uint32_t b, int c, uint64_t eps,
                          int32_t *h, int8_t *q, int64_t *s)
 {
@@ -128,27 +149,26 @@ int reference_norm_quant(const int32_t *x, const uint8_t *e, uint32_t n, uint32_
     uint32_t m;
     int T;
     reference_quantize(x, e, n, b, h, q, &m, &T);
-    uint64_t ratio = ((uint64_t)m << 31) / r;
-    int shift = T + c - 31;
-    if (shift >= 0)
-        *s = reference_bit_length(ratio) + shift > 62 ? INT64_C(1) << 62 : (int64_t)(ratio << shift);
-    else
-        *s = shift <= -64 ? 0 : (int64_t)(ratio >> -shift);
+    *s = reference_norm_scale(m, (int64_t)r, T + c - 31);
     return bad;
 }
 
-int reference_linear_row(const int8_t *q, int64_t s, const int8_t *W, uint16_t M, int32_t bias, uint32_t n, int k1,
-                         int k2, int32_t *y)
+int reference_linear_end(int64_t acc, int64_t s, uint16_t M, int32_t bias, int k1, int k2, int32_t *y)
 {
     if (s >= INT64_C(1) << (15 + k1)) {
         *y = 0;
         return RANGE;
     }
+    return store(RS(acc * RS(s * M, k1), k2) + bias, y);
+}
+
+int reference_linear_row(const int8_t *q, int64_t s, const int8_t *W, uint16_t M, int32_t bias, uint32_t n, int k1,
+                         int k2, int32_t *y)
+{
     int32_t acc = 0;
     for (uint32_t i = 0; i < n; i++)
         acc += W[i] * q[i];
-    int64_t S = RS(s * M, k1);
-    return store(RS(acc * S, k2) + bias, y);
+    return reference_linear_end(acc, s, M, bias, k1, k2, y);
 }
 
 int reference_linear(const int8_t *q, int64_t s, const int8_t *W, const uint16_t *M, const int32_t *bias,
@@ -160,6 +180,11 @@ int reference_linear(const int8_t *q, int64_t s, const int8_t *W, const uint16_t
     return bad;
 }
 
+int reference_norm_element(int64_t x, int64_t inv, int32_t G, int k, int32_t *y)
+{
+    return store(RS(RS(x * inv, 22) * G, k), y);
+}
+
 int reference_norm(const int32_t *x, const int32_t *G, uint32_t n, uint64_t eps, int k, int32_t *y)
 {
     uint64_t r;
@@ -167,8 +192,13 @@ int reference_norm(const int32_t *x, const int32_t *G, uint32_t n, uint64_t eps,
     /* Within the bound |x| <= r, so that x * inv stays below 2^46. */
     int64_t inv = bad ? 0 : (int64_t)((UINT64_C(1) << 46) / r);
     for (uint32_t i = 0; i < n; i++)
-        bad |= store(RS(RS(x[i] * inv, 22) * G[i], k), &y[i]);
+        bad |= reference_norm_element(x[i], inv, G[i], k, &y[i]);
     return bad;
+}
+
+uint32_t reference_rope_angle(uint64_t position, uint64_t turn)
+{
+    return (uint32_t)((position * turn + (UINT64_C(1) << 47)) >> 48);
 }
 
 int reference_rope(const int32_t *x, uint32_t size, uint32_t rotary, int half, const uint64_t *turn,
@@ -177,7 +207,7 @@ int reference_rope(const int32_t *x, uint32_t size, uint32_t rotary, int half, c
     int bad = OK;
     for (uint32_t i = 0; i < rotary / 2; i++) {
         uint32_t first = half ? i : 2 * i, second = half ? i + rotary / 2 : 2 * i + 1;
-        uint64_t n = (position * turn[i] + (UINT64_C(1) << 47)) >> 48;
+        uint32_t n = reference_rope_angle(position, turn[i]);
         int64_t c = cosine[n], s = cosine[(n - (1 << 14)) & 0xFFFF];
         int64_t a = x[first], b = x[second];
         bad |= store(RS(a * c - b * s, 14), &y[first]);
@@ -203,18 +233,24 @@ int reference_key_quant(const int32_t *x, uint32_t size, uint32_t b, uint32_t C,
     return bad;
 }
 
+int reference_value_shift(int64_t largest, int32_t *k_v)
+{
+    int k = 0;
+    while (k < 25 && largest > INT64_C(127) << k)
+        k++;
+    *k_v = k > 24 ? 24 : k;
+    return k > 24 ? RANGE : OK;
+}
+
 int reference_value_quant(const int32_t *x, uint32_t size, int8_t *v8, int32_t *k_v)
 {
     int64_t largest = 0;
     for (uint32_t i = 0; i < size; i++)
         largest = magnitude(x[i]) > largest ? magnitude(x[i]) : largest;
-    int k = 0;
-    while (k < 25 && largest > INT64_C(127) << k)
-        k++;
-    *k_v = k > 24 ? 24 : k;
+    int bad = reference_value_shift(largest, k_v);
     for (uint32_t i = 0; i < size; i++)
         v8[i] = (int8_t)(uint8_t)(uint64_t)RS(x[i], *k_v);
-    return k > 24 ? RANGE : OK;
+    return bad;
 }
 
 int32_t reference_softcap(const int32_t *A, int32_t z)
@@ -225,7 +261,7 @@ int32_t reference_softcap(const int32_t *A, int32_t z)
     if (shifted >= 2 * edge)
         return A[1024];
     int64_t i = shifted >> 10, f = shifted & 1023;
-    return (int32_t)(A[i] + RS(((int64_t)A[i + 1] - A[i]) * f, 10));
+    return (int32_t)reference_interpolate(A[i], A[i + 1], f, 10);
 }
 
 int reference_score(const int8_t *q8, int32_t s_q, const struct reference_key *key, uint32_t size, int a2,
@@ -258,6 +294,12 @@ void reference_attend_block(const struct reference_key *keys, const int32_t *z, 
         for (uint32_t i = 0; i < size; i++)
             O[i] += w * keys[p].v8[i];
     }
+}
+
+int64_t reference_attend_ratio(uint64_t S, int *d)
+{
+    *d = reference_bit_length(S) > 32 ? reference_bit_length(S) - 32 : 0;
+    return (int64_t)((UINT64_C(1) << 55) / (S >> *d));
 }
 
 enum { MAX_HEAD = 1024 };
@@ -294,9 +336,8 @@ int reference_attend(const int8_t *q8, int32_t s_q, uint32_t size, uint64_t t, u
             }
             start = end;
         }
-    int d = reference_bit_length(S_all) - 32;
-    d = d > 0 ? d : 0;
-    int64_t R = (int64_t)((UINT64_C(1) << 55) / (S_all >> d));
+    int d;
+    int64_t R = reference_attend_ratio(S_all, &d);
     for (uint32_t i = 0; i < size; i++)
         bad |= store(RS(RS(B[i], d) * R, (int)(53 - K_all)), &o[i]);
     return bad;
@@ -310,7 +351,12 @@ static int64_t activation(const int32_t *A, int64_t t)
     if (t < -edge)
         return 0;
     int64_t i = (t + edge) >> 11, f = (t + edge) & 2047;
-    return A[i] + RS(((int64_t)A[i + 1] - A[i]) * f, 11);
+    return reference_interpolate(A[i], A[i + 1], f, 11);
+}
+
+int reference_gate_input(int64_t g, int F_g, int32_t *t)
+{
+    return store(F_g >= 16 ? RS(g, F_g - 16) : g * (INT64_C(1) << (16 - F_g)), t);
 }
 
 int reference_gate(const int32_t *g, const int32_t *u, uint32_t n, const int32_t *A, int F_g, int k, int32_t *y)
@@ -318,7 +364,7 @@ int reference_gate(const int32_t *g, const int32_t *u, uint32_t n, const int32_t
     int bad = OK;
     for (uint32_t i = 0; i < n; i++) {
         int32_t t;
-        bad |= store(F_g >= 16 ? RS(g[i], F_g - 16) : (int64_t)g[i] * (INT64_C(1) << (16 - F_g)), &t);
+        bad |= reference_gate_input(g[i], F_g, &t);
         int64_t a = activation(A, t);
         bad |= store(u ? RS(a * u[i], k) : a, &y[i]);
     }

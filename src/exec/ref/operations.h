@@ -23,12 +23,19 @@ int reference_bit_length(uint64_t a);
 uint64_t reference_integer_root(uint64_t a); /* floor of the square root */
 /* EXPn[D]: mantissas shifted right by D / 1024, 0 from n octaves on. */
 uint32_t reference_exp(const uint32_t mantissas[1024], int bits, uint64_t D);
+/* Between two neighbours of a table, f / 2^bits of the way. */
+int64_t reference_interpolate(int64_t low, int64_t high, int64_t f, int bits);
 /* Had_b of each consecutive block of b, in place; x[n], b divides n. */
 void reference_hadamard(int32_t *x, uint32_t n, uint32_t b);
 
 /* x[n] = RS(E8[n] * ME, ke) */
 void reference_embed(const int8_t *E8, uint16_t ME, int ke, uint32_t n, int32_t *x);
 
+/* quantize(x; e, b), of one element: the shift T where the largest |x * 2^e| is A < 2^47; q where the largest |h| is m; and s of
+ * norm_quant, where shift is T + c - 31. |h| <= 2^31, m <= 2^31, 1 <= r < 2^31. */
+int reference_quantize_shift(int64_t A, uint32_t b);
+int64_t reference_quantize_element(int64_t h, int64_t m);
+int64_t reference_norm_scale(int64_t m, int64_t r, int shift);
 /* quantize(x; e, b): x[n], e[n] or NULL for zeros -> q[n], m, T. `h` is scratch of n. */
 void reference_quantize(const int32_t *x, const uint8_t *e, uint32_t n, uint32_t b, int32_t *h, int8_t *q,
                         uint32_t *m, int *T);
@@ -36,6 +43,8 @@ void reference_quant(const int32_t *x, uint32_t n, uint32_t b, int32_t *h, int8_
 int reference_norm_quant(const int32_t *x, const uint8_t *e, uint32_t n, uint32_t b, int c, uint64_t eps,
                          int32_t *h, int8_t *q, int64_t *s);
 
+/* The end of a row: y = RS(acc * RS(s * M, k1), k2) + bias; 0 <= s <= 2^62, |acc| <= 2^31. */
+int reference_linear_end(int64_t acc, int64_t s, uint16_t M, int32_t bias, int k1, int k2, int32_t *y);
 /* One row: y = RS(acc * RS(s * M, k1), k2) + bias, acc = sum of W[i] * q[i]. */
 int reference_linear_row(const int8_t *q, int64_t s, const int8_t *W, uint16_t M, int32_t bias, uint32_t n, int k1,
                          int k2, int32_t *y);
@@ -43,9 +52,13 @@ int reference_linear_row(const int8_t *q, int64_t s, const int8_t *W, uint16_t M
 int reference_linear(const int8_t *q, int64_t s, const int8_t *W, const uint16_t *M, const int32_t *bias,
                      uint32_t rows, uint32_t n, int k1, int k2, int32_t *y);
 
+/* One element: y = RS(RS(x * inv, 22) * G, k), |x * inv| <= 2^46 */
+int reference_norm_element(int64_t x, int64_t inv, int32_t G, int k, int32_t *y);
 /* One group: x[n], G[n] -> y[n] */
 int reference_norm(const int32_t *x, const int32_t *G, uint32_t n, uint64_t eps, int k, int32_t *y);
 
+/* A pair's angle, in 2^16 of a circle. */
+uint32_t reference_rope_angle(uint64_t position, uint64_t turn);
 /* One head: x[size] -> y[size]; turn[rotary / 2]. */
 int reference_rope(const int32_t *x, uint32_t size, uint32_t rotary, int half, const uint64_t *turn,
                    uint64_t position, const int16_t cosine[65536], int32_t *y);
@@ -53,6 +66,7 @@ int reference_rope(const int32_t *x, uint32_t size, uint32_t rotary, int half, c
 /* One head: x[size] -> q8[size], s. `h` is scratch of size. */
 int reference_head_quant(const int32_t *x, uint32_t size, uint32_t b, int32_t *h, int8_t *q8, int32_t *s);
 int reference_key_quant(const int32_t *x, uint32_t size, uint32_t b, uint32_t C, int32_t *h, int8_t *k8, int32_t *t);
+int reference_value_shift(int64_t largest, int32_t *k_v); /* of the largest |x| of a head */
 int reference_value_quant(const int32_t *x, uint32_t size, int8_t *v8, int32_t *k_v);
 
 /* A key as the cache holds it for one kv head. */
@@ -77,6 +91,10 @@ int reference_attend(const int8_t *q8, int32_t s_q, uint32_t size, uint64_t t, u
                      const int32_t *cap, const struct reference_tables *tables,
                      struct reference_key (*key)(void *context, uint64_t position), void *context, int32_t *o);
 
+/* R, and d, of the sum over all blocks: o = RS(RS(B, d) * R, 53 - K); 1 <= S < 2^62. */
+int64_t reference_attend_ratio(uint64_t S, int *d);
+
+int reference_gate_input(int64_t g, int F_g, int32_t *t); /* t, where the activation is read */
 /* y = RS(a * u, k) with the activation a of g; u NULL: ungated, y = a. */
 int reference_gate(const int32_t *g, const int32_t *u, uint32_t n, const int32_t *A, int F_g, int k, int32_t *y);
 int reference_add(const int32_t *x, const int32_t *y, uint32_t n, int32_t *sum);

@@ -222,23 +222,21 @@ static void run_operations(struct reference_run *run, uint32_t end)
     }
 }
 
-/* docs/canonical.md, "evaluated": from the last operation back. */
-static void find_lowest(struct reference_run *run)
+void reference_lowest(const bulla_program *program, uint64_t first_sampled, uint64_t *lowest)
 {
-    const bulla_program *program = run->program;
     for (uint32_t i = 0; i < program->operation_count; i++)
-        run->lowest[i] = UINT64_MAX;
-    run->lowest[program->operation_count - 1] = run->first_sampled;
-    for (uint32_t i = program->operation_count; i-- > 0;) {
+        lowest[i] = UINT64_MAX;
+    lowest[program->operation_count - 1] = first_sampled;
+    for (uint32_t i = program->operation_count; i-- > 0;) { /* from the last operation back */
         const bulla_operation *o = &program->operations[i];
-        uint64_t own = run->lowest[i];
+        uint64_t own = lowest[i];
         if (own == UINT64_MAX)
             continue;
         uint64_t seen = o->window && own >= o->window ? own - o->window + 1 : 0;
         for (int j = 0; j < 3; j++) {
             uint64_t needed = o->kind == BULLA_ATTEND && j > 0 ? seen : own;
-            if (o->inputs[j] >= 0 && needed < run->lowest[o->inputs[j]])
-                run->lowest[o->inputs[j]] = needed;
+            if (o->inputs[j] >= 0 && needed < lowest[o->inputs[j]])
+                lowest[o->inputs[j]] = needed;
         }
     }
 }
@@ -297,7 +295,7 @@ int reference_run_open(const bulla_program *program, uint64_t first_sampled, str
         reference_run_close(run);
         return bulla_fail(error, own.code, "a reference run of this program: %s", own.text);
     }
-    find_lowest(run);
+    reference_lowest(run->program, run->first_sampled, run->lowest);
     *result = run;
     return BULLA_OK;
 }

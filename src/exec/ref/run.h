@@ -18,6 +18,9 @@
 #include "bulla/program.h"
 #include "model/program_names.h"
 
+/* docs/canonical.md, "evaluated": the lowest position at which each operation is, [operation_count]; UINT64_MAX: none. */
+void reference_lowest(const bulla_program *program, uint64_t first_sampled, uint64_t *lowest);
+
 struct reference_run;
 
 /* `program` has its data and has passed bulla_program_check; it must outlive the
