@@ -55,13 +55,21 @@ static int event(struct court *court, const char *name, bulla_error *error)
     return code;
 }
 
+int court_seat(struct court *court, struct dispute_case *c, bulla_error *error)
+{
+    *court = (struct court){.c = c, .now = 1000000, .proposer = make_key(1, 0), .key = make_key(2, 0)};
+    return court->proposer && court->key ? BULLA_OK : bulla_fail(error, BULLA_E_MEMORY, "no keys");
+}
+
 int court_open(struct court *court, struct dispute_case *c, bulla_error *error)
 {
     struct buffer line = {0};
-    *court = (struct court){.c = c, .now = 1000000, .proposer = make_key(1, 0), .key = make_key(2, 0)};
+    int code = court_seat(court, c, error);
+    if (code)
+        return code;
     court->text = (struct referee_text){court, read_document, derive};
     struct referee_config config = {.window = COURT_WINDOW, .turn = COURT_TURN, .time = court->now};
-    int code = dispute_public_key(court->key, config.key, error);
+    code = dispute_public_key(court->key, config.key, error);
     referee_write_config(&config, &line);
     code = code ? code : referee_open((const char *)line.data, line.length, &court->text, &court->referee, error);
     code = code ? code : note_line(court, &line, error);
@@ -145,14 +153,25 @@ int court_restart(struct court *court, int starts, bulla_error *error)
 
 /* ---- Trials ---- */
 
+static int hand_over(struct trial *trial, const struct buffer *message, bulla_error *error)
+{
+    int code = BULLA_OK;
+    for (int i = 0; i < 2 && code == BULLA_OK; i++) {
+        const struct trial_party *elsewhere = &trial->elsewhere[i];
+        code = elsewhere->take ? elsewhere->take(elsewhere->context, message->data, message->length, error)
+                               : party_take(trial->parties[i], message->data, message->length, error);
+    }
+    return code;
+}
+
 static int open_parties(struct trial *trial, bulla_error *error)
 {
     int code = BULLA_OK;
     for (int i = 0; i < 2 && code == BULLA_OK; i++)
-        code = party_open(&trial->options[i], &trial->court->given, trial->court->answer, 0, &trial->parties[i], error);
-    for (unsigned m = 0; m < trial->count; m++)
-        for (int i = 0; i < 2 && code == BULLA_OK; i++)
-            code = party_take(trial->parties[i], trial->messages[m].data, trial->messages[m].length, error);
+        if (!trial->elsewhere[i].take)
+            code = party_open(&trial->options[i], &trial->court->given, trial->court->answer, 0, &trial->parties[i], error);
+    for (unsigned m = 0; m < trial->count && code == BULLA_OK; m++)
+        code = hand_over(trial, &trial->messages[m], error);
     return code;
 }
 
@@ -166,25 +185,48 @@ static void close_parties(struct trial *trial)
 
 static uint8_t proposer_key[DISPUTE_KEY];
 
-int trial_open(struct trial *trial, struct court *court, uint64_t number, const struct trace_hook *proposer,
-               const struct trace_hook *challenger, bulla_error *error)
+int trial_options(struct trial *trial, struct court *court, uint64_t number, const struct trace_hook *const hooks[2],
+                  bulla_error *error)
+{
+    *trial = (struct trial){.court = court, .challenger = make_key(3, number)};
+    for (int i = 0; i < 2; i++)
+        trial->options[i] = (struct party_options){.key = i ? trial->challenger : court->proposer, .proposer = proposer_key,
+            .model = court->c->tree, .executor = &court->c->executor, .hook = hooks[i],
+            .shared = !hooks[i] && hooks[1 - i] ? &court->shared : NULL};
+    return dispute_public_key(court->proposer, proposer_key, error);
+}
+
+/* With its options set. */
+static int begin(struct trial *trial, uint64_t number, bulla_error *error)
 {
     uint8_t nonce[DISPUTE_HASH] = {9};
     struct buffer message = {0};
-    *trial = (struct trial){.court = court, .challenger = make_key(3, number)};
+    struct court *court = trial->court;
     memcpy(nonce + 8, &number, sizeof number);
-    for (int i = 0; i < 2; i++)
-        trial->options[i] = (struct party_options){.key = i ? trial->challenger : court->proposer, .proposer = proposer_key,
-            .model = court->c->tree, .executor = &court->c->executor, .hook = i ? challenger : proposer,
-            .shared = i == 0 ? (!proposer && challenger ? &court->shared : NULL)
-                             : !challenger && proposer ? &court->shared : NULL};
-    int code = dispute_public_key(court->proposer, proposer_key, error);
-    code = code ? code : court_derive(court, &trial->arena, &court->given, error);
+    int code = court_derive(court, &trial->arena, &court->given, error);
     code = code ? code : open_parties(trial, error);
     code = code ? code : party_write_challenge(trial->challenger, court->answer, 0, DISPUTE_TRACE, nonce, "1", &message, trial->id, error);
     code = code ? code : trial_post(trial, &message, error);
     buffer_free(&message);
     return code;
+}
+
+int trial_open(struct trial *trial, struct court *court, uint64_t number, const struct trace_hook *proposer,
+               const struct trace_hook *challenger, bulla_error *error)
+{
+    const struct trace_hook *hooks[2] = {proposer, challenger};
+    int code = trial_options(trial, court, number, hooks, error);
+    return code ? code : begin(trial, number, error);
+}
+
+int trial_open_with(struct trial *trial, struct court *court, uint64_t number, int side, const struct trial_party *party,
+                    bulla_error *error)
+{
+    const struct trace_hook *hooks[2] = {NULL, NULL};
+    int code = trial_options(trial, court, number, hooks, error);
+    trial->elsewhere[side] = *party;
+    trial->options[1 - side].shared = &court->shared; /* one honest trace for all trials */
+    return code ? code : begin(trial, number, error);
 }
 
 void trial_close(struct trial *trial)
@@ -201,7 +243,8 @@ int trial_next(struct trial *trial, struct buffer *message, bulla_error *error)
     int code = BULLA_OK;
     buffer_clear(message);
     for (int i = 0; i < 2 && code == BULLA_OK && message->length == 0; i++)
-        code = party_next(trial->parties[i], message, error);
+        code = trial->elsewhere[i].next ? trial->elsewhere[i].next(trial->elsewhere[i].context, message, error)
+                                        : party_next(trial->parties[i], message, error);
     return code;
 }
 
@@ -214,9 +257,7 @@ int trial_post(struct trial *trial, const struct buffer *message, bulla_error *e
     buffer_append(kept, message->data, message->length);
     trial->bytes += message->length;
     trial->largest = message->length > trial->largest ? message->length : trial->largest;
-    for (int i = 0; i < 2 && code == BULLA_OK; i++)
-        code = party_take(trial->parties[i], message->data, message->length, error);
-    return code;
+    return hand_over(trial, message, error);
 }
 
 int trial_play(struct trial *trial, int restarts, bulla_error *error)

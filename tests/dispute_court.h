@@ -1,4 +1,5 @@
-/* Disputes before a referee, in one process: the parties' and the referee's own code, and messages between them. */
+/* Disputes before a referee: the parties' and the referee's own code, and messages between them; in one process, but where
+ * a party says that it is elsewhere (court_liar.h). */
 #ifndef TESTS_DISPUTE_COURT_H
 #define TESTS_DISPUTE_COURT_H
 
@@ -27,6 +28,7 @@ struct court {
     double seconds;               /* that the referee took for messages */
 };
 int court_open(struct court *court, struct dispute_case *c, bulla_error *error);
+int court_seat(struct court *court, struct dispute_case *c, bulla_error *error); /* the same without a referee */
 void court_close(struct court *court);
 /* The receipt says that the answer's last token ended it; the fixture's ends are it and two others. */
 void court_set_end(struct court *court);
@@ -40,13 +42,21 @@ int court_wait(struct court *court, int64_t milliseconds, bulla_error *error);
 int court_restart(struct court *court, int starts, bulla_error *error);
 int court_derive(struct court *court, struct arena *arena, struct dispute_facts *given, bulla_error *error);
 
+/* A party that is elsewhere: as party_take and party_next. */
+struct trial_party {
+    int (*take)(void *context, const void *bytes, size_t length, bulla_error *error);
+    int (*next)(void *context, struct buffer *out, bulla_error *error);
+    void *context;
+};
+
 /* One dispute, and its two parties. */
 struct trial {
     struct court *court;
     struct arena arena;
     EVP_PKEY *challenger;
     uint8_t id[DISPUTE_HASH];
-    struct party *parties[2];               /* proposer, challenger */
+    struct party *parties[2];               /* proposer, challenger; NULL: it is elsewhere */
+    struct trial_party elsewhere[2];
     struct party_options options[2];
     struct buffer messages[COURT_MOST_MESSAGES];
     unsigned count;
@@ -54,6 +64,12 @@ struct trial {
 };
 int trial_open(struct trial *trial, struct court *court, uint64_t number, const struct trace_hook *proposer,
                const struct trace_hook *challenger, bulla_error *error);
+/* The same with party `side` elsewhere; the other one is honest. */
+int trial_open_with(struct trial *trial, struct court *court, uint64_t number, int side, const struct trial_party *party,
+                    bulla_error *error);
+/* What both parties of trial `number` are opened with: hooks of [proposer, challenger], NULL of who is honest. */
+int trial_options(struct trial *trial, struct court *court, uint64_t number, const struct trace_hook *const hooks[2],
+                  bulla_error *error);
 void trial_close(struct trial *trial);
 /* The next message of whose turn it is, not yet posted. Empty: there is none. */
 int trial_next(struct trial *trial, struct buffer *message, bulla_error *error);

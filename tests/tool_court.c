@@ -1,12 +1,14 @@
 /* tool_court MODEL PROMPT DRAWN FAULTS SEED: whole disputes about a model file's run before the referee, by messages: each
- * time one bit of one element is wrong, in turns at the proposer's and at the challenger's. Each kind of operation comes at the first, the last and
- * middle places, then random ones. The honest side has to win. Prints figures as JSON. */
+ * time one bit of one element is wrong, in turns at the proposer's and at the challenger's. Each kind of operation comes at
+ * the first, the last and middle places, then random ones. The honest side has to win. Who is wrong is a process of its own,
+ * whose run is altered and which answers and commits accordingly: the same program with "liar" for FAULTS. Prints figures as
+ * JSON. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
-#include "dispute_court.h"
+#include "court_liar.h"
 
 struct figures {
     size_t bytes, largest;
@@ -53,19 +55,20 @@ static void choose(const struct dispute_case *c, struct dispute_fault *fault, in
     }
     fault->index = at(place, 0, shape.count);
     fault->bit = (int)below(8u * shape.width);
-    dispute_fault_hook(fault);
 }
 
-static int try_fault(struct court *court, struct figures *f, int number, bulla_error *error)
+static int try_fault(struct court *court, struct liar *liar, struct figures *f, int number, bulla_error *error)
 {
     struct dispute_fault fault;
     struct trial trial = {0};
+    struct trial_party party;
     const char *why;
     int is_honest = number / 2 % 2; /* the proposer */
     choose(court->c, &fault, number);
     int code = court_register(court, error);
     double before = court->seconds;
-    code = code ? code : trial_open(&trial, court, (uint64_t)number, is_honest ? NULL : &fault.hook, is_honest ? &fault.hook : NULL, error);
+    code = code ? code : liar_join(liar, court, (uint64_t)number, is_honest, &fault, &party, error);
+    code = code ? code : trial_open_with(&trial, court, (uint64_t)number, is_honest, &party, error);
     code = code ? code : trial_play(&trial, 0, error);
     if (code)
         return code;
@@ -77,7 +80,7 @@ static int try_fault(struct court *court, struct figures *f, int number, bulla_e
                           (unsigned long long)fault.index, fault.bit, status, why);
     f->faults++;
     f->without_effect += (unsigned)is_withdrawn;
-    unsigned rounds = party_path(trial.parties[0])->rounds;
+    unsigned rounds = party_path(trial.parties[!is_honest])->rounds;
     double took = court->seconds - before;
     f->rounds = rounds > f->rounds ? rounds : f->rounds;
     f->messages = trial.count > f->messages ? trial.count : f->messages;
@@ -93,6 +96,7 @@ static int run(char **argv, bulla_error *error)
 {
     struct dispute_case c = {0};
     struct court court = {0};
+    struct liar liar = {0};
     struct figures f = {0};
     bulla_model *model;
     bulla_sampling sampling;
@@ -105,9 +109,18 @@ static int run(char **argv, bulla_error *error)
     state = sampling.seed = (uint64_t)atoi(argv[5]);
     int code = bulla_model_open(argv[1], 2, &model, error);
     code = code ? code : dispute_case_open(&c, model, sampling.seed, (uint32_t)atoi(argv[2]), (uint32_t)atoi(argv[3]), &sampling, 0, error);
+    if (code == BULLA_OK && strcmp(argv[4], "liar") == 0) {
+        code = liar_serve(&c, error);
+        dispute_case_close(&c);
+        return code;
+    }
     code = code ? code : court_open(&court, &c, error);
+    char *const arguments[] = {argv[0], argv[1], argv[2], argv[3], (char[]){"liar"}, argv[5], NULL};
+    code = code ? code : liar_start(&liar, "/proc/self/exe", arguments, error);
     for (int i = 0; i < faults && code == BULLA_OK; i++)
-        code = try_fault(&court, &f, i, error);
+        code = try_fault(&court, &liar, &f, i, error);
+    if (liar.process)
+        code = code ? (liar_stop(&liar, NULL), code) : liar_stop(&liar, error);
     if (code == BULLA_OK)
         code = court_restart(&court, 0, error);
     if (code == BULLA_OK)
