@@ -45,7 +45,7 @@ from serving import Server, cpu_seconds  # noqa: E402
 
 PROMPTS, ANSWERS = (16, 64, 256, 1024), (32, 64, 128)
 VOCABULARY = range(1000, 40000)  # ordinary tokens in the demo models' vocabularies
-REQUESTS = {1: 24, 8: 72, 32: 144, 128: 384}
+REQUESTS = {1: 24, 8: 72, 32: 144, 128: 256}
 SLOT_POSITIONS = 1024 + 128 + 32
 READY_SECONDS = 120
 
