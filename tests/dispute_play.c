@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/threads.h"
 #include "exec/cpu/import_run.h"
 #include "exec/generate.h"
 #include "exec/ref/run.h"
@@ -129,7 +130,7 @@ int dispute_case_open(struct dispute_case *c, bulla_model *model, uint64_t seed,
         c->tokens[i] = (uint32_t)(draw(&state) % bulla_model_program(model)->vocabulary);
     c->answer = (struct step_answer){.tokens = c->tokens, .token_count = prompt, .prompt_count = prompt,
                                      .sampling = &c->sampling};
-    int code = cpu_import_executor_open(2, NULL, &c->executor, error);
+    int code = cpu_import_executor_open(thread_cores() > 1 ? 2 : 1, NULL, &c->executor, error);
     code = code ? code : trace_model_open(bulla_model_program(model), c->executor.team, &c->tree, error);
     code = code || !grammar ? code : open_allowed(c, &state, drawn + 1, error); /* one more where RANGE ends it */
     c->answer.allowed = (const uint8_t (*)[MERKLE_HASH])c->allowed_roots;

@@ -18,10 +18,10 @@
 #include <stdint.h>
 
 #include "base/hash.h"
+#include "base/merkle_range.h"
 #include "bulla/error.h"
 #include "bulla/program.h"
 #include "bulla/sampler.h"
-#include "base/merkle_range.h"
 
 enum {
     STEP_BLOCK = 512,         /* bytes of an array's block */
@@ -56,7 +56,7 @@ struct step_program {
 
 /* The program part of a model file: `length` bytes from the region's start, 8-byte aligned, kept by the caller, with the
  * proof that they are the first leaves under the model root. Fills program.operations, tensors and sizes, model_root and
- * region_length. BULLA_E_INPUT where the proof, which is looked at first, does not hold, or the program is none. */
+ * region_length. BULLA_E_INPUT where the proof does not hold or the program is none (model/program_part.h). */
 int step_program_part(const void *part, size_t length, const uint8_t *proof, size_t proof_length,
                       const uint8_t model_root[MERKLE_HASH], struct hash_stream *stream, struct step_program *program,
                       bulla_error *error);

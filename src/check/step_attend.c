@@ -144,7 +144,8 @@ static int64_t fold_blocks(struct step *step, uint32_t array, uint64_t index)
     uint64_t blocks = view_of(step).blocks, chunks = step_chunks(blocks, STEP_CHUNK), row = index / chunks;
     uint64_t c = index % chunks, first = c * STEP_CHUNK, size = step->o->head_size;
     uint32_t count = step_chunk(blocks, c, STEP_CHUNK);
-    int64_t values[STEP_CHUNK], f[STEP_CHUNK], k[STEP_CHUNK], result = c ? step_array_element(step, array, index - 1) : 0;
+    int64_t values[STEP_CHUNK], f[STEP_CHUNK], k[STEP_CHUNK];
+    int64_t result = c ? step_array_element(step, array, index - 1) : 0;
     if (array == Z_ALL || array == K_ALL) {
         step_read_array(step, array == Z_ALL ? Z_BLOCKS : K_BLOCKS, row * blocks + first, count, values);
         return largest_of(values, count, c || array == K_ALL ? result : values[0]);
