@@ -287,9 +287,16 @@ static void take_digit(const struct builder *builder, struct progress *progress,
     progress->nonzero |= digit != 0;
 }
 
+/* Whether a number that must not be whole has as many digits as a reader of doubles can tell from a whole one. */
+static int is_full(const struct builder *builder, const struct progress *progress, int more)
+{
+    return builder->rules->fractional && progress->whole > 0 &&
+           progress->whole + progress->fraction + more > NUMBER_DOUBLE_DIGITS;
+}
+
 static int step_whole(const struct builder *builder, struct progress *progress, int digit)
 {
-    if (progress->phase == ZERO || progress->whole == builder->most_whole)
+    if (progress->phase == ZERO || progress->whole == builder->most_whole || is_full(builder, progress, 2))
         return 0;
     if (progress->phase != WHOLE && digit == 0) {
         progress->phase = ZERO;
@@ -303,7 +310,7 @@ static int step_whole(const struct builder *builder, struct progress *progress, 
 
 static int step_fraction(const struct builder *builder, struct progress *progress, int digit)
 {
-    if (progress->fraction == builder->most_fraction)
+    if (progress->fraction == builder->most_fraction || is_full(builder, progress, 1))
         return 0;
     progress->phase = FRACTION;
     progress->fraction++;

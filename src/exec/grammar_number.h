@@ -7,6 +7,7 @@
 enum {
     DECIMAL_MAX_DIGITS = 400,
     NUMBER_INTEGER_DIGITS = 18, /* written before the point, where no limit needs more */
+    NUMBER_DOUBLE_DIGITS = 15,  /* that a binary double keeps apart (IEEE 754): of numbers that must not be whole */
     NUMBER_FRACTION_DIGITS = 16,
     NUMBER_MAX_LIMITS = 8,
     NUMBER_MAX_MULTIPLES = 3

@@ -154,7 +154,12 @@ def check_random(checks, tool, number, counts):
     validator = jsonschema.Draft202012Validator(exact)
     for instance in instances:
         accepted = [text for text in spellings(instance) if tool.accepts(text)]
-        if validator.is_valid(read(json.dumps(instance))):
+        try:
+            is_valid = validator.is_valid(read(json.dumps(instance)))
+        except RecursionError:  # a schema that refers to itself without end, for this instance: undefined (core, 9.4.1)
+            counts["without end"] += 1
+            continue
+        if is_valid:
             counts["valid"] += 1
             counts["valid and answers"] += bool(accepted)
         else:
@@ -168,8 +173,22 @@ def check_all_random(checks):
         check_random(checks, tool, number, counts)
     checks.equal(tool.close(), 0, "tool_grammar's status")
     checks.true(counts["enforced"] > RANDOM_SCHEMAS // 4, f"{counts['enforced']} random schemas are enforced")
+    checks.true(counts["without end"] < RANDOM_SCHEMAS // 100, f"{counts['without end']} instances have no verdict")
     print(f"random: {counts['enforced']} schemas enforced, {counts['refused']} refused; "
           f"{counts['valid and answers']} of {counts['valid']} valid instances are answers")
+
+
+def check_doubles(checks):
+    """No answer is a number whose nearest double is whole where a whole one is forbidden."""
+    tool = Tool(ANSWERS)
+    for schema in ({"not": {"type": "integer"}}, {"oneOf": [{"type": "integer"}, {"minimum": 2}]}):
+        why, answers = tool.compile(schema, [])
+        checks.equal(why, None, f"{json.dumps(schema)} is enforced")
+        check_answers(checks, answers, schema, "doubles", False)
+        for text, expected in (("600010021000900.00022", False), ("6000100210009000.5", False), ("12345678901234.5", True),
+                               ("2.25", True), ("3.00000000000001", True)):
+            checks.equal(bool(tool.accepts(text)), expected, f"{text} is an answer to {json.dumps(schema)}")
+    checks.equal(tool.close(), 0, "tool_grammar's status")
 
 
 def main():
@@ -191,6 +210,7 @@ def main():
           f"instances are answers, none of {counts['invalid']} invalid ones may be")
     print("refused for:", ", ".join(f"{key[1]} {count}" for key, count in sorted(
         ((key, count) for key, count in counts.items() if isinstance(key, tuple)), key=lambda item: -item[1])))
+    check_doubles(checks)
     check_all_random(checks)
     checks.finish()
 
