@@ -6,6 +6,8 @@ no batch, no cache, no speculation), and for some of them what the reference exe
 Counts: 10,000 answers from 128 clients to 2,000 distinct requests, 50 by the reference, where BULLA_TEST_COUNTS is full;
 else 32 answers from 8 clients to 10 requests, 1 by the reference. The cache of the server is small, so that requests
 wait and are put off and taken up again. Half of the requests sample; some have a grammar, penalties, stop strings, n.
+
+usage: test_serve_exact.py [ANSWERS REQUESTS SEED]     other counts, without the reference, and other requests
 """
 import asyncio
 import concurrent.futures
@@ -23,6 +25,9 @@ from serving import BUILD, Server, can_serve
 
 FULL = os.environ.get("BULLA_TEST_COUNTS") == "full"
 ANSWERS, CLIENTS, REQUESTS, REFERENCES = (10000, 128, 2000, 50) if FULL else (32, 8, 10, 1)
+SEED = 3
+if len(sys.argv) == 4:
+    ANSWERS, REQUESTS, SEED, REFERENCES = *map(int, sys.argv[1:]), 0
 MOST_TOKENS = 4000 if FULL else 300     # of prompt and answer together
 MOST_PROMPT = 400 if FULL else 200      # of all but a tenth
 MOST_ANSWER = 200 if FULL else 60       # of all but a few
@@ -165,21 +170,21 @@ async def client(number, url, requests, state):
     host, port = url.split("//")[1].split(":")
     while state["left"] > 0:
         state["left"] -= 1
-        which = source.randrange(len(requests)) if state["next"] >= len(requests) else state["next"]
-        state["next"] += 1
+        which = state["unanswered"].pop(0) if state["unanswered"] else source.randrange(len(requests))
         hang_up = source.randrange(1, 20) if source.random() < 0.15 else None
         if source.random() < 0.3:
             await asyncio.sleep(source.random() / 4)
         answer = await ask(host, int(port), requests[which], source.randrange(-2, 3), source.random() < 0.7, hang_up)
         if answer is None:
             state["left"] += 1 # it does not count as an answer
+            state["unanswered"].append(which)
             state["hung_up"] += 1
         else:
             state["answers"].append((which, answer))
 
 
 async def load(url, requests):
-    state = {"left": ANSWERS, "next": 0, "hung_up": 0, "answers": []}
+    state = {"left": ANSWERS, "unanswered": list(range(len(requests))), "hung_up": 0, "answers": []}
     await asyncio.gather(*[client(number, url, requests, state) for number in range(CLIENTS)])
     return state
 
@@ -215,7 +220,7 @@ def main():
     if not demo_models.source("smollm2"):
         checks.skip("no demo models (BULLA_MODELS)")
     path = demo_models.model("smollm2")
-    source, texts = random.Random(3), [line.decode() for line in lines(400, seed=3, valid=True)]
+    source, texts = random.Random(SEED), [line.decode() for line in lines(400, seed=SEED, valid=True)]
     requests = [make_request(source, texts, number) for number in range(REQUESTS)]
     start = time.monotonic()
     with Server(path, tls=False, arguments=["--name", "smollm2", "--context-cache", str(CACHE_POSITIONS)]) as server:
@@ -228,6 +233,7 @@ def main():
         expected = list(pool.map(lambda request: answer_alone(path, request), requests))
     check_answers(checks, requests, expected, state["answers"])
     checks.true(len(state["answers"]) >= ANSWERS, "as many answers as wanted")
+    checks.equal(len({which for which, _ in state["answers"]}), len(requests), "distinct requests that were answered")
     checks.true(sum("error" not in one for one in expected) > 0.95 * REQUESTS, "most requests can be answered")
     check_references(checks, path, requests, expected)
     checks.finish()
