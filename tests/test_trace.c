@@ -578,9 +578,11 @@ static void test_program_part(void **unused)
     uint8_t *bytes = memory_alloc_aligned(64, region, &error), root[MERKLE_HASH], proof[64][MERKLE_HASH];
     bulla_tensor *tensors = (bulla_tensor *)(void *)(bytes + ((const uint8_t *)program->tensors - c.tree->region));
     static const uint64_t offsets[] = {0, UINT64_C(1) << 40, UINT64_MAX - 63};
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         memcpy(bytes, c.tree->region, region);
-        if (i)
+        if (i == 3)
+            bytes[1023] = 1; /* reserved, in the header */
+        else if (i)
             tensors[program->tensor_count / 2].offset = offsets[i];
         struct merkle_levels levels;
         assert_ok(merkle_levels_open(&levels, (region + 1023) / 1024, &error), error);
@@ -598,7 +600,7 @@ static void test_program_part(void **unused)
         root[0] ^= 1;
         assert_int_equal(step_program_part(bytes, length, proof[0], count * MERKLE_HASH, root, c.stream, &read, &error),
                          BULLA_E_INPUT);
-        assert_non_null(strstr(error.text, "does not lead to the model root"));
+        assert_non_null(strstr(error.text, i == 3 ? "a reserved byte" : "does not lead to the model root"));
         bulla_error_clear(&error);
         merkle_levels_free(&levels);
     }
