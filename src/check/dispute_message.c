@@ -109,13 +109,9 @@ int dispute_sign(const char *context, const char *what, const struct buffer *tex
                  bulla_error *error)
 {
     uint8_t signature[SIGNATURE];
-    size_t length = sizeof signature;
     struct buffer message = {0};
     write_signed(context, text, &message);
-    EVP_MD_CTX *signer = EVP_MD_CTX_new();
-    int is_signed = signer && message.error.code == BULLA_OK && EVP_DigestSignInit(signer, NULL, NULL, NULL, key) == 1 &&
-                    EVP_DigestSign(signer, signature, &length, message.data, message.length) == 1;
-    EVP_MD_CTX_free(signer);
+    int is_signed = message.error.code == BULLA_OK && signature_ed25519_sign(key, message.data, message.length, signature);
     buffer_free(&message);
     if (!is_signed)
         return bulla_fail(error, BULLA_E_INTERNAL, "libcrypto could not sign");

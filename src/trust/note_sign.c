@@ -1,9 +1,9 @@
 /* The writing half of note.h and checkpoint.h: what logs and witnesses do. */
 #include <inttypes.h>
-#include <openssl/err.h>
 #include <string.h>
 
 #include "trust/checkpoint.h"
+#include "trust/signature.h"
 
 void note_key_write(const struct note_key *key, struct buffer *out)
 {
@@ -22,20 +22,15 @@ int note_sign(const char *text, size_t length, const struct note_key *key, EVP_P
 {
     struct buffer message = {0};
     uint8_t bytes[NOTE_ID_BYTES + NOTE_TIME_BYTES + NOTE_SIGNATURE_BYTES];
-    size_t used = NOTE_ID_BYTES, signature_length = NOTE_SIGNATURE_BYTES;
+    size_t used = NOTE_ID_BYTES;
     int code = note_key_id(key, bytes, error);
     if (code != BULLA_OK)
         return code;
     for (int i = 0; key->algorithm == NOTE_COSIGNATURE && i < NOTE_TIME_BYTES; i++)
         bytes[used++] = (uint8_t)(time >> (56 - 8 * i));
     note_write_message(key->algorithm, time, text, length, &message);
-    EVP_MD_CTX *context = EVP_MD_CTX_new();
-    int is_made = context && message.error.code == BULLA_OK &&
-                  EVP_DigestSignInit_ex(context, NULL, NULL, NULL, NULL, private_key, NULL) == 1 &&
-                  EVP_DigestSign(context, bytes + used, &signature_length, message.data, message.length) == 1 &&
-                  signature_length == NOTE_SIGNATURE_BYTES;
-    EVP_MD_CTX_free(context);
-    ERR_clear_error();
+    int is_made = message.error.code == BULLA_OK &&
+                  signature_ed25519_sign(private_key, message.data, message.length, bytes + used);
     if (message.error.code != BULLA_OK)
         bulla_fail(error, message.error.code, "%s", message.error.text);
     code = is_made ? BULLA_OK : bulla_fail(error, BULLA_E_INTERNAL, "a note could not be signed by %s", key->name);

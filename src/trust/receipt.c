@@ -1,15 +1,11 @@
 #include "trust/receipt.h"
 
-#include <inttypes.h>
-#include <openssl/err.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/hash.h"
 #include "trust/signature.h"
 
-static const char domain_receipt[] = "bulla-receipt-v1\n", domain_chain[] = "bulla-chain-v1",
-                  domain_request[] = "bulla-request-v1", domain_prompt[] = "bulla-prompt-v1",
+static const char domain_chain[] = "bulla-chain-v1", domain_request[] = "bulla-request-v1", domain_prompt[] = "bulla-prompt-v1",
                   domain_prompts[] = "bulla-prompts-v1", domain_parameter[] = "bulla-parameter-v1";
 
 static const char *const part_names[] = {[RECEIPT_CONTENT] = "content", [RECEIPT_REASONING] = "reasoning",
@@ -144,98 +140,6 @@ int receipt_parameter_hash(const uint8_t salt[RECEIPT_SALT], const struct json *
     return code;
 }
 
-/* ---- Writing: the members in the order of RFC 8785 ---- */
-
-static void write_hex(struct buffer *out, const char *before, const uint8_t *bytes, size_t length)
-{
-    char hex[2 * RECEIPT_SIGNATURE + 1];
-    hex_encode(bytes, length, hex);
-    buffer_append_format(out, "%s\"%s\"", before, hex);
-}
-
-static void write_text(struct buffer *out, const char *before, const char *text)
-{
-    buffer_append_text(out, before);
-    if (text)
-        json_write_string(out, text, strlen(text));
-    else
-        buffer_append_text(out, "null");
-}
-
-static void write_choices(const struct receipt *receipt, struct buffer *out)
-{
-    buffer_append_text(out, "\"choices\":[");
-    for (size_t i = 0; i < receipt->choice_count; i++) {
-        const struct receipt_choice *choice = &receipt->choices[i];
-        write_hex(out, i ? ",{\"chain\":" : "{\"chain\":", choice->chain, RECEIPT_HASH);
-        write_text(out, ",\"finish\":", choice->finish);
-        buffer_append_format(out, ",\"tokens\":%" PRIu64 "}", choice->tokens);
-    }
-    buffer_append_byte(out, ']');
-}
-
-void receipt_write(const struct receipt *receipt, struct buffer *out)
-{
-    write_hex(out, "{\"adapter_root\":", receipt->adapter_root, RECEIPT_HASH);
-    write_text(out, ",\"backend\":", receipt->backend);
-    buffer_append_format(out, ",\"bulla_receipt\":%d", RECEIPT_VERSION);
-    write_hex(out, ",\"chat_template\":", receipt->chat_template, RECEIPT_HASH);
-    buffer_append_byte(out, ',');
-    write_choices(receipt, out);
-    write_text(out, ",\"engine\":", receipt->engine);
-    write_hex(out, ",\"evidence\":", receipt->evidence, RECEIPT_HASH);
-    write_hex(out, ",\"id\":", receipt->id, RECEIPT_ID);
-    write_hex(out, ",\"key\":", receipt->key, RECEIPT_KEY);
-    write_hex(out, ",\"model_root\":", receipt->model_root, RECEIPT_HASH);
-    buffer_append_format(out, ",\"output_tokens\":%" PRIu64 ",\"parameters\":", receipt->output_tokens);
-    if (receipt->parameters_text)
-        buffer_append_text(out, receipt->parameters_text);
-    else
-        json_write_canonical(out, receipt->parameters);
-    write_hex(out, ",\"policy\":", receipt->policy, RECEIPT_HASH);
-    buffer_append_format(out, ",\"program_version\":%" PRIu32, receipt->program_version);
-    write_hex(out, ",\"prompt\":", receipt->prompt, RECEIPT_HASH);
-    buffer_append_format(out, ",\"prompt_tokens\":%" PRIu64, receipt->prompt_tokens);
-    write_hex(out, ",\"request\":", receipt->request, RECEIPT_HASH);
-    write_text(out, ",\"retention\":", receipt->retention);
-    buffer_append_format(out, ",\"simulated\":%s,\"time\":%" PRId64, receipt->is_simulated ? "true" : "false", receipt->time);
-    write_hex(out, ",\"tokenizer\":", receipt->tokenizer, RECEIPT_HASH);
-    buffer_append_byte(out, '}');
-}
-
-/* What is signed: the domain and the canonical bytes. */
-static void write_message(const uint8_t *bytes, size_t length, struct buffer *out)
-{
-    buffer_append_text(out, domain_receipt);
-    buffer_append(out, bytes, length);
-}
-
-int receipt_sign(const struct receipt *receipt, EVP_PKEY *key, struct buffer *out, bulla_error *error)
-{
-    struct buffer message = {0};
-    uint8_t signature[RECEIPT_SIGNATURE];
-    size_t length = sizeof signature, domain = sizeof domain_receipt - 1;
-    write_message(NULL, 0, &message);
-    receipt_write(receipt, &message);
-    EVP_MD_CTX *context = EVP_MD_CTX_new();
-    int is_made = context && message.error.code == BULLA_OK &&
-                  EVP_DigestSignInit_ex(context, NULL, NULL, NULL, NULL, key, NULL) == 1 &&
-                  EVP_DigestSign(context, signature, &length, message.data, message.length) == 1 && length == sizeof signature;
-    EVP_MD_CTX_free(context);
-    ERR_clear_error();
-    if (is_made) {
-        buffer_append_text(out, "{\"receipt\":");
-        buffer_append(out, message.data + domain, message.length - domain);
-        buffer_append_text(out, ",\"signature\":\"");
-        base64_append(out, signature, sizeof signature);
-        buffer_append_text(out, "\"}");
-    }
-    buffer_free(&message);
-    if (!is_made)
-        return bulla_fail(error, BULLA_E_INTERNAL, "a receipt could not be signed");
-    return out->error.code != BULLA_OK ? bulla_fail(error, out->error.code, "%s", out->error.text) : BULLA_OK;
-}
-
 /* ---- Reading ---- */
 
 struct fields {
@@ -358,12 +262,18 @@ int receipt_read(const struct json *value, struct arena *arena, struct receipt *
     return own.code == BULLA_OK ? BULLA_OK : bulla_fail(error, own.code, "%s", own.text);
 }
 
+void receipt_write_message(const void *bytes, size_t length, struct buffer *out)
+{
+    buffer_append_text(out, "bulla-receipt-v1\n");
+    buffer_append(out, bytes, length);
+}
+
 int receipt_signature_holds(const struct receipt *receipt, const struct buffer *signed_part,
                             const uint8_t signature[RECEIPT_SIGNATURE])
 {
     struct buffer message = {0};
     EVP_PKEY *key = signature_key_from_ed25519(receipt->key);
-    write_message(signed_part->data, signed_part->length, &message);
+    receipt_write_message(signed_part->data, signed_part->length, &message);
     int holds = key && message.error.code == BULLA_OK &&
                 signature_verify(key, NULL, message.data, message.length, signature, RECEIPT_SIGNATURE);
     EVP_PKEY_free(key);

@@ -94,7 +94,7 @@ struct receipt {
     uint8_t key[RECEIPT_KEY];          /* that signs it */
 };
 
-/* The canonical bytes that are signed. */
+/* The receipt's canonical bytes. */
 void receipt_write(const struct receipt *receipt, struct buffer *out);
 /* The whole: {"receipt":...,"signature":...}. */
 int receipt_sign(const struct receipt *receipt, EVP_PKEY *key, struct buffer *out, bulla_error *error);
@@ -102,6 +102,8 @@ int receipt_sign(const struct receipt *receipt, EVP_PKEY *key, struct buffer *ou
  * the member "receipt" (of the arena). Says nothing about the signature. */
 int receipt_read(const struct json *value, struct arena *arena, struct receipt *receipt, struct buffer *signed_part,
                  uint8_t signature[RECEIPT_SIGNATURE], bulla_error *error);
+/* What is signed: a domain of its own, and the canonical bytes. */
+void receipt_write_message(const void *bytes, size_t length, struct buffer *out);
 /* Whether the signature is that of the receipt's own key. */
 int receipt_signature_holds(const struct receipt *receipt, const struct buffer *signed_part,
                             const uint8_t signature[RECEIPT_SIGNATURE]);

@@ -16,6 +16,8 @@ int signature_verify(EVP_PKEY *key, const char *digest, const void *data, size_t
 /* RSASSA-PSS with MGF1 of the same digest and a salt of any length, as TPMs choose it. */
 int signature_rsa_pss_any_salt_verify(EVP_PKEY *key, const char *digest, const void *data, size_t length,
                                       const uint8_t *signature, size_t signature_length);
+/* Ed25519: 1 where it is made. */
+int signature_ed25519_sign(EVP_PKEY *key, const void *data, size_t length, uint8_t signature[64]);
 
 /* The public key of a point x || y (`length` bytes in all) on the curve "P-256", "P-384" or "P-521"; NULL where it is none.
  * The caller's, EVP_PKEY_free. */

@@ -10,6 +10,7 @@ import re
 
 import trace_layout as layout
 from checks import Checks
+from count_code import code_lines
 from trace_referee import verdict
 
 ROOT = os.environ.get("BULLA_SOURCE_ROOT", os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -17,22 +18,15 @@ ROOT = os.environ.get("BULLA_SOURCE_ROOT", os.path.join(os.path.dirname(__file__
 MOST_LINES = 1500  # of step_*.c and dispute_path.c, without comments and blank lines
 
 
-def code_lines():
+def deciding_lines():
     names = [*glob.glob(os.path.join(ROOT, "src", "check", "step_*.c")),
              os.path.join(ROOT, "src", "check", "dispute_path.c")]
-    lines = 0
-    for name in names:
-        if os.path.basename(name) == "step_text.c": # names for people
-            continue
-        with open(name, encoding="utf-8") as file:
-            text = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.DOTALL)
-        lines += sum(1 for line in text.split("\n") if line.strip())
-    return lines
+    return sum(code_lines(name) for name in names if os.path.basename(name) != "step_text.c")  # that is names for people
 
 
 def main():
     checks = Checks()
-    lines = code_lines()
+    lines = deciding_lines()
     checks.true(1000 < lines < MOST_LINES, f"{lines} lines of code decide, expected below {MOST_LINES}")
     with open(os.path.join(ROOT, "tests", "vectors", "trace", "steps.json")) as file:
         vectors = json.load(file)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """libbulla-verify is what verification needs and no more: a program of it (tests/tool_verify.c) needs libcrypto and the C
-library, and of that nothing that opens, connects, starts or waits, nor the time of day; it verifies. Its files, with every
-header that they include, are no more lines than stated here."""
+library, and of that nothing that opens, connects, starts or waits, nor the time of day; it verifies. Its code is no more lines than
+stated here."""
 import json
 import os
 import re
@@ -9,10 +9,12 @@ import subprocess
 import sys
 
 from checks import Checks
+from count_code import code_lines
 
 ROOT = os.environ.get("BULLA_SOURCE_ROOT", os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 BUILD = os.environ.get("BULLA_BUILD", os.path.join(ROOT, "build", "release"))
-MOST_LINES = 10500
+MOST_LINES = 6000      # of code in its own files, src/trust: neither blank nor comment
+MOST_ALL_LINES = 9700  # of all kinds, with base's files and every header that any of them includes
 # What the library may ask of the C library: memory, texts, numbers, and calendars of a time that it is given.
 ALLOWED = re.compile(r"_+(ITM_|cxa_|gmon_start|libc_start|isoc99_sscanf|ctype_|errno_location|stack_chk)\w*|"
                      r"(calloc|realloc|free|mem\w+|str\w+|v?snprintf|sscanf|qsort|bsearch|frexp|ldexp|gmtime_r|timegm|puts)$")
@@ -82,11 +84,13 @@ def main():
 
     files = library_files()
     lines = sum(count_lines(path) for path in files)
-    own = sum(count_lines(path) for path in files if path.startswith("src/trust/"))
-    print(f"{len(files)} files, {lines} lines, {own} of them in src/trust")
+    own = sum(code_lines(os.path.join(ROOT, path)) for path in files if re.match(r"src/trust/.*\.c$", path))
+    code = sum(code_lines(os.path.join(ROOT, path)) for path in files)
+    print(f"{own} lines of code in src/trust; with base's files and all headers {code} in {len(files)} files, {lines} lines of all kinds")
     if os.environ.get("BULLA_SHOW_FILES"):
         print("\n".join(f"{count_lines(path):6} {path}" for path in files))
-    checks.true(lines <= MOST_LINES, f"{lines} lines, at most {MOST_LINES}")
+    checks.true(own < MOST_LINES, f"{own} lines of code, below {MOST_LINES}")
+    checks.true(lines <= MOST_ALL_LINES, f"{lines} lines, at most {MOST_ALL_LINES}")
     checks.finish()
 
 
