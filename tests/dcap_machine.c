@@ -388,6 +388,8 @@ static void append_certification(const struct dcap_machine *machine, const struc
         append_chain(&chain, (X509 *const[]){made->pck, made->root}, 2, machine->pck_order);
     else if (!machine->has_no_certificates)
         append_chain(&chain, (X509 *const[]){made->pck, made->ca, root}, 3, machine->pck_order);
+    if (machine->begins_a_certificate)
+        buffer_append_text(&chain, "-----BEGIN x");
     buffer_append_byte(&chain, 0);
     buffer_append_u16(out, (uint16_t)machine->chain_type);
     buffer_append_u32(out, (uint32_t)((int)chain.length + machine->chain_length_more));

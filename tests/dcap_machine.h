@@ -28,7 +28,7 @@ struct dcap_machine {
     int64_t pck_from, pck_until, ca_until, signer_until, root_crl_from, root_crl_until, pck_crl_from, pck_crl_until;
     int64_t revoked_by_root, revoked_by_ca; /* a serial; 0: none */
     enum dcap_order pck_order, signer_order, issuers_order;
-    int pck_is_issued_by_root_key, signer_is_pck, is_root_pinned, has_other_issuers, has_no_certificates;
+    int pck_is_issued_by_root_key, signer_is_pck, is_root_pinned, has_other_issuers, has_no_certificates, begins_a_certificate;
     int pck_is_below_root, signer_is_below_ca;          /* valid chains that are shorter or longer than Intel's */
     int ca_is_below_other_root, signer_is_below_other_root; /* which comes with a revocation list of its own */
 

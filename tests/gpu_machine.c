@@ -85,6 +85,8 @@ static void write_report(const struct gpu *gpu, struct buffer *report)
     buffer_append(report, numbers, NUMBERS);
     if (gpu->report_more)
         buffer_append_text(report, gpu->report_more);
+    for (int i = 0; i < gpu->report_zeros; i++)
+        buffer_append_byte(report, 0);
     buffer_free(&opaque);
 }
 

@@ -43,6 +43,7 @@ struct gpu {
     struct opaque opaque[MOST_OPAQUE];
     size_t opaque_count, opaque_cut;
     const char *report_more;
+    int report_zeros; /* behind it */
     int fwid;                 /* the leaf's */
     const char *leaf_name, *leaf_curve;
     int order, is_root_pinned, signs_with_other_key, is_revoked;

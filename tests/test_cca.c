@@ -35,6 +35,7 @@ struct machine {
     struct cose_writing realm;
     /* The collection and the document. */
     uint64_t tag;
+    int content_format; /* of each token, in a list with it; 0: none */
     int entries, behind, platform_label, platform_is_text;
     int has_no_platform_key, key_behind, platform_key_is_pinned, signs_with_other_key, realm_signs_with_other_key;
     const char *policy_key;       /* NULL: the platform's; "": none is named */
@@ -235,6 +236,15 @@ static void write_realm_claims(struct buffer *out, const struct machine *machine
     finish_map(out, pairs, &claims);
 }
 
+static void write_entry(struct buffer *out, const struct machine *machine, const struct buffer *token)
+{
+    if (machine->content_format) {
+        cbor_write_list(out, 2);
+        cbor_write_integer(out, machine->content_format);
+    }
+    cbor_write_bytes(out, token->data, token->length);
+}
+
 static void write_signed(struct buffer *out, const struct cose_writing *writing, EVP_PKEY *key,
                          const struct buffer *claims)
 {
@@ -267,10 +277,10 @@ static void write_token(struct buffer *out, const struct machine *machine)
     if (machine->platform_is_text)
         cbor_write_text(out, "token");
     else
-        cbor_write_bytes(out, tokens[0].data, tokens[0].length);
+        write_entry(out, machine, &tokens[0]);
     if (machine->entries > 1) {
         cbor_write_integer(out, 44241);
-        cbor_write_bytes(out, tokens[1].data, tokens[1].length);
+        write_entry(out, machine, &tokens[1]);
     }
     if (machine->entries > 2) {
         cbor_write_integer(out, 7);
@@ -385,7 +395,7 @@ static void on(struct machine *machine, const char *curve, int64_t curve_id, int
     X(realm_of_sha_512, "policy.measurement", sha_512(m))                                                             \
     X(key_in_unprotected, "", (m->platform.unprotected = 1, m->platform.unprotected_label = 4))                       \
     X(no_tag, "cca.token" NOTHING_SAID, m->tag = 0)                                                                   \
-    X(tag_907, "cca.token" NOTHING_SAID, m->tag = 907)                                                                \
+    X(tag_908, "cca.token" NOTHING_SAID, m->tag = 908)                                                                \
     X(one_token, "cca.token" NOTHING_SAID, m->entries = 1)                                                            \
     X(three_entries, "cca.token" NOTHING_SAID, m->entries = 3)                                                        \
     X(bytes_behind, "cca.token" NOTHING_SAID, m->behind = 1)                                                          \
@@ -408,9 +418,15 @@ static void on(struct machine *machine, const char *curve, int64_t curve_id, int
     X(platform_profile_missing, "cca.platform.profile", m->platform_profile = NULL)                                   \
     X(platform_profile_unknown, "cca.platform.profile", m->platform_profile = "tag:arm.com,2024:cca_platform#2.0.0")  \
     X(realm_profile_unknown, "cca.realm.profile", m->realm_profile = "tag:arm.com,2024:realm#2.0.0")                  \
-    X(realm_profile_missing, "cca.realm.profile",                                                                     \
+    X(realm_older_than_its_platform, "",                                                                              \
       (of_before_1_0(m), m->platform_profile = new_machine().platform_profile))                                       \
-    X(realm_profile_of_another, "cca.realm.profile", (m->platform_profile = "http://arm.com/CCA-SSD/1.0.0"))          \
+    X(realm_newer_than_its_platform, "", (m->platform_profile = "http://arm.com/CCA-SSD/1.0.0"))                      \
+    X(realm_of_no_profile_with_a_map, "cca.realm.key cca.realm.signature", m->realm_profile = NULL)                   \
+    X(wrapped, "", (m->tag = 907, m->content_format = 263))                                                           \
+    X(wrapped_but_bare, "cca.platform.token cca.realm.token" NOTHING_SAID, m->tag = 907)                              \
+    X(bare_but_wrapped, "cca.platform.token cca.realm.token" NOTHING_SAID, m->content_format = 263)                   \
+    X(wrapped_as_something_else, "cca.platform.token cca.realm.token" NOTHING_SAID,                                   \
+      (m->tag = 907, m->content_format = 262))                                                                        \
     X(realm_key_missing, "cca.realm.key", m->key_form = KEY_NONE)                                                     \
     X(realm_key_text, "cca.realm.key", m->key_form = KEY_TEXT)                                                        \
     X(realm_key_a_point, "cca.realm.key cca.realm.signature", m->key_form = KEY_POINT)                                \

@@ -251,6 +251,9 @@ static void test_uncovered(void **state)
         {"{\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"reasoning_content\":\"x\"}}]}", "answer.text"},
         {"{\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"refusal\":\"x\"}}]}", "answer.members"},
         {"{\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"x\"}}]}", "answer.json"},
+        {"{\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\\u0000\"}}]}", "answer.json"},
+        {"{\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"type\":\"function\\u0000\","
+         "\"function\":{\"arguments\":\"x\"}}]}}]}", "answer.calls"},
         {"{\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}", "answer.text"},
         {"{\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"stop_reason\":\"x\"}]}", "answer.text"},
         {"{\"model\":\"m\",\"choices\":[{\"index\":0,\"message\":{\"content\":\"x\"}}]}", "answer.members"},
@@ -292,6 +295,35 @@ static void test_uncovered(void **state)
         buffer_free(&text);
         connect_answer_free(&answer);
     }
+}
+
+/* What a word is followed by after a zero byte is part of it for a client. */
+static void test_words_with_more(void **state)
+{
+    static const char word[] = "response.output_text.delta";
+    struct connect_answer answer;
+    struct connect_problem problem;
+    struct buffer text = {0};
+    size_t changed = 0;
+    connect_answer_make(CONNECT_RESPONSE, 1, "", &answer);
+    for (size_t i = 0; i < answer.count; i++) {
+        struct buffer *event = &answer.events[i], made = {0};
+        char *at = strstr((char *)event->data, word);
+        if (!at)
+            continue;
+        size_t end = (size_t)(at - (char *)event->data) + strlen(word);
+        buffer_append(&made, event->data, end);
+        buffer_append_text(&made, "\\u0000");
+        buffer_append(&made, event->data + end, event->length - end);
+        buffer_free(event);
+        *event = made;
+        changed++;
+    }
+    assert_true(changed > 0);
+    run(&answer, &answer.pin, &problem, &text);
+    assert_string_equal(problem.check, "answer.members");
+    buffer_free(&text);
+    connect_answer_free(&answer);
 }
 
 /* Of a stream that does not end: it fails before memory does. */
@@ -354,6 +386,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_honest),     cmocka_unit_test(test_changed_bytes), cmocka_unit_test(test_order),
         cmocka_unit_test(test_binding),    cmocka_unit_test(test_parameters),    cmocka_unit_test(test_uncovered),
+        cmocka_unit_test(test_words_with_more),
         cmocka_unit_test(test_length),     cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -35,6 +35,18 @@ static void write_document(const struct binding *binding, const char *more, stru
     buffer_append_format(document, "%s}", more);
 }
 
+/* The same report data, beside a binding of another nonce. */
+static void write_other_binding(const struct binding *binding, struct buffer *document)
+{
+    struct binding other = *binding;
+    write_document(binding, "", document);
+    char *member = strstr((char *)document->data, ",\"binding\":");
+    buffer_cut(document, (size_t)(member - (char *)document->data) + strlen(",\"binding\":"));
+    other.nonce[0] ^= 1;
+    binding_write(&other, document);
+    buffer_append_byte(document, '}');
+}
+
 static const char accepting[] = "{\"type\":\"sim\",\"allow_simulated\":true,"
                                 "\"measurement\":\"0000000000000000000000000000000000000000000000000000000000000000\"}";
 
@@ -207,11 +219,21 @@ static void what_is_expected_is_not_passed_over(void **state)
     expect(&document, policy, &nonce, "binding.nonce");
     expect(&document, policy, &model, "binding.model");
     expect(&document, policy, &right, "");
-    snprintf(policy, sizeof policy, "{\"allow_simulated\":true,\"report_data\":\"%s\",\"models\":\"%064d\"}", hex, 0);
+    /* Models are those of a binding that the report data stand for. */
+    char roots[2][65];
+    hex_encode(binding.models[0], 32, roots[0]);
+    hex_encode(binding.models[1], 32, roots[1]);
+    snprintf(policy, sizeof policy, "{\"allow_simulated\":true,\"report_data\":\"%s\",\"models\":[\"%s\",\"%s\"]}", hex,
+             roots[0], roots[1]);
+    expect(&document, policy, NULL, "");
+    struct buffer other = {0};
+    write_other_binding(&binding, &other);
+    expect(&other, policy, NULL, "binding.report_data");
+    buffer_free(&other);
     char *member = strstr((char *)document.data, ",\"binding\"");
     *member = '}';
     document.length = (size_t)(member - (char *)document.data) + 1;
-    expect(&document, policy, NULL, "policy.models");
+    expect(&document, policy, NULL, "binding policy.models");
     expect(&document, policy, &tls, "binding policy.models");
     buffer_free(&document);
 }

@@ -160,6 +160,7 @@ static void set_opaque(struct gpu *gpu, int type, const char *bytes, size_t leng
     X(blackwell, "", (m->leaf_name = "GB100 A01 GSP FMC LF", m->fwid = FWID_BLACKWELL))                                \
     X(no_report, "nvidia.report policy.report_data", m->left_out = "report")                                           \
     X(report_with_more, "nvidia.report.form policy.report_data", m->report_more = "x")                                 \
+    X(report_in_a_longer_buffer, "", m->report_zeros = 3)                                                              \
     X(request_of_spdm_1_2, "nvidia.request.version", m->request[0] = 0x12)                                             \
     X(another_request, "nvidia.request.code", m->request[1] = 0xe1)                                                    \
     X(request_without_signature, "nvidia.request.attributes", m->request[2] = 0)                                       \

@@ -197,7 +197,7 @@ static const char policy[] = "{\"type\":\"sgx\"}";
     X(key_other, "ra_tls.key", m->hashed = other_key)                                                                  \
     X(certificate_other, "ra_tls.key", m->certified = other_key)                                                       \
     X(report_data_end, "ra_tls.report_data", m->report_data_end = 1)                                                   \
-    X(member_other, "ra_tls.claims", m->has_other_member = 1)                                                          \
+    X(member_other, "", m->has_other_member = 1)                                                                       \
     X(hash_missing, "ra_tls.claims", m->has_no_hash = 1)                                                               \
     X(hash_a_list, "ra_tls.claims", m->is_hash_a_list = 1)                                                             \
     X(claims_missing, "ra_tls.evidence", m->lacks_claims = 1)                                                          \
@@ -332,6 +332,25 @@ static void what_is_no_certificate(void **state)
     assert_true(ra_tls_is_certificate(" \n-----BEGIN CERTIFICATE-----", 29));
 }
 
+/* Nothing but collateral: not a binding, nor GPUs, for which the certificate does not vouch. */
+static void collateral_and_nothing_else(void **state)
+{
+    static const char *const texts[] = {"[]", "{}", "{\"collateral\":{},\"binding\":{}}", "{\"gpus\":[]}"};
+    struct making making = new_making(RA_TLS_INTEROPERABLE);
+    struct buffer pem = {0}, collateral = {0};
+    make_certificate(&making, &pem, &collateral);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        bulla_verdict *verdict;
+        bulla_error error = {0};
+        bulla_evidence_options options = {.policy = policy, .policy_length = sizeof policy - 1, .time = 1700000000,
+                                          .collateral = texts[i], .collateral_length = strlen(texts[i])};
+        assert_int_equal(bulla_verify_evidence((const char *)pem.data, pem.length, &options, &verdict, &error), BULLA_E_INPUT);
+        assert_null(verdict);
+    }
+    buffer_free(&pem);
+    buffer_free(&collateral);
+}
+
 static void nothing_passes_without_memory(void **state)
 {
     struct making making = new_making(RA_TLS_INTEROPERABLE);
@@ -366,6 +385,7 @@ int main(void)
         cmocka_unit_test(a_wrapped_document),
         cmocka_unit_test(a_real_certificate_of_gramines),
         cmocka_unit_test(what_is_no_certificate),
+        cmocka_unit_test(collateral_and_nothing_else),
         cmocka_unit_test(nothing_passes_without_memory),
     };
     return cmocka_run_group_tests(tests, make_keys, free_keys);

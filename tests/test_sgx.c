@@ -82,6 +82,7 @@ static const int64_t day = 86400;
     X(chain_doubled, "dcap.pck.chain dcap.pck.chain_length pcs.pck_crl.issuers", m->pck_order = DCAP_DOUBLED)          \
     X(another_root, "pcs.tcb_info.root pcs.qe_identity.root dcap.pck.root", m->is_root_pinned = 0)                     \
     X(no_certificates, "dcap.pck.certificates", m->has_no_certificates = 1)                                            \
+    X(a_beginning_of_one, "dcap.pck.certificates", m->has_no_certificates = m->begins_a_certificate = 1)               \
     X(pck_right_below_the_root, "dcap.pck.chain_length", m->pck_is_below_root = 1)                                     \
     X(ca_below_another_root, "dcap.pck.root", m->ca_is_below_other_root = 1)                                           \
     X(pck_of_another_name, "dcap.pck.subject", m->pck_name = "Intel SGX TCB Signing")                                  \

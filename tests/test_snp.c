@@ -286,7 +286,8 @@ static void vlek(struct machine *machine)
     X(genoa, "", (m->product = "Genoa-B2", m->root_name = "ARK-Genoa", byte(m, 0x189, 0x11)))                           \
     X(bergamo_has_genoas_keys, "", (m->product = "Genoa-B2", m->root_name = "ARK-Genoa", byte(m, 0x189, 0xa0)))         \
     X(version_1, "snp.report.version", byte(m, 0, 1))                                                                   \
-    X(version_4, "snp.report.version", byte(m, 0, 4))                                                                   \
+    X(version_4, "", byte(m, 0, 4))                                                                                     \
+    X(version_6, "snp.report.version", byte(m, 0, 6))                                                                   \
     X(version_259, "snp.report.version", byte(m, 1, 1))                                                                 \
     X(signature_algorithm, "snp.report.signature_algorithm", byte(m, 0x34, 2))                                          \
     X(policy_bit_17, "snp.report.policy", byte(m, 10, 1))                                                               \
@@ -323,6 +324,7 @@ static void vlek(struct machine *machine)
     X(cpuid_family, "snp.report.cpuid", byte(m, 0x188, 0x1a))                                                           \
     X(chip_id, "snp.chip_id", byte(m, 0x1a0, 0))                                                                        \
     X(chip_id_at_its_end, "snp.chip_id", byte(m, 0x1df, 0))                                                             \
+    X(chip_id_kept_back, "", memset(m->report + 0x1a0, 0, 64))                                                          \
     X(chip_id_missing, "snp.chip_id", m->extension_left_out = 11)                                                       \
     X(turin_chip_id_longer, "snp.chip_id", (turin(m), byte(m, 0x1a8, 1)))                                               \
     X(tcb_bootloader, "snp.tcb.bootloader", m->tcb[0] = 5)                                                              \

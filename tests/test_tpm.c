@@ -54,6 +54,8 @@ static void select_pcrs(struct machine *machine, size_t at, uint16_t bank, uint3
 }
 
 #define EVENT(pcr, type, text) ((struct logged){pcr, type, DATA(text), 0})
+#define LEAVING "Exit Boot Services Invocation"
+#define HAS_LEFT "Exit Boot Services Returned with "
 #define SECURE_BOOT_WANTED ",\"secure_boot\":true"
 /* Without claims nothing of the policy holds. */
 #define UNREAD " policy.report_data policy.tpm_key policy.firmware_version"
@@ -149,6 +151,8 @@ static void select_pcrs(struct machine *machine, size_t at, uint16_t bank, uint3
     X(log_with_a_bank_twice, "tpm.log.spec_id", m->log_bank_twice = 1)                                                 \
     X(log_without_a_bank, "tpm.log.banks", (m->log_bank = SHA_512, select_pcrs(m, 1, SHA_384, 1 << 9)))                \
     X(log_cut_in_an_event, "tpm.log.form", m->log_cut = 3)                                                             \
+    X(locality_in_a_fixed_place, "", m->log[0] = EVENT(0, NO_ACTION, "StartupLocality\0\x03\0\0\0"))                   \
+    X(locality_with_more, "tpm.log.startup_locality tpm.log.replay", m->log[0] = EVENT(0, NO_ACTION, "StartupLocality\0\x03\0\x04"))  \
     X(log_without_its_last_event, "tpm.log.replay",                                                                    \
       m->log_cut = 4 + 4 + 4 + 3 * 2 + 20 + 32 + 48 + 4 + sizeof "kernel" - 1)                                         \
     X(digest_twice_in_an_event, "tpm.log.form", m->digest_bank_twice = 1)                                              \
@@ -161,10 +165,19 @@ static void select_pcrs(struct machine *machine, size_t at, uint16_t bank, uint3
     X(locality_twice, "tpm.log.startup_locality", log_event(m, 1, EVENT(0, NO_ACTION, "StartupLocality\0\x04")))       \
     X(locality_too_late, "tpm.log.startup_locality", (m->log[0] = boot[1], m->log[1] = boot[0]))                       \
     X(locality_of_pcr_1, "tpm.log.startup_locality", m->log[0].pcr = 1)                                                \
-    X(value_that_the_log_does_not_give, "tpm.log.replay", m->value_signed = 8)                                         \
+    X(value_that_the_log_does_not_give, "tpm.log.replay", m->value_signed = 4)                                         \
+    X(value_of_the_system, "", m->value_signed = 8)                                                                    \
+    X(marked_by_systemd, "", (m->unlogged[0] = EVENT(0, IPL, "os-separator"), m->unlogged[1] = EVENT(7, IPL, "os-separator"))) \
+    X(marked_by_another, "tpm.log.replay", m->unlogged[0] = EVENT(0, IPL, "os-separator."))                            \
+    X(boot_services_left, "", (m->unlogged[0] = EVENT(5, action, LEAVING), m->unlogged[1] = EVENT(5, action, HAS_LEFT "Success"))) \
+    X(boot_services_left_at_last, "", (m->unlogged[0] = m->unlogged[2] = EVENT(5, action, LEAVING),                    \
+                                       m->unlogged[1] = EVENT(5, action, HAS_LEFT "Failure"),                          \
+                                       m->unlogged[3] = EVENT(5, action, HAS_LEFT "Success")))                         \
+    X(boot_services_left_elsewhere, "tpm.log.replay",                                                                  \
+      (m->unlogged[0] = EVENT(4, action, LEAVING), m->unlogged[1] = EVENT(4, action, HAS_LEFT "Success")))             \
     X(firmware_register_without_events, "tpm.log.replay", m->value_signed = 3)                                         \
     X(system_register_without_events, "", m->value_signed = 9)                                                         \
-    X(log_of_nothing_quoted, "tpm.log.replay",                                                                         \
+    X(log_of_nothing_quoted, "",                                                                                       \
       (m->selection_count = 1, select_pcrs(m, 0, SHA_256, 1 << 14)))                                                   \
     X(variable_that_was_not_measured, "tpm.log.event_data", m->log[2].is_of_other_data = 1)                            \
     X(separator_that_was_not_measured, "tpm.log.event_data", m->log[5].is_of_other_data = 1)                           \
@@ -196,6 +209,8 @@ static void select_pcrs(struct machine *machine, size_t at, uint16_t bank, uint3
     X(secure_boot_unsaid, "policy.secure_boot", (m->policy_more = SECURE_BOOT_WANTED, m->log[2] = boot[3]))            \
     X(secure_boot_not_quoted, "policy.secure_boot",                                                                    \
       (m->policy_more = SECURE_BOOT_WANTED, select_pcrs(m, 0, SHA_256, 0x4f), select_pcrs(m, 1, SHA_384, 1 << 9)))     \
+    X(secure_boot_quoted_in_another_bank, "policy.secure_boot",                                                        \
+      (m->policy_more = SECURE_BOOT_WANTED, select_pcrs(m, 0, SHA_256, 0x437f)))                                       \
     X(secure_boot_off_by_another_type, "policy.secure_boot",                                                           \
       (m->policy_more = SECURE_BOOT_WANTED, m->log[2] = EVENT(7, IPL, SECURE_BOOT_IS_OFF), m->log[7].type = variable,  \
        log_event(m, 10, EVENT(7, variable, SECURE_BOOT_IS_ON))))                                                       \

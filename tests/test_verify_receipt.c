@@ -621,6 +621,10 @@ static void what_is_expected_is_compared(void **state)
     assert_int_equal(bulla_verify_receipt((const char *)document.data, document.length, &options, &verdict, NULL),
                      BULLA_E_USAGE);
     options = all_options(keys);
+    options.log_key_count = 0; /* whose witnesses? */
+    assert_int_equal(bulla_verify_receipt((const char *)document.data, document.length, &options, &verdict, NULL),
+                     BULLA_E_USAGE);
+    options = all_options(keys);
     options.evidence.tls_key = machine.receipt.key;
     expect_with(&document, &options, "binding.tls_key", "another server's TLS key");
     assert_int_equal(bulla_verify_receipt("{", 1, &options, &verdict, NULL), BULLA_E_INPUT);

@@ -104,6 +104,15 @@ static void event_digest(const struct logged *event, int algorithm, uint8_t *dig
 }
 
 /* What a TPM would have after these events. */
+static void extend(const struct logged *event, int algorithm, uint8_t values[PCRS][64])
+{
+    size_t size = digest_size(algorithm);
+    uint8_t both[128];
+    memcpy(both, values[event->pcr], size);
+    event_digest(event, algorithm, both + size);
+    hash(algorithm, both, 2 * size, values[event->pcr]);
+}
+
 static void replay(const struct machine *machine, int algorithm, uint8_t values[PCRS][64])
 {
     size_t size = digest_size(algorithm);
@@ -112,15 +121,14 @@ static void replay(const struct machine *machine, int algorithm, uint8_t values[
     memset(values[14], 0x14, size);
     for (size_t i = 0; i < machine->log_count; i++) {
         const struct logged *event = &machine->log[i];
-        uint8_t both[128];
-        if (event->type == NO_ACTION && event->length == 17 && i == 0 && event->pcr == 0)
+        if (event->type == NO_ACTION && event->length >= 17 && i == 0 && event->pcr == 0)
             values[0][size - 1] = event->data[16] == 3 || event->data[16] == 4 ? (uint8_t)event->data[16] : 0;
         if (event->type == NO_ACTION || event->pcr >= PCRS)
             continue;
-        memcpy(both, values[event->pcr], size);
-        event_digest(event, algorithm, both + size);
-        hash(algorithm, both, 2 * size, values[event->pcr]);
+        extend(event, algorithm, values);
     }
+    for (size_t i = 0; i < MOST_UNLOGGED && machine->unlogged[i].data; i++)
+        extend(&machine->unlogged[i], algorithm, values);
 }
 
 static void write_log(const struct machine *machine, struct buffer *log)

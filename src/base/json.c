@@ -510,3 +510,8 @@ int json_is_bool(const struct json *value)
 {
     return json_is(value, JSON_TRUE) || json_is(value, JSON_FALSE);
 }
+
+int json_is_text(const struct json *value, const char *text)
+{
+    return json_is(value, JSON_STRING) && value->length == strlen(text) && memcmp(value->text, text, value->length) == 0;
+}

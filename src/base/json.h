@@ -43,6 +43,7 @@ struct json *json_get_bytes(const struct json *object, const char *key, size_t l
 
 int json_is(const struct json *value, enum json_type type); /* NULL is of no type */
 int json_is_bool(const struct json *value);
+int json_is_text(const struct json *value, const char *text); /* that string, and nothing behind a NUL in it */
 
 /* Writing: appends to a buffer (its error handling). json_write_string writes
  * quotes and escapes as RFC 8785 section 3.2.2.2; `text` must be valid UTF-8

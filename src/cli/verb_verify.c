@@ -122,6 +122,20 @@ static int verify_receipt(const char *document, size_t length, const struct veri
     return code;
 }
 
+/* What is asked of a receipt, nothing else can answer. */
+static int refuse_receipt_options(const struct verify_choice *chosen, bulla_error *error)
+{
+    const char *given = chosen->evidence        ? "evidence"
+                        : chosen->request       ? "request"
+                        : chosen->parameters    ? "parameters"
+                        : chosen->dispute       ? "dispute"
+                        : chosen->referee_key   ? "referee-key"
+                        : chosen->log_keys.count ? "log-key"
+                        : chosen->witnesses     ? "witnesses"
+                                                : NULL;
+    return given ? bulla_fail(error, BULLA_E_INPUT, "it is no receipt, and --%s asks something of one", given) : BULLA_OK;
+}
+
 /* What is no JSON is told by whoever verifies it. */
 static int is_receipt(const char *document, size_t length)
 {
@@ -150,7 +164,7 @@ static int verify_file(const char *path, const char *policy, size_t policy_lengt
     }
     if (is_receipt((const char *)document, length))
         code = verify_receipt((const char *)document, length, chosen, &wanted, &verdict, error);
-    else
+    else if ((code = refuse_receipt_options(chosen, error)) == BULLA_OK)
         code = bulla_verify_evidence((const char *)document, length, &wanted, &verdict, error);
     memory_free(document);
     memory_free(collateral);

@@ -150,7 +150,7 @@ static void keep_indexed(struct stored_tensors *tensors, size_t first, const str
     size_t kept = first;
     for (size_t i = first; i < tensors->count; i++) {
         const struct json *place = json_get(content->weight_map, tensors->items[i].name);
-        if (json_is(place, JSON_STRING) && strcmp(place->text, content->name) == 0)
+        if (json_is_text(place, content->name))
             tensors->items[kept++] = tensors->items[i];
     }
     tensors->count = kept;

@@ -304,8 +304,8 @@ static int gather(struct connect_choice *choice, enum receipt_part part, const s
 
 static enum receipt_part find_part(const struct json *name)
 {
-    for (int part = RECEIPT_CONTENT; json_is(name, JSON_STRING) && part <= RECEIPT_FINISH; part++)
-        if (strcmp(name->text, part_names[part]) == 0)
+    for (int part = RECEIPT_CONTENT; part <= RECEIPT_FINISH; part++)
+        if (json_is_text(name, part_names[part]))
             return (enum receipt_part)part;
     return 0;
 }
@@ -401,7 +401,7 @@ int connect_take_steps(struct connect_check *check, const struct json *bulla, co
     if (!choice)
         return BULLA_OK;
     hex_encode(choice->chain, RECEIPT_HASH, hex);
-    if (!json_is(chain, JSON_STRING) || strcmp(chain->text, hex) != 0)
+    if (!json_is_text(chain, hex))
         return connect_fail(problem, "answer.chain", "the running value of the hash chain is not that of what came");
     return BULLA_OK;
 }
@@ -502,7 +502,7 @@ static int take_event(struct connect_check *check, const struct json *event, str
     struct connect_delivered delivered = {0};
     const struct json *type = json_get(event, "type");
     check->type[0] = 0;
-    if (json_is(type, JSON_STRING))
+    if (json_is(type, JSON_STRING) && strlen(type->text) == type->length)
         snprintf(check->type, sizeof check->type, "%s", type->text);
     int code = write_rest(event, out, problem);
     const struct json *error = find_error(check, event);

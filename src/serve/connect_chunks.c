@@ -35,7 +35,7 @@ static int read_piece(const struct json *object, const char *key, struct connect
 static int check_role(const struct json *message, struct connect_problem *problem)
 {
     const struct json *role = json_get(message, "role");
-    if (role && !json_is(role, JSON_NULL) && (!json_is(role, JSON_STRING) || strcmp(role->text, "assistant") != 0))
+    if (role && !json_is(role, JSON_NULL) && !json_is_text(role, "assistant"))
         return connect_fail(problem, "answer.json", "the role of the answer is not the assistant's");
     return BULLA_OK;
 }
@@ -90,7 +90,7 @@ static int read_calls(struct connect_check *check, const struct json *list, stru
         connect_read_text(function, "name", "answer.calls", &name, problem) != BULLA_OK ||
         read_piece(function, "arguments", &delivered->parts[RECEIPT_ARGUMENTS], problem) != BULLA_OK)
         return BULLA_E_INPUT;
-    if (type && !json_is(type, JSON_NULL) && (!json_is(type, JSON_STRING) || strcmp(type->text, "function") != 0))
+    if (type && !json_is(type, JSON_NULL) && !json_is_text(type, "function"))
         return connect_fail(problem, "answer.calls", "a call is none of a function");
     delivered->call = (size_t)number;
     if (!name.bytes && !id.bytes)

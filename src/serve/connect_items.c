@@ -24,8 +24,7 @@ static const char *const part_members[] = {"type", "text", "logprobs", NULL};
 
 static int is_word(const struct json *object, const char *key, const char *word)
 {
-    const struct json *value = json_get(object, key);
-    return json_is(value, JSON_STRING) && strcmp(value->text, word) == 0;
+    return json_is_text(json_get(object, key), word);
 }
 
 /* Where an item's text is in what was gathered. */

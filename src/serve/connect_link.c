@@ -303,12 +303,12 @@ static void on_opening_done(void *context)
     struct verified *verified = opening->verified;
     verified->users++;
     free_opening(opening);
+    if (link->options.told)
+        link->options.told(link->options.context, &verified->pin, type, NULL);
     add_idle(link, connection, verified);
     link->pause = link->try_at = 0;
     if (link->waiting)
         schedule(link);
-    if (link->options.told)
-        link->options.told(link->options.context, &verified->pin, type, NULL);
 }
 
 /* The status for a client, and the check's name. */

@@ -182,7 +182,7 @@ static int compare_hash(const struct comparison *comparison, const char *name, c
     if (receipt_parameter_hash(comparison->check->salt, asked, hash, NULL) != BULLA_OK)
         return connect_fail(comparison->problem, "memory", "memory is short");
     hex_encode(hash, sizeof hash, hex);
-    return json_is(effect, JSON_STRING) && strcmp(effect->text, hex) == 0 ? BULLA_OK : fail(comparison, name);
+    return json_is_text(effect, hex) ? BULLA_OK : fail(comparison, name);
 }
 
 static int compare_hashes(const struct comparison *comparison)
@@ -211,8 +211,7 @@ static int compare_seed(const struct comparison *comparison)
     char text[24], shorter[24];
     snprintf(text, sizeof text, "%" PRIu64, bits);
     snprintf(shorter, sizeof shorter, "%" PRIu64, bits & INT64_MAX);
-    int holds = json_is(effect, JSON_STRING) &&
-                (strcmp(effect->text, text) == 0 || (is_upstream && strcmp(effect->text, shorter) == 0));
+    int holds = json_is_text(effect, text) || (is_upstream && json_is_text(effect, shorter));
     return holds ? BULLA_OK : fail(comparison, "seed");
 }
 
@@ -259,9 +258,9 @@ static int compare_names(const struct comparison *comparison)
     const struct connect_check *check = comparison->check;
     const struct json *endpoint = json_get(comparison->effect, "endpoint"), *model = json_get(comparison->effect, "model");
     const struct json *asked = find(comparison->asked, "model");
-    if (!json_is(endpoint, JSON_STRING) || strcmp(endpoint->text, endpoints[check->asked.form]) != 0)
+    if (!json_is_text(endpoint, endpoints[check->asked.form]))
         return fail(comparison, "endpoint");
-    if (!json_is(model, JSON_STRING) || strcmp(model->text, check->model) != 0)
+    if (!json_is_text(model, check->model))
         return fail(comparison, "model");
     return !asked || (json_is(asked, JSON_STRING) && asked->length == 0) || same_text(asked, model) ? BULLA_OK
                                                                                                    : fail(comparison, "model");

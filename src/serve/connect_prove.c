@@ -229,7 +229,8 @@ static void on_wider_tile(struct connect_fetch *fetch, const struct connect_prob
         return;
     struct tlog_tile wider = connect->tile;
     wider.width = (unsigned)(fetch->body.length / MERKLE_HASH);
-    is_there = is_there && wider.width >= connect->tile.width && wider.width <= TLOG_TILE_WIDTH;
+    is_there = is_there && wider.width >= connect->tile.width && wider.width <= TLOG_TILE_WIDTH &&
+               fetch->body.length % MERKLE_HASH == 0;
     if (is_there)
         connect_log_give(connect->log, &wider, fetch->body.data, fetch->body.length);
     connect_fetch_close(fetch);

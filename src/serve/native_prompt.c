@@ -26,7 +26,7 @@ static const struct json *last_message(const struct answer_request *request)
 static int continues_answer(const struct answer_request *request)
 {
     const struct json *role = json_get(last_message(request), "role");
-    return request->continues_last && json_is(role, JSON_STRING) && strcmp(role->text, "assistant") == 0;
+    return request->continues_last && json_is_text(role, "assistant");
 }
 
 /* Where `mark` occurs last in the text; NULL where it does not. */

@@ -115,7 +115,7 @@ int tool_arguments_grammar(const struct json *function, struct buffer *out, bull
     }
     const struct json *type = json_get(parameters, "type");
     int is_open = json_is(parameters, JSON_OBJECT) && !type;
-    int is_object = json_is(type, JSON_STRING) && strcmp(type->text, "object") == 0;
+    int is_object = json_is_text(type, "object");
     if (!is_open && !is_object)
         return bulla_fail(error, BULLA_E_USAGE, "the parameters of tool \"%s\" are no JSON schema of type \"object\": "
                           "a call's arguments are an object", json_get(function, "name")->text);

@@ -68,7 +68,7 @@ static int add_der(struct certificates *certificates, enum certificate_kind kind
 static int add_pem(struct certificates *certificates, enum certificate_kind kind, const uint8_t *bytes, size_t length,
                    bulla_error *error)
 {
-    int code = BULLA_OK;
+    int code = BULLA_OK, blocks = 0;
     BIO *in = BIO_new_mem_buf(bytes, (int)length);
     char *name = NULL, *header = NULL;
     unsigned char *der = NULL;
@@ -82,13 +82,14 @@ static int add_pem(struct certificates *certificates, enum certificate_kind kind
         OPENSSL_free(name);
         OPENSSL_free(header);
         OPENSSL_free(der);
+        blocks++;
     }
     int is_read = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE; /* nothing else was begun */
     BIO_free(in);
     ERR_clear_error();
     if (!in)
         return bulla_fail(error, BULLA_E_MEMORY, "out of memory");
-    return code == BULLA_OK && !is_read ? malformed(certificates, kind, error) : code;
+    return code == BULLA_OK && (!is_read || blocks == 0) ? malformed(certificates, kind, error) : code;
 }
 
 int certificates_add(struct certificates *certificates, enum certificate_kind kind, const uint8_t *bytes, size_t length,

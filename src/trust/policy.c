@@ -481,6 +481,8 @@ static void check_requirement(const struct policy_requirement *requirement, cons
 
 int policy_names(const struct policy *policy, const char *name)
 {
+    if (strcmp(name, "models") == 0)
+        return policy->model_count > 0;
     for (size_t i = 0; i < policy->count; i++)
         if (strcmp(policy->requirements[i].field->name, name) == 0)
             return 1;
@@ -506,6 +508,14 @@ static void check_defaults(const struct policy *policy, const struct evidence *e
                 const struct policy_requirement requirement = {&fields[j], fields[j].claim, defaults[i].value, 1};
                 check_requirement(&requirement, evidence);
             }
+}
+
+/* Whether a debugger is attached is said by an event log, which may be left out. */
+static void tell_debug(const struct policy *policy, const struct evidence *evidence)
+{
+    if (evidence_claim(evidence, "tpm_key") && !evidence_claim(evidence, "debug") && !policy_names(policy, "allow_debug"))
+        verdict_not_made(evidence->verdict, "policy.allow_debug", "this evidence does not say it: that takes an event log, "
+                         "and PCR 7 quoted in SHA-256");
 }
 
 /* Platforms whose vendor has no certificates: their key itself is pinned, by the policy or by the table of roots. */
@@ -550,7 +560,9 @@ static void check_type(const struct policy *policy, const struct evidence_format
     for (size_t i = 0; i < policy->type_count; i++)
         is_accepted |= strcmp(policy->types[i].text, format->type) == 0;
     policy_append_values(NULL, policy->types, policy->type_count, &expected);
-    if (policy->type_count == 0)
+    if (policy->type_count == 0 && format->is_gpu && !policy_names(policy, "report_data")) /* whoever has one chooses what it signs */
+        verdict_fails(verdict, "policy.type", "a GPU's evidence alone counts only where the policy names its type or report data");
+    else if (policy->type_count == 0)
         verdict_not_made(verdict, "policy.type", "the policy names no type");
     else if (expected.error.code == BULLA_OK)
         verdict_holds(verdict, "policy.type", is_accepted, (const char *)expected.data, "%s", format->type);
@@ -607,6 +619,7 @@ void policy_check_evidence(const struct policy *policy, const struct evidence_fo
         if (format->is_gpu || !is_of_gpu(policy->requirements[i].field))
             check_requirement(&policy->requirements[i], evidence);
     check_defaults(policy, evidence);
+    tell_debug(policy, evidence);
     check_platform_key(policy, evidence);
     check_tpm_key(policy, evidence);
     check_boot_loaders(policy, evidence);
@@ -647,13 +660,13 @@ int policy_check_model(const struct policy *policy, const uint8_t root[32], stru
     return 1;
 }
 
-void policy_check_bound_models(const struct policy *policy, const struct evidence *evidence)
+void policy_check_bound_models(const struct policy *policy, const struct evidence *evidence, int is_bound)
 {
     struct binding binding;
     size_t accepted = 0;
     if (!policy || policy->model_count == 0)
         return;
-    if (binding_read(json_get(evidence->document, "binding"), &binding, NULL) != BULLA_OK) {
+    if (!is_bound || binding_read(json_get(evidence->document, "binding"), &binding, NULL) != BULLA_OK) {
         verdict_fails(evidence->verdict, "policy.models", "the evidence is bound to no model");
         return;
     }

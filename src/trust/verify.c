@@ -8,13 +8,13 @@
 #include "trust/binding.h"
 #include "trust/ra_tls.h"
 
-enum { MOST_GPUS = 64 };
+enum { MOST_GPUS = 64, MOST_READ = 128 << 20 };
 
 /* The policy may name the report data or the program's key itself: for evidence that was not made for a Bulla server. Whoever
- * expects keys, a nonce or a model of a server is not answered by that. */
+ * expects keys, a nonce or a model of a server is not answered by that, nor is a policy that names models. */
 static int wants_binding(const struct policy *policy, const struct binding_expected *expected)
 {
-    return !policy || expected->tls_key || expected->receipt_key || expected->nonce || expected->model ||
+    return !policy || policy_names(policy, "models") || expected->tls_key || expected->receipt_key || expected->nonce || expected->model ||
            (!policy_names(policy, "report_data") && !policy_names(policy, "public_key"));
 }
 
@@ -59,9 +59,12 @@ static void verify_gpus(const struct evidence *cpu, const struct evidence_format
         verdict_fails(cpu->verdict, "evidence.gpus", "\"gpus\" is not a list of 1 to %d documents in a CPU's", MOST_GPUS);
     else if (gpus && !gpu_nonce(cpu, nonce))
         verdict_fails(cpu->verdict, "evidence.gpus", "the CPU's evidence has no report data to which GPUs could be bound");
-    else
+    else if (gpus) {
         for (size_t i = 0; i < count; i++)
             verify_gpu(cpu, i, gpus->items[i], nonce, policy);
+        /* GPUs sign any nonce: the measured program must see to it that they are this machine's. */
+        verdict_not_made(cpu->verdict, "evidence.gpus", "the CPU's evidence does not say whose machine the GPUs are in");
+    }
     policy_check_gpu_count(policy, format->is_gpu ? 1 : count, cpu->verdict);
 }
 
@@ -84,17 +87,18 @@ static const struct evidence_format *verify(const struct json *document, const s
         ra_tls_check(certificate, &evidence, &expected);
     if (certificate && certificate->form == RA_TLS_DOCUMENT)
         expected.tls_key = certificate->key;
-    if (certificate && certificate->form != RA_TLS_DOCUMENT)
-        verdict_not_made(verdict, "binding", "the certificate's form binds its key alone");
-    else if (certificate || wants_binding(policy, &expected))
+    int binds_key_alone = certificate && certificate->form != RA_TLS_DOCUMENT;
+    int is_bound = !binds_key_alone && (certificate || wants_binding(policy, &expected));
+    if (is_bound)
         binding_check(format, &evidence, &expected);
     else
-        verdict_not_made(verdict, "binding", "the policy names the report data or the key instead");
+        verdict_not_made(verdict, "binding", "%s", binds_key_alone ? "the certificate's form binds its key alone"
+                                                 : "the policy names the report data or the key instead");
     policy_check_evidence(policy, format, &evidence);
     if (options->model)
         policy_check_model(policy, options->model, verdict);
     else
-        policy_check_bound_models(policy, &evidence);
+        policy_check_bound_models(policy, &evidence, is_bound);
     return format;
 }
 
@@ -114,8 +118,8 @@ static void verify_certificate(const char *bytes, size_t length, const struct po
     const struct json *collateral = NULL;
     if (options->collateral)
         collateral = json_parse(options->collateral, options->collateral_length, "the collateral", arena, error);
-    if (collateral && collateral->type != JSON_OBJECT)
-        bulla_fail(error, BULLA_E_INPUT, "the collateral is not an object of JSON");
+    if (collateral && !(json_is(collateral, JSON_OBJECT) && collateral->length == 1 && json_get(collateral, "collateral")))
+        bulla_fail(error, BULLA_E_INPUT, "the collateral is not an object of JSON with the one member \"collateral\"");
     if (ra_tls_open(bytes, length, &certificate, verdict) && error->code == BULLA_OK) {
         ra_tls_write_document(&certificate, collateral, &document);
         if (document.error.code != BULLA_OK)
@@ -168,6 +172,7 @@ static void check_subject(void *context, const struct policy *policy, struct are
                           bulla_error *error)
 {
     const struct subject *subject = context;
+    arena->limit = MOST_READ; /* an 8 MiB document of small numbers would take half a gigabyte */
     if (ra_tls_is_certificate(subject->bytes, subject->length)) {
         verify_certificate(subject->bytes, subject->length, policy, subject->options, arena, verdict, error);
         return;

@@ -456,6 +456,8 @@ int bulla_verify_receipt(const char *document, size_t length, const bulla_receip
     *verdict = NULL;
     if (options->log_key_count > BULLA_MOST_LOG_KEYS)
         return bulla_fail(error, BULLA_E_USAGE, "%zu keys of logs, at most %d", options->log_key_count, BULLA_MOST_LOG_KEYS);
+    if (options->witnesses && options->log_key_count == 0)
+        return bulla_fail(error, BULLA_E_USAGE, "witnesses are asked for, and neither the log's key nor theirs are given");
     if (options->log_key_count)
         keys = memory_alloc(options->log_key_count, sizeof *keys, error);
     if (options->log_key_count && !keys)

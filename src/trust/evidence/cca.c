@@ -6,8 +6,8 @@
  * Arm has no root that vouches for platforms: who trusts one names the SHA-256 of its key (the policy's
  * "platform_key"), or the table of pinned roots does.
  *
- * Document: "token" (the collection, tag 399), "platform_key" (the platform's key: SubjectPublicKeyInfo in DER). The
- * report data is the challenge that the realm asked for its token with. */
+ * Document: "token" (the collection: tag 399, or in the form of draft-ietf-rats-msg-wrap 907), "platform_key" (the platform's
+ * key: SubjectPublicKeyInfo in DER). The report data is the challenge that the realm asked for its token with. */
 #include <openssl/err.h>
 #include <openssl/x509.h>
 #include <stdio.h>
@@ -20,7 +20,8 @@
 
 enum {
     LONGEST_TOKEN = 1 << 16, LONGEST_KEY = 512,
-    TAG_COLLECTION = 399, PLATFORM_TOKEN = 44234, REALM_TOKEN = 44241,
+    TAG_COLLECTION = 399, TAG_WRAPPED = 907, CONTENT_FORMAT = 263, /* application/eat+cwt */
+    PLATFORM_TOKEN = 44234, REALM_TOKEN = 44241,
     MEASUREMENTS = 4,          /* that a realm may extend */
     MOST_COMPONENTS = 24,      /* as the policy has slots */
     UEID_RANDOM = 1,           /* first byte of an instance id */
@@ -35,13 +36,10 @@ enum { LABEL_CHALLENGE = 10, LABEL_INSTANCE_ID = 256, LABEL_PROFILE = 265, LABEL
        LABEL_INITIAL_MEASUREMENT = 44238, LABEL_EXTENSIBLE_MEASUREMENTS = 44239, LABEL_REALM_KEY_HASH = 44240 };
 enum { COMPONENT_MEASUREMENT = 2, COMPONENT_SIGNER = 5 };
 
-/* What a platform may call its token, and what its realms call theirs. */
-static const struct profile {
-    const char *platform, *realm; /* NULL: none, and the key is a bare point */
-} profiles[] = {
-    {"tag:arm.com,2023:cca_platform#1.0.0", "tag:arm.com,2023:realm#1.0.0"},
-    {"http://arm.com/CCA-SSD/1.0.0", NULL},
-};
+/* What a platform may call its token. A realm's has this profile, or none and then a bare point as its key: firmware of
+ * the platform and of realms is not of one age. */
+static const char *const platform_profiles[] = {"tag:arm.com,2023:cca_platform#1.0.0", "http://arm.com/CCA-SSD/1.0.0"};
+static const char realm_profile[] = "tag:arm.com,2023:realm#1.0.0";
 
 static const struct hash {
     const char *name, *digest;
@@ -115,6 +113,17 @@ static int read_token(struct cca *cca, const char *check, const struct cbor *enc
     return verdict_is(verdict, check, token->sign1.is_tagged, "a COSE_Sign1 with its tag, 18");
 }
 
+/* An entry of the collection: the token, in the later form in a list behind its content format. */
+static const struct cbor *find_token(const struct cbor *root, int64_t label)
+{
+    const struct cbor *entry = cbor_label(root->items, label);
+    if (root->number != TAG_WRAPPED)
+        return entry;
+    return cbor_is(entry, CBOR_ARRAY) && entry->length == 2 && cbor_is_integer(&entry->items[0], CONTENT_FORMAT)
+               ? &entry->items[1]
+               : NULL;
+}
+
 static int read_tokens(struct cca *cca)
 {
     bulla_error error = {0};
@@ -123,14 +132,14 @@ static int read_tokens(struct cca *cca)
     if (!bytes)
         return 0;
     const struct cbor *root = cbor_parse(bytes, length, &cca->verdict->arena, &error);
-    int is_collection = cbor_is(root, CBOR_TAG) && root->number == TAG_COLLECTION && cbor_is(root->items, CBOR_MAP) &&
-                        root->items->length == 2;
-    if (!verdict_holds(cca->verdict, "cca.token", is_collection, "tag 399 around a map of 2", "%s%s%s",
+    int is_collection = cbor_is(root, CBOR_TAG) && (root->number == TAG_COLLECTION || root->number == TAG_WRAPPED) &&
+                        cbor_is(root->items, CBOR_MAP) && root->items->length == 2;
+    if (!verdict_holds(cca->verdict, "cca.token", is_collection, "tag 399 or 907 around a map of 2", "%s%s%s",
                        root ? describe(cca, root) : error.text, cbor_is(root, CBOR_TAG) ? " around " : "",
                        cbor_is(root, CBOR_TAG) ? describe(cca, root->items) : ""))
         return 0;
-    int has_platform = read_token(cca, "cca.platform.token", cbor_label(root->items, PLATFORM_TOKEN), &cca->platform);
-    return read_token(cca, "cca.realm.token", cbor_label(root->items, REALM_TOKEN), &cca->realm) && has_platform;
+    int has_platform = read_token(cca, "cca.platform.token", find_token(root, PLATFORM_TOKEN), &cca->platform);
+    return read_token(cca, "cca.realm.token", find_token(root, REALM_TOKEN), &cca->realm) && has_platform;
 }
 
 /* ---- Keys and signatures ---- */
@@ -201,15 +210,10 @@ static void check_profiles(struct cca *cca)
 {
     const struct cbor *platform = cbor_label(cca->platform.claims, LABEL_PROFILE),
                       *realm = cbor_label(cca->realm.claims, LABEL_PROFILE);
-    const struct profile *profile = NULL;
-    for (size_t i = 0; i < sizeof profiles / sizeof *profiles; i++)
-        if (cbor_is_text(platform, profiles[i].platform))
-            profile = &profiles[i];
-    verdict_holds(cca->verdict, "cca.platform.profile", profile != NULL, profiles[0].platform, "%s",
-                  describe(cca, platform));
-    const char *wanted = profile ? profile->realm : profiles[0].realm;
-    verdict_holds(cca->verdict, "cca.realm.profile", wanted ? cbor_is_text(realm, wanted) : realm == NULL,
-                  wanted ? wanted : "nothing", "%s", describe(cca, realm));
+    int is_known = cbor_is_text(platform, platform_profiles[0]) || cbor_is_text(platform, platform_profiles[1]);
+    verdict_holds(cca->verdict, "cca.platform.profile", is_known, platform_profiles[0], "%s", describe(cca, platform));
+    verdict_holds(cca->verdict, "cca.realm.profile", !realm || cbor_is_text(realm, realm_profile), realm_profile, "%s",
+                  describe(cca, realm));
 }
 
 static void check_field(struct cca *cca, const struct cbor *claims, const struct field *field)

@@ -35,7 +35,7 @@ struct nvidia {
     struct evidence *evidence;
     struct verdict *verdict;
     const uint8_t *bytes;
-    size_t length, block_count;
+    size_t length, block_count, signed_length;
     struct opaque record, opaque; /* the measurement record, all opaque data */
     struct opaque fields[OPAQUE_TYPES];
     struct nvidia_report report;
@@ -59,9 +59,13 @@ static int read_report(struct nvidia *gpu)
     reader_bytes(&reader, NONCE_BYTES); /* the GPU's own */
     gpu->opaque.length = reader_u16(&reader);
     gpu->opaque.bytes = reader_bytes(&reader, gpu->opaque.length);
+    gpu->signed_length = reader.offset;
     reader_bytes(&reader, 2 * NUMBER_BYTES);
-    int is_whole = !reader.failed && reader_left(&reader) == 0;
-    return verdict_is(gpu->verdict, "nvidia.report.form", is_whole, "a request, a response and its signature of 96 bytes");
+    size_t others = 0;
+    while (reader_left(&reader) > 0) /* some drivers' buffers are longer than the report */
+        others += reader_u8(&reader) != 0;
+    return verdict_is(gpu->verdict, "nvidia.report.form", !reader.failed && others == 0,
+                      "a request, a response and its signature of 96 bytes, at most zeros behind");
 }
 
 static void check_head(struct nvidia *gpu)
@@ -291,12 +295,11 @@ static void verify(struct evidence *evidence)
     check_measurements(&gpu);
     check_opaque(&gpu);
     if (evidence_chain(evidence, "nvidia.certificates", "nvidia.crls", &gpu.chain)) {
-        size_t signed_length = gpu.length - 2 * NUMBER_BYTES;
         gpu.leaf = gpu.chain.list[0];
         check_chain(&gpu);
         check_fwid(&gpu);
-        certificate_check_p384(gpu.leaf, "nvidia.certificate.key", "nvidia.report.signature", gpu.bytes, signed_length,
-                               gpu.bytes + signed_length, gpu.verdict);
+        certificate_check_p384(gpu.leaf, "nvidia.certificate.key", "nvidia.report.signature", gpu.bytes,
+                               gpu.signed_length, gpu.bytes + gpu.signed_length, gpu.verdict);
         evidence_claim_flag(evidence, "gpu.unmeasured", !nvidia_check_rims(evidence, &gpu.report));
     }
     certificates_free(&gpu.chain);

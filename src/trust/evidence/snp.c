@@ -1,4 +1,4 @@
-/* AMD SEV-SNP attestation reports: versions 2, 3 and 5 of AMD's "SEV Secure Nested Paging Firmware ABI Specification"
+/* AMD SEV-SNP attestation reports: versions 2 to 5 of AMD's "SEV Secure Nested Paging Firmware ABI Specification"
  * (publication 56860), table "ATTESTATION_REPORT", signed by a VCEK or a VLEK ("Versioned Chip Endorsement Key (VCEK)
  * Certificate and KDS Interface Specification", publication 57230; VLEK: 58369).
  *
@@ -91,8 +91,8 @@ static void check_form(struct snp *snp)
     unsigned signer = report[AT_FLAGS] >> 2 & 7;
     snp->version = (uint32_t)evidence_number(report + AT_VERSION, 4);
     snp->is_vlek = signer == SIGNED_BY_VLEK;
-    verdict_holds(verdict, "snp.report.version", snp->version == 2 || snp->version == 3 || snp->version == 5, "2, 3 or 5",
-                  "%u", snp->version);
+    verdict_holds(verdict, "snp.report.version", 2 <= snp->version && snp->version <= 5, "2 to 5", "%u",
+                  snp->version);
     verdict_same_number(verdict, "snp.report.signature_algorithm", evidence_number(report + AT_SIGNATURE_ALGORITHM, 4),
                         ECDSA_P384_SHA384);
     verdict_holds(verdict, "snp.report.policy", policy >> POLICY_ONE & 1 && policy >> POLICY_BITS == 0,
@@ -164,6 +164,10 @@ static void check_chip_id(struct snp *snp)
     const uint8_t *chip = snp->report + AT_CHIP_ID, *certified = certificate_extension(snp->leaf, oid_chip_id, &length);
     if (snp->is_vlek) {
         verdict_not_made(snp->verdict, "snp.chip_id", "a VLEK is of a provider, not of a chip");
+        return;
+    }
+    if (memcmp(chip, zeros, CHIP_ID_BYTES) == 0) { /* MaskChipId: who signed is still that chip's key */
+        verdict_not_made(snp->verdict, "snp.chip_id", "the host keeps it out of its reports");
         return;
     }
     size_t expected = snp->product && strcmp(snp->product, "Turin") == 0 ? TURIN_CHIP_ID_BYTES : CHIP_ID_BYTES;

@@ -12,7 +12,7 @@
 
 enum {
     MOST_LOGGED = 8, LEGACY_DIGEST = 20, SHA_256 = 0x000b,
-    PCR_BOOT_MANAGER = 4, PCR_SECURE_BOOT = 7, FIRST_PCR_OF_SYSTEM = 8, FIRST_DYNAMIC_PCR = 17, LAST_DYNAMIC_PCR = 22,
+    PCR_BOOT_MANAGER = 4, PCR_BOOT_EVENTS = 5, PCR_SECURE_BOOT = 7, FIRST_PCR_OF_SYSTEM = 8, FIRST_DYNAMIC_PCR = 17, LAST_DYNAMIC_PCR = 22,
     MOST_BOOT_LOADERS = 8
 };
 
@@ -21,6 +21,8 @@ static const uint32_t no_action = 0x03, separator = 0x04;
 
 static const char spec_id[16] = "Spec ID Event03", locality_event[16] = "StartupLocality";
 static const char debug_action[] = "UEFI Debug Mode";
+#define INVOCATION "Exit Boot Services Invocation"
+#define RETURNED "Exit Boot Services Returned with "
 static const uint8_t separators[2][4] = {{0}, {0xff, 0xff, 0xff, 0xff}}; /* the second after an error */
 /* What is measured into PCR 4 and is no program (EV_EFI_ACTION, EV_OMIT_BOOT_DEVICE_EVENTS). */
 static const char *const boot_actions[] = {"Calling EFI Application from Boot Option",
@@ -127,8 +129,10 @@ static void take_no_action(struct log *log, const struct event *event)
         return;
     uint8_t locality = event->length > sizeof locality_event ? event->data[sizeof locality_event] : 0xff;
     log->localities++;
-    log->locality_is_right = event->pcr == 0 && event->length == sizeof locality_event + 1 && log->localities == 1 &&
-                             !(log->extended & 1) && (locality == 0 || locality == 3 || locality == 4);
+    log->locality_is_right = event->pcr == 0 && log->localities == 1 && !(log->extended & 1) &&
+                             (locality == 0 || locality == 3 || locality == 4);
+    for (size_t i = sizeof locality_event + 1; i < event->length; i++) /* padding of fixed places */
+        log->locality_is_right &= event->data[i] == 0;
     for (int i = 0; i < TPM_ALGORITHMS && log->locality_is_right; i++)
         log->replayed[i][0][tpm_algorithms[i].size - 1] = locality;
 }
@@ -244,27 +248,64 @@ static void check_banks(struct log *log)
                   missing ? missing : "");
 }
 
-/* The firmware's PCRs must be as replayed; the system's where the log has events of them, as it may measure more itself. */
+/* What may be extended behind a firmware's log: its last events, which some leave out of it, and systemd's mark at the end
+ * of the firmware's registers. */
+static const struct unlogged {
+    int pcr; /* -1: each */
+    const char *texts[4];
+} unlogged[] = {
+    {-1, {NULL}},
+    {-1, {"os-separator"}},
+    {PCR_BOOT_EVENTS, {INVOCATION, RETURNED "Success"}},
+    {PCR_BOOT_EVENTS, {INVOCATION, RETURNED "Success", "os-separator"}},
+    {PCR_BOOT_EVENTS, {INVOCATION, RETURNED "Failure"}},
+    {PCR_BOOT_EVENTS, {INVOCATION, RETURNED "Failure", INVOCATION, RETURNED "Success"}},
+};
+
+/* Whether the log's events, and perhaps some of these behind them, give the quoted value. */
+static int gives(struct log *log, int algorithm, int pcr)
+{
+    const char *digest = tpm_algorithms[algorithm].digest;
+    size_t size = tpm_algorithms[algorithm].size;
+    for (size_t i = 0; i < sizeof unlogged / sizeof *unlogged; i++) {
+        uint8_t both[2 * TPM_LONGEST_DIGEST], value[TPM_LONGEST_DIGEST];
+        int is_made = unlogged[i].pcr < 0 || unlogged[i].pcr == pcr;
+        memcpy(value, log->replayed[algorithm][pcr], size);
+        for (size_t k = 0; k < 4 && unlogged[i].texts[k] && is_made; k++) {
+            const char *text = unlogged[i].texts[k];
+            memcpy(both, value, size);
+            is_made = EVP_Q_digest(NULL, digest, NULL, text, strlen(text), both + size, NULL) == 1 &&
+                      EVP_Q_digest(NULL, digest, NULL, both, 2 * size, value, NULL) == 1;
+        }
+        if (is_made && memcmp(value, log->quoted->values[algorithm][pcr], size) == 0)
+            return 1;
+    }
+    return 0;
+}
+
+/* The firmware's PCRs are as replayed. Into the others systems measure without this log, and no claim is of them. */
 static int check_replay(struct log *log)
 {
     size_t compared = 0;
     for (int i = 0; i < TPM_ALGORITHMS; i++)
-        for (int pcr = 0; pcr < TPM_PCRS; pcr++) {
-            if (!(log->quoted->given[i] >> pcr & 1) || (pcr >= FIRST_PCR_OF_SYSTEM && !(log->extended >> pcr & 1)))
+        for (int pcr = 0; pcr < FIRST_PCR_OF_SYSTEM; pcr++) {
+            if (!(log->quoted->given[i] >> pcr & 1))
                 continue;
             compared++;
-            if (memcmp(log->replayed[i][pcr], log->quoted->values[i][pcr], tpm_algorithms[i].size) != 0)
+            if (!gives(log, i, pcr))
                 return verdict_fails(log->verdict, "tpm.log.replay", "PCR %d of %s is another than the log gives", pcr,
                                      tpm_algorithms[i].name);
         }
-    return verdict_holds(log->verdict, "tpm.log.replay", compared > 0, "the quoted values", "%zu of them", compared);
+    if (compared > 0)
+        return verdict_holds(log->verdict, "tpm.log.replay", 1, "the quoted values", "%zu of them", compared);
+    verdict_not_made(log->verdict, "tpm.log.replay", "none of PCR 0 to 7 is quoted, and the log is of these");
+    return 0;
 }
 
 static void claim(struct log *log)
 {
-    int sha256 = tpm_algorithm_find(SHA_256), secure_boot_is_quoted = 0;
-    for (int i = 0; i < TPM_ALGORITHMS; i++)
-        secure_boot_is_quoted |= log->quoted->given[i] >> PCR_SECURE_BOOT & 1;
+    /* Of SHA-256 alone: a bank that firmware does not extend, the system may have filled. */
+    int sha256 = tpm_algorithm_find(SHA_256), secure_boot_is_quoted = log->quoted->given[sha256] >> PCR_SECURE_BOOT & 1;
     if (secure_boot_is_quoted && log->secure_boot >= 0 && log->separated >> PCR_SECURE_BOOT & 1)
         evidence_claim_flag(log->evidence, "secure_boot", log->secure_boot);
     if (secure_boot_is_quoted)
