@@ -156,6 +156,20 @@ class Asker:
         if "transcript" in document:
             checks.contains(done.stdout, "pass        receipt.chain.0", what)
         check_script(checks, self.python, [path], self.key)
+        if "evidence" in document:
+            self.verify_evidence(document["evidence"], what)
+
+    def verify_evidence(self, evidence, what):
+        """What is asked of a receipt, evidence does not answer, however good it is."""
+        path = os.path.join(self.folder, "evidence.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(evidence, file)
+        for more, status, said in (([], 0, ""), (["--log-key", self.key], 1, "it is no receipt, and --log-key"),
+                                   (["--witnesses", "1"], 1, "it is no receipt, and --witnesses")):
+            done = subprocess.run([PROGRAM, "verify", path, "--policy", self.policy, *more], stdin=subprocess.DEVNULL,
+                                  capture_output=True, text=True, check=False)
+            checks.equal(done.returncode, status, f"{what}: its evidence, verified with {more}")
+            checks.contains(done.stderr, said, f"{what}: its evidence, verified with {more}")
 
     def ask(self, path, body, what, parameters=None):
         """Streamed and whole, each with `full` and without."""
