@@ -14,7 +14,7 @@ from count_code import code_lines
 ROOT = os.environ.get("BULLA_SOURCE_ROOT", os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 BUILD = os.environ.get("BULLA_BUILD", os.path.join(ROOT, "build", "release"))
 MOST_LINES = 6000      # of code in its own files, src/trust: neither blank nor comment
-MOST_ALL_LINES = 9700  # of all kinds, with base's files and every header that any of them includes
+MOST_ALL_LINES = 9800  # of all kinds, with base's files and every header that any of them includes
 # What the library may ask of the C library: memory, texts, numbers, and calendars of a time that it is given.
 ALLOWED = re.compile(r"_+(ITM_|cxa_|gmon_start|libc_start|isoc99_sscanf|ctype_|errno_location|stack_chk)\w*|"
                      r"(calloc|realloc|free|mem\w+|str\w+|v?snprintf|sscanf|qsort|bsearch|frexp|ldexp|gmtime_r|timegm|puts)$")
