@@ -162,7 +162,7 @@ static void a_cpu_is_no_gpu(void **state)
     buffer_clear(&document);
     write_gpu(&gpu, &document);
     verdict = evidence_judge(&document, "{\"gpu\":{\"chip\":\"GH100\"}}", evidence_time("2026-01-01"));
-    assert_non_null(strstr(evidence_failures(verdict), "policy.type"));
+    assert_string_equal(evidence_failures(verdict), "binding policy.type");
     bulla_verdict_free(verdict);
     buffer_free(&document);
     buffer_free(&cpu);

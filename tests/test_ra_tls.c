@@ -250,6 +250,11 @@ static void gramines_own_form(void **state)
     assert_string_equal(judge(&making, policy), "ra_tls.evidence");
     making = new_making(RA_TLS_GRAMINE);
     assert_string_equal(judge(&making, "{\"type\":\"tdx\"}"), "policy.type");
+    char naming[128];
+    snprintf(naming, sizeof naming, "{\"type\":\"sgx\",\"models\":\"%064d\"}", 0);
+    assert_string_equal(judge(&making, naming), "policy.models");
+    making = new_making(RA_TLS_INTEROPERABLE);
+    assert_string_equal(judge(&making, naming), "policy.models");
 }
 
 /* SIMULATED evidence of a server with that key. */

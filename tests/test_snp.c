@@ -325,6 +325,8 @@ static void vlek(struct machine *machine)
     X(chip_id, "snp.chip_id", byte(m, 0x1a0, 0))                                                                        \
     X(chip_id_at_its_end, "snp.chip_id", byte(m, 0x1df, 0))                                                             \
     X(chip_id_kept_back, "", memset(m->report + 0x1a0, 0, 64))                                                          \
+    X(turin_chip_id_kept_back, "", (turin(m), memset(m->report + 0x1a0, 0, 64)))                                        \
+    X(crls_that_only_begin, "snp.crls" UNREAD, m->more = ",\"crls\":\"-----BEGIN x\"")                                  \
     X(chip_id_missing, "snp.chip_id", m->extension_left_out = 11)                                                       \
     X(turin_chip_id_longer, "snp.chip_id", (turin(m), byte(m, 0x1a8, 1)))                                               \
     X(tcb_bootloader, "snp.tcb.bootloader", m->tcb[0] = 5)                                                              \

@@ -173,6 +173,15 @@ static void select_pcrs(struct machine *machine, size_t at, uint16_t bank, uint3
     X(boot_services_left_at_last, "", (m->unlogged[0] = m->unlogged[2] = EVENT(5, action, LEAVING),                    \
                                        m->unlogged[1] = EVENT(5, action, HAS_LEFT "Failure"),                          \
                                        m->unlogged[3] = EVENT(5, action, HAS_LEFT "Success")))                         \
+    X(boot_services_not_left, "",                                                                                      \
+      (m->unlogged[0] = EVENT(5, action, LEAVING), m->unlogged[1] = EVENT(5, action, HAS_LEFT "Failure")))             \
+    X(boot_services_left_and_marked, "", (m->unlogged[0] = EVENT(5, action, LEAVING),                                  \
+                                          m->unlogged[1] = EVENT(5, action, HAS_LEFT "Success"),                       \
+                                          m->unlogged[2] = EVENT(5, IPL, "os-separator")))                             \
+    X(boot_services_left_at_last_and_marked, "", (m->unlogged[0] = m->unlogged[2] = EVENT(5, action, LEAVING),         \
+                                                  m->unlogged[1] = EVENT(5, action, HAS_LEFT "Failure"),               \
+                                                  m->unlogged[3] = EVENT(5, action, HAS_LEFT "Success"),               \
+                                                  m->unlogged[4] = EVENT(5, IPL, "os-separator")))                     \
     X(boot_services_left_elsewhere, "tpm.log.replay",                                                                  \
       (m->unlogged[0] = EVENT(4, action, LEAVING), m->unlogged[1] = EVENT(4, action, HAS_LEFT "Success")))             \
     X(firmware_register_without_events, "tpm.log.replay", m->value_signed = 3)                                         \
@@ -220,6 +229,8 @@ static void select_pcrs(struct machine *machine, size_t at, uint16_t bank, uint3
       log_event(m, 2, ((struct logged){7, IPL, DATA("x"), 1})))                                                        \
     X(debugger_by_another_type, "policy.allow_debug", log_event(m, 2, EVENT(7, IPL, "UEFI Debug Mode")))               \
     X(debugger, "policy.allow_debug", log_event(m, 2, EVENT(7, action, "UEFI Debug Mode")))                            \
+    X(debugger_in_another_bank, "policy.allow_debug",                                                                  \
+      (select_pcrs(m, 0, SHA_256, 0x437f), log_event(m, 2, EVENT(7, action, "UEFI Debug Mode"))))                      \
     X(debugger_allowed, "",                                                                                            \
       (log_event(m, 2, EVENT(7, action, "UEFI Debug Mode")), m->policy_more = ",\"allow_debug\":true"))                \
     X(another_action, "", log_event(m, 2, EVENT(7, action, "Exit Boot Services")))                                     \

@@ -19,7 +19,7 @@ struct logged {
     int is_of_other_data; /* the digest */
 };
 
-enum { MOST_LOGGED = 24, MOST_UNLOGGED = 4, BOOT_EVENTS = 10, NO_ACTION = 3, SEPARATOR = 4, CRTM_VERSION = 8, IPL = 13 };
+enum { MOST_LOGGED = 24, MOST_UNLOGGED = 5, BOOT_EVENTS = 10, NO_ACTION = 3, SEPARATOR = 4, CRTM_VERSION = 8, IPL = 13 };
 
 #define GLOBAL "\x61\xdf\xe4\x8b\xca\x93\xd2\x11\xaa\x0d\x00\xe0\x98\x03\x2b\x8c"
 #define SECURE_BOOT_HEAD GLOBAL "\x0a\0\0\0\0\0\0\0"

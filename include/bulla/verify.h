@@ -33,15 +33,15 @@ typedef struct bulla_evidence_options {
     const uint8_t *receipt_key;   /* Ed25519 */
     const uint8_t *nonce;         /* that the caller sent; with the document's "nonce_path" where it was one of many */
     const uint8_t *model;         /* model root */
-    const char *collateral;       /* of a certificate's evidence, which has none in it: an object of JSON with members for the
-                                     document, {"collateral": {...}}; or NULL */
+    const char *collateral;       /* of a certificate's evidence, which has none in it: an object of JSON with that one
+                                     member for the document, {"collateral": {...}}; or NULL */
     size_t collateral_length;
 } bulla_evidence_options;
 
 /* Verifies a document of evidence, or the evidence in a TLS certificate (RA-TLS; PEM or DER, whose key it must vouch for).
  * BULLA_OK: the verdict says what was found, also where the evidence is worthless; an
- * error: the document is no JSON, the policy is malformed, or memory was short. The verdict is the caller's
- * (bulla_verdict_free). */
+ * error: the document is no JSON or takes more than 128 MiB to read (BULLA_E_LIMIT), the policy is malformed, or memory was
+ * short. The verdict is the caller's (bulla_verdict_free). */
 int bulla_verify_evidence(const char *document, size_t length, const bulla_evidence_options *options,
                           bulla_verdict **verdict, bulla_error *error);
 
@@ -54,7 +54,7 @@ typedef struct bulla_receipt_options {
     size_t evidence_length;
     const char *const *log_keys;  /* verifier keys, "NAME+HEXID+BASE64": the log's, then witnesses'; none: not checked */
     size_t log_key_count;
-    size_t witnesses;             /* so many of them must have cosigned */
+    size_t witnesses;             /* so many of them must have cosigned; without keys BULLA_E_USAGE */
     const void *request;          /* the body as sent; NULL: the transcript's */
     size_t request_length;
     const char *parameters;       /* JSON: an object whose members the receipt's parameters must have; NULL: not checked */

@@ -139,7 +139,7 @@ static int refuse_receipt_options(const struct verify_choice *chosen, bulla_erro
 /* What is no JSON is told by whoever verifies it. */
 static int is_receipt(const char *document, size_t length)
 {
-    struct arena arena = {0};
+    struct arena arena = {.limit = 1 << 30};
     int is = json_get(json_parse(document, length, "", &arena, NULL), "bulla_receipt") != NULL;
     arena_free(&arena);
     return is;

@@ -84,7 +84,7 @@ uint64_t policy_gpu_memory(const struct policy *policy)
 
 void policy_explain(const struct policy *policy, struct buffer *out)
 {
-    buffer_append_text(out, policy->type_count ? "Accepts evidence of type " : "Accepts evidence of any type.\n");
+    buffer_append_text(out, policy->type_count ? "Accepts evidence of type " : "Accepts evidence of any type (a GPU's alone only by its report data).\n");
     if (policy->type_count) {
         policy_append_values(NULL, policy->types, policy->type_count, out);
         buffer_append_text(out, ".\n");
@@ -104,7 +104,7 @@ void policy_explain(const struct policy *policy, struct buffer *out)
     if (!policy_names_program(policy))
         buffer_append_text(out, "No measurement is named: any program is accepted.\n");
     if (!policy_names(policy, "allow_debug"))
-        buffer_append_text(out, "Debugging must be off.\n");
+        buffer_append_text(out, "Debugging must be off, where the evidence says it.\n");
     if (!policy_names(policy, "tcb_status"))
         buffer_append_text(out, "Where the vendor rates the TCB, it must be UpToDate.\n");
     if (policy->requires_gpu)

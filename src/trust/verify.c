@@ -8,7 +8,7 @@
 #include "trust/binding.h"
 #include "trust/ra_tls.h"
 
-enum { MOST_GPUS = 64, MOST_READ = 128 << 20 };
+enum { MOST_GPUS = 64, MOST_READ = 128 << 20, MOST_READ_OF_RECEIPT = 1 << 30 };
 
 /* The policy may name the report data or the program's key itself: for evidence that was not made for a Bulla server. Whoever
  * expects keys, a nonce or a model of a server is not answered by that, nor is a policy that names models. */
@@ -137,7 +137,7 @@ int verify_with(const char *policy_text, size_t policy_length, verify_checks *ch
                 bulla_verdict **result, bulla_error *error)
 {
     struct policy *policy = NULL;
-    struct arena arena = {0};
+    struct arena arena = {.limit = MOST_READ_OF_RECEIPT};
     *result = NULL;
     if (policy_text) {
         int code = policy_parse(policy_text, policy_length, "the policy", &policy, error);

@@ -12,7 +12,7 @@
 
 enum {
     MOST_LOGGED = 8, LEGACY_DIGEST = 20, SHA_256 = 0x000b,
-    PCR_BOOT_MANAGER = 4, PCR_BOOT_EVENTS = 5, PCR_SECURE_BOOT = 7, FIRST_PCR_OF_SYSTEM = 8, FIRST_DYNAMIC_PCR = 17, LAST_DYNAMIC_PCR = 22,
+    PCR_BOOT_MANAGER = 4, PCR_BOOT_EVENTS = 5, PCR_SECURE_BOOT = 7, FIRST_PCR_OF_SYSTEM = 8,
     MOST_BOOT_LOADERS = 8
 };
 
@@ -46,7 +46,7 @@ struct log {
     struct reader reader;
     uint16_t ids[MOST_LOGGED]; /* the log's hashes, and their sizes */
     size_t sizes[MOST_LOGGED], hash_count;
-    uint8_t replayed[TPM_ALGORITHMS][TPM_PCRS][TPM_LONGEST_DIGEST];
+    uint8_t replayed[TPM_ALGORITHMS][FIRST_PCR_OF_SYSTEM][TPM_LONGEST_DIGEST];
     uint32_t extended, separated; /* PCRs of which there was such an event */
     size_t localities, events;
     int locality_is_right, data_is_right;
@@ -140,7 +140,7 @@ static void take_no_action(struct log *log, const struct event *event)
 static void extend(struct log *log, const struct event *event)
 {
     uint8_t both[2 * TPM_LONGEST_DIGEST];
-    for (int i = 0; i < TPM_ALGORITHMS; i++) {
+    for (int i = 0; i < TPM_ALGORITHMS && event->pcr < FIRST_PCR_OF_SYSTEM; i++) {
         size_t size = tpm_algorithms[i].size;
         if (!event->digests[i])
             continue;
@@ -214,9 +214,6 @@ static void take_event(struct log *log, const struct event *event)
 static int read_events(struct log *log)
 {
     struct event event;
-    for (int i = 0; i < TPM_ALGORITHMS; i++)
-        for (int pcr = FIRST_DYNAMIC_PCR; pcr <= LAST_DYNAMIC_PCR; pcr++)
-            memset(log->replayed[i][pcr], 0xff, tpm_algorithms[i].size);
     while (reader_left(&log->reader) > 0) {
         if (!read_event(log, &event))
             return verdict_fails(log->verdict, "tpm.log.form", "event %zu, which ends at byte %zu, is malformed",
@@ -252,7 +249,7 @@ static void check_banks(struct log *log)
  * of the firmware's registers. */
 static const struct unlogged {
     int pcr; /* -1: each */
-    const char *texts[4];
+    const char *texts[5];
 } unlogged[] = {
     {-1, {NULL}},
     {-1, {"os-separator"}},
@@ -260,6 +257,7 @@ static const struct unlogged {
     {PCR_BOOT_EVENTS, {INVOCATION, RETURNED "Success", "os-separator"}},
     {PCR_BOOT_EVENTS, {INVOCATION, RETURNED "Failure"}},
     {PCR_BOOT_EVENTS, {INVOCATION, RETURNED "Failure", INVOCATION, RETURNED "Success"}},
+    {PCR_BOOT_EVENTS, {INVOCATION, RETURNED "Failure", INVOCATION, RETURNED "Success", "os-separator"}},
 };
 
 /* Whether the log's events, and perhaps some of these behind them, give the quoted value. */
@@ -271,7 +269,7 @@ static int gives(struct log *log, int algorithm, int pcr)
         uint8_t both[2 * TPM_LONGEST_DIGEST], value[TPM_LONGEST_DIGEST];
         int is_made = unlogged[i].pcr < 0 || unlogged[i].pcr == pcr;
         memcpy(value, log->replayed[algorithm][pcr], size);
-        for (size_t k = 0; k < 4 && unlogged[i].texts[k] && is_made; k++) {
+        for (size_t k = 0; k < 5 && unlogged[i].texts[k] && is_made; k++) {
             const char *text = unlogged[i].texts[k];
             memcpy(both, value, size);
             is_made = EVP_Q_digest(NULL, digest, NULL, text, strlen(text), both + size, NULL) == 1 &&
@@ -308,7 +306,7 @@ static void claim(struct log *log)
     int sha256 = tpm_algorithm_find(SHA_256), secure_boot_is_quoted = log->quoted->given[sha256] >> PCR_SECURE_BOOT & 1;
     if (secure_boot_is_quoted && log->secure_boot >= 0 && log->separated >> PCR_SECURE_BOOT & 1)
         evidence_claim_flag(log->evidence, "secure_boot", log->secure_boot);
-    if (secure_boot_is_quoted)
+    if (secure_boot_is_quoted || log->debugs)
         evidence_claim_flag(log->evidence, "debug", log->debugs);
     if (!(log->quoted->given[sha256] >> PCR_BOOT_MANAGER & 1))
         return;
