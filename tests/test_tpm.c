@@ -155,6 +155,9 @@ static void select_pcrs(struct machine *machine, size_t at, uint16_t bank, uint3
     X(locality_with_more, "tpm.log.startup_locality tpm.log.replay", m->log[0] = EVENT(0, NO_ACTION, "StartupLocality\0\x03\0\x04"))  \
     X(log_without_its_last_event, "tpm.log.replay",                                                                    \
       m->log_cut = 4 + 4 + 4 + 3 * 2 + 20 + 32 + 48 + 4 + sizeof "kernel" - 1)                                         \
+    X(event_without_a_bank, "", (m->bank_left_out = SHA_1, m->left_out_at = 2))                                        \
+    X(event_without_a_quoted_bank, "tpm.log.event_data tpm.log.replay",                                                \
+      (m->bank_left_out = SHA_256, m->left_out_at = 2))                                                                \
     X(digest_twice_in_an_event, "tpm.log.form", m->digest_bank_twice = 1)                                              \
     X(event_in_pcr_24, "tpm.log.form", log_event(m, 3, EVENT(24, IPL, "x")))                                           \
     X(no_action_anywhere, "", log_event(m, 3, EVENT(0xffffffff, NO_ACTION, "SP800-155 Event")))                        \

@@ -153,10 +153,13 @@ static void write_log(const struct machine *machine, struct buffer *log)
         const struct logged *event = &machine->log[i];
         buffer_append_u32(log, event->pcr);
         buffer_append_u32(log, event->type);
-        buffer_append_u32(log, 3);
+        int left_out = machine->left_out_at == i ? machine->bank_left_out : 0;
+        buffer_append_u32(log, left_out ? 2 : 3);
         for (int j = 0; j < 3; j++) {
             uint8_t digest[64] = {0};
             int bank = j == 0 && machine->digest_bank_twice ? SHA_256 : banks[j];
+            if (bank == left_out)
+                continue;
             if (event->type != NO_ACTION)
                 event_digest(event, bank, digest);
             buffer_append_u16(log, (uint16_t)bank);

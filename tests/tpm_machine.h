@@ -65,6 +65,8 @@ struct machine {
     struct logged unlogged[MOST_UNLOGGED]; /* extended behind those of the log */
     size_t log_count, log_cut;
     int spec_major, spec_size, log_bank, log_bank_twice, has_no_log, digest_bank_twice;
+    int bank_left_out;          /* of the event `left_out_at` */
+    size_t left_out_at;
     const char *signature_of_log;
     const char *policy;              /* NULL: names the key; "": nothing of it */
     const char *policy_more;

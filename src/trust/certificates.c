@@ -98,6 +98,10 @@ int certificates_add(struct certificates *certificates, enum certificate_kind ki
     if (length > LONGEST_BYTES)
         return bulla_fail(error, BULLA_E_LIMIT, "%zu bytes of %ss, at most %d are taken", length, kind_names[kind],
                           LONGEST_BYTES);
+    while (length > 0 && (*bytes == ' ' || *bytes == '\n' || *bytes == '\r' || *bytes == '\t')) { /* before PEM; DER has none */
+        bytes++;
+        length--;
+    }
     int is_pem = length >= sizeof pem_begin - 1 && memcmp(bytes, pem_begin, sizeof pem_begin - 1) == 0;
     return (is_pem ? add_pem : add_der)(certificates, kind, bytes, length, error);
 }

@@ -93,7 +93,7 @@ static int read_spec_id(struct log *log)
     return !inner.failed && reader_left(&inner) == 0;
 }
 
-/* TCG_PCR_EVENT2 (10.2.2): each of the log's hashes once. */
+/* TCG_PCR_EVENT2 (10.2.2): none of the log's hashes twice. Some firmware leaves hashes out. */
 static int read_event(struct log *log, struct event *event)
 {
     struct reader *reader = &log->reader;
@@ -101,7 +101,7 @@ static int read_event(struct log *log, struct event *event)
     *event = (struct event){.pcr = reader_u32(reader)};
     event->type = reader_u32(reader);
     uint32_t count = reader_u32(reader);
-    if (count != log->hash_count)
+    if (count > log->hash_count)
         return 0;
     for (uint32_t i = 0; i < count; i++) {
         uint16_t id = reader_u16(reader);
@@ -157,8 +157,9 @@ static int covers_data(const struct log *log, const struct event *event)
 {
     uint8_t digest[EVP_MAX_MD_SIZE];
     for (int i = 0; i < TPM_ALGORITHMS; i++)
-        if (event->digests[i] && log->quoted->given[i] >> event->pcr & 1 &&
-            (EVP_Q_digest(NULL, tpm_algorithms[i].digest, NULL, event->data, event->length, digest, NULL) != 1 ||
+        if (log->quoted->given[i] >> event->pcr & 1 &&
+            (!event->digests[i] ||
+             EVP_Q_digest(NULL, tpm_algorithms[i].digest, NULL, event->data, event->length, digest, NULL) != 1 ||
              memcmp(digest, event->digests[i], tpm_algorithms[i].size) != 0))
             return 0;
     return 1;
