@@ -67,7 +67,7 @@ static int read_spec_id(struct log *log)
     const uint8_t *digest = reader_bytes(reader, LEGACY_DIGEST);
     uint32_t length = reader_u32(reader);
     const uint8_t *bytes = reader_bytes(reader, length);
-    if (!bytes || pcr != 0 || type != no_action || memcmp(digest, zeros, sizeof zeros) != 0)
+    if (!digest || !bytes || pcr != 0 || type != no_action || memcmp(digest, zeros, sizeof zeros) != 0)
         return 0;
     struct reader inner = reader_over(bytes, length);
     const uint8_t *signature = reader_bytes(&inner, sizeof spec_id);
