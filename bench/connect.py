@@ -9,16 +9,20 @@ usage: bench/connect.py [options]       needs python3 alone; scripts/build-tree 
   --clients N       streams at once, for throughput (8)
   --tokens N        of each of those answers (128)
   --rounds N        pairs of rounds of those (5)
+  --apart           the server on one core, connect and the clients on another, as where they are different machines
   --json FILE       where the figures go
 
 Latency: one client, connections kept; answers of one token. Each pair is a request directly and one through connect, the
 order drawn; the figures are the medians of the differences within pairs, of the time to the first event and to the end.
 The end of a verified answer waits until its log's checkpoint is on the disk: that is measured with connect's state on the
-disk and in memory (/dev/shm), and beside it the time of such a write alone. Throughput: tokens a second of all streams
+disk and in memory (/dev/shm), and beside it the time of such a write alone. It also waits until the log's history since the
+last answer is shown: nothing has to be fetched for that where the log has no receipts but connect's (the direct requests then go
+to a second server), a tile where there are others' (they go to the same). Throughput: tokens a second of all streams
 together, directly and through connect, in turns; and connect's own CPU time for a token.
 """
 import argparse
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import os
@@ -114,6 +118,7 @@ def main():
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--apart", action="store_true")
     parser.add_argument("--json")
     given = parser.parse_args()
     os.environ["BULLA_BUILD"] = os.path.abspath(given.build)
@@ -124,12 +129,26 @@ def main():
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir()
     folder = tempfile.TemporaryDirectory()
     model = given.model or make_model(folder.name, "small")
-    with folder, Server(model, arguments=["--name", NAME, "--attester", "sim", "--speculate", "0"]) as server, \
+    cores = sorted(os.sched_getaffinity(0))
+
+    def use(chosen):
+        if given.apart:
+            os.sched_setaffinity(0, chosen)
+
+    @contextlib.contextmanager
+    def serving():
+        use(cores[:1])  # what it starts inherits that
+        with Server(model, arguments=["--name", NAME, "--attester", "sim", "--speculate", "0"]) as server:
+            use(cores[1:])
+            yield server
+
+    with folder, serving() as server, serving() as other, \
             tempfile.TemporaryDirectory(dir=memory) as shared, Connect(server.url, POLICY) as connect, \
             Connect(server.url, POLICY, state=shared) as quick:
         figures["write_ms"] = write_time(connect.kept)
-        for name, side in (("disk", connect), ("memory", quick)):
-            first, whole, base = pairs(Client(server), Client(side, side.key), given.requests, draw)
+        for name, side, beside in (("disk, alone", connect, other), ("memory, alone", quick, other),
+                                   ("disk, others between", connect, server), ("memory, others between", quick, server)):
+            first, whole, base = pairs(Client(beside), Client(side, side.key), given.requests, draw)
             figures[name] = {"first_ms": first, "end_ms": whole, "direct_ms": base}
             print(f"state in {name}: {first:+.2f} ms to the first event, {whole:+.2f} ms to the end "
                   f"(directly {base:.2f} ms; a checkpoint's write alone {figures['write_ms']:.2f} ms)", flush=True)

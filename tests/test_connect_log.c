@@ -254,6 +254,34 @@ static void test_refused(void **state)
     empty_folder();
 }
 
+/* Notes one after the other: the last whole one counts, wherever a loss of power cut the one behind it. */
+static void test_notes_that_are_kept(void **state)
+{
+    static struct tree tree;
+    bulla_error error = {0};
+    struct buffer both = {0};
+    open_tree(&tree, "log.example/a");
+    grow(&tree, 9, 1);
+    struct connect_log *log = open_log(&tree);
+    assert_present(log, &tree, 3, 4, &tree, "");
+    buffer_append(&both, connect_log_note(log)->data, connect_log_note(log)->length);
+    size_t first = both.length;
+    buffer_append_byte(&both, 0);
+    assert_present(log, &tree, 7, 8, &tree, "");
+    buffer_append(&both, connect_log_note(log)->data, connect_log_note(log)->length);
+    for (size_t length = first; length <= both.length; length++) {
+        assert_ok(file_write_private(connect_log_path(log), both.data, length, &error), error);
+        struct connect_log *again = open_log(&tree);
+        assert_int_equal(connect_log_size(again), length == both.length ? 8 : 4);
+        assert_int_equal(connect_log_note(again)->length, length == both.length ? both.length - first - 1 : first);
+        connect_log_close(again);
+    }
+    buffer_free(&both);
+    connect_log_close(log);
+    EVP_PKEY_free(tree.private_key);
+    empty_folder();
+}
+
 static void test_damaged_file(void **state)
 {
     static struct tree tree;
@@ -278,7 +306,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_history), cmocka_unit_test(test_without_tiles), cmocka_unit_test(test_forks),
-        cmocka_unit_test(test_refused),     cmocka_unit_test(test_damaged_file),
+        cmocka_unit_test(test_refused),     cmocka_unit_test(test_damaged_file), cmocka_unit_test(test_notes_that_are_kept),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

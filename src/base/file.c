@@ -217,7 +217,7 @@ struct file_writer {
     size_t buffered;
     uint8_t held[FILE_HELD_BYTES];
     bulla_error error; /* the first */
-    uint8_t buffer[WRITER_BUFFER_BYTES];
+    uint8_t *buffer;   /* WRITER_BUFFER_BYTES; NULL: all is written at once, and nothing is held */
 };
 
 /* Writes all of it at `offset`. */
@@ -270,6 +270,7 @@ static void free_writer(struct file_writer *writer)
     memory_free(writer->path);
     memory_free(writer->partial_path);
     memory_free(writer->folder);
+    memory_free(writer->buffer);
     memory_free(writer);
 }
 
@@ -329,24 +330,31 @@ static struct file_writer *open_writer(const char *path, mode_t mode, bulla_erro
 
 struct file_writer *file_writer_open(const char *path, bulla_error *error)
 {
-    return open_writer(path, 0666, error);
+    struct file_writer *writer = open_writer(path, 0666, error);
+    bulla_error own = {0};
+    if (writer && !(writer->buffer = memory_alloc(WRITER_BUFFER_BYTES, 1, &own))) {
+        file_writer_abandon(writer);
+        bulla_fail(error, own.code, "%s", own.text);
+        return NULL;
+    }
+    return writer;
 }
 
 int file_writer_append(struct file_writer *writer, const void *bytes, size_t length, bulla_error *error)
 {
     const uint8_t *next = bytes;
     while (length > 0 && writer->error.code == BULLA_OK) {
-        if (writer->buffered == 0 && length >= sizeof writer->buffer) { /* large pieces skip the buffer */
+        if (writer->buffered == 0 && length >= WRITER_BUFFER_BYTES) { /* large pieces skip the buffer */
             if (write_held(writer, writer->written, next, length) == BULLA_OK)
                 writer->written += length;
             break;
         }
-        size_t room = sizeof writer->buffer - writer->buffered, part = length < room ? length : room;
+        size_t room = WRITER_BUFFER_BYTES - writer->buffered, part = length < room ? length : room;
         memcpy(writer->buffer + writer->buffered, next, part);
         writer->buffered += part;
         next += part;
         length -= part;
-        if (writer->buffered == sizeof writer->buffer)
+        if (writer->buffered == WRITER_BUFFER_BYTES)
             flush(writer);
     }
     return writer->error.code ? bulla_fail(error, writer->error.code, "%s", writer->error.text) : BULLA_OK;
@@ -426,16 +434,18 @@ static int rename_partial(struct file_writer *writer)
 
 int file_writer_commit(struct file_writer *writer, bulla_error *error)
 {
-    if (flush(writer) != BULLA_OK || sync_descriptor(writer, writer->descriptor, writer->partial_path) != BULLA_OK ||
-        write_first_bytes(writer) != BULLA_OK ||
-        sync_descriptor(writer, writer->descriptor, writer->partial_path) != BULLA_OK ||
+    int code = writer->buffer ? flush(writer) : writer->error.code;
+    if (code == BULLA_OK && writer->buffer &&
+        sync_descriptor(writer, writer->descriptor, writer->partial_path) == BULLA_OK)
+        write_first_bytes(writer);
+    if (writer->error.code != BULLA_OK || sync_descriptor(writer, writer->descriptor, writer->partial_path) != BULLA_OK ||
         close_descriptor(writer) != BULLA_OK || rename_partial(writer) != BULLA_OK) {
-        int code = bulla_fail(error, writer->error.code, "%s", writer->error.text);
+        code = bulla_fail(error, writer->error.code, "%s", writer->error.text);
         file_writer_abandon(writer);
         return code;
     }
     sync_folder(writer);
-    int code = writer->error.code ? bulla_fail(error, writer->error.code, "%s", writer->error.text) : BULLA_OK;
+    code = writer->error.code ? bulla_fail(error, writer->error.code, "%s", writer->error.text) : BULLA_OK;
     free_writer(writer);
     return code;
 }
@@ -455,11 +465,7 @@ static int write_all(const char *path, mode_t mode, const void *bytes, size_t le
     struct file_writer *writer = open_writer(path, mode, error);
     if (!writer)
         return error && error->code != BULLA_OK ? error->code : BULLA_E_IO;
-    if (file_writer_append(writer, bytes, length, error) != BULLA_OK) {
-        int code = writer->error.code;
-        file_writer_abandon(writer);
-        return code;
-    }
+    write_fully(writer, 0, bytes, length); /* the commit sees its error */
     return file_writer_commit(writer, error);
 }
 

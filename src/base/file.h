@@ -64,7 +64,7 @@ int file_writer_commit(struct file_writer *writer, bulla_error *error);
 /* Removes the new file and frees the writer. NULL is fine. */
 void file_writer_abandon(struct file_writer *writer);
 
-/* All of it at once. */
+/* All of it at once, in place when it returns: the new file is made durable with one fsync before it gets its name. */
 int file_write(const char *path, const void *bytes, size_t length, bulla_error *error);
 /* The same for a secret: only the owner may read the file, at every moment. */
 int file_write_private(const char *path, const void *bytes, size_t length, bulla_error *error);

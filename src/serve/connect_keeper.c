@@ -8,10 +8,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "serve/connect_log.h"
 
 struct job {
     struct connect_keep keep;
@@ -102,6 +105,21 @@ static int is_last_of_its_log(const struct job *job)
     return 1;
 }
 
+/* Behind those that are there, in one write and one sync: a tenth of what a new file takes. 0 where that cannot be, as
+ * there is none yet or it has grown. What is left of a write that fails is no note. */
+static int append_checkpoint(const char *path, const struct buffer *note)
+{
+    struct stat status;
+    int file = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW);
+    if (file < 0)
+        return 0;
+    struct iovec parts[] = {{(char[]){0}, 1}, {note->data, note->length}};
+    int is_written = fstat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0 &&
+                     (uint64_t)status.st_size + note->length < CONNECT_MOST_KEPT &&
+                     writev(file, parts, 2) == (ssize_t)(1 + note->length) && fdatasync(file) == 0;
+    return close(file) == 0 && is_written;
+}
+
 /* A checkpoint that failed fails all that rely on it. */
 static void write_checkpoint(struct job *jobs, struct job *job)
 {
@@ -110,7 +128,8 @@ static void write_checkpoint(struct job *jobs, struct job *job)
     if (keep->checkpoint_path.length == 0 || !is_last_of_its_log(job))
         return;
     const char *path = (const char *)keep->checkpoint_path.data;
-    if (file_write_private(path, keep->checkpoint.data, keep->checkpoint.length, &error) == BULLA_OK)
+    if (append_checkpoint(path, &keep->checkpoint) ||
+        file_write_private(path, keep->checkpoint.data, keep->checkpoint.length, &error) == BULLA_OK)
         return;
     for (struct job *other = jobs; other; other = other->next)
         if (other->keep.checkpoint_path.length && strcmp((const char *)other->keep.checkpoint_path.data, path) == 0)

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* memrchr */
 #include "serve/connect_log.h"
 
 #include <errno.h>
@@ -72,7 +73,23 @@ void connect_log_close(struct connect_log *log)
     memory_free(log);
 }
 
-/* What is kept: a note that was verified when it came, and is verified again. */
+/* The last of the notes that is whole. They were verified when they came, and are verified again. */
+static int open_last(struct connect_log *log, const char *bytes, size_t length, bulla_error *error)
+{
+    for (;;) {
+        const char *before = memrchr(bytes, 0, length);
+        const char *note = before ? before + 1 : bytes;
+        size_t note_length = (size_t)(bytes + length - note);
+        bulla_error own = {0};
+        int code = checkpoint_open(note, note_length, log->keys, 1, 0, &log->newest, &own);
+        if (code == BULLA_OK)
+            buffer_append(&log->note, note, note_length);
+        if (code == BULLA_OK || !before)
+            return code == BULLA_OK ? code : bulla_fail(error, code, "%s", own.text);
+        length = (size_t)(before - bytes);
+    }
+}
+
 static int load_newest(struct connect_log *log, bulla_error *error)
 {
     enum file_kind kind;
@@ -82,12 +99,11 @@ static int load_newest(struct connect_log *log, bulla_error *error)
     int code = file_find_kind(log->path, &kind, error);
     if (code != BULLA_OK || kind == FILE_ABSENT)
         return code;
-    code = file_read(log->path, MOST_NOTE_BYTES, &bytes, &length, error);
+    code = file_read(log->path, CONNECT_MOST_KEPT + MOST_NOTE_BYTES, &bytes, &length, error);
     if (code != BULLA_OK)
         return code;
-    code = checkpoint_open((const char *)bytes, length, log->keys, 1, 0, &log->newest, &own);
+    code = open_last(log, (const char *)bytes, length, &own);
     if (code == BULLA_OK) {
-        buffer_append(&log->note, bytes, length);
         log->has_newest = 1;
     } else {
         code = bulla_fail(error, code, "%s: this checkpoint was kept and is none now (%s); the log's history cannot be "

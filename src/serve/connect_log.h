@@ -2,7 +2,8 @@
  * the tree of a checkpoint that the log signed, and every checkpoint must be one of a single history: where it is not, the
  * log has forked. Pure but for opening the folder's files; tiles are fetched by whoever calls.
  *
- *     ID.checkpoint   the note, ID the first 32 hex digits of SHA-256 of the log's verifier key
+ *     ID.checkpoint   notes, a zero byte between them, the newest last; ID the first 32 hex digits of SHA-256 of the log's
+ *                     verifier key. What a loss of power leaves of a last one is no note, and the one before it counts
  *     ID.fork         both notes, where the log contradicted itself: nothing is sent while it is there */
 #ifndef SERVE_CONNECT_LOG_H
 #define SERVE_CONNECT_LOG_H
@@ -11,7 +12,7 @@
 #include "trust/checkpoint.h"
 #include "trust/tlog_tiles.h"
 
-enum { CONNECT_MOST_WITNESSES = 16 };
+enum { CONNECT_MOST_WITNESSES = 16, CONNECT_MOST_KEPT = 1 << 16 /* bytes of ID.checkpoint, then it is written anew */ };
 
 struct connect_log;
 
