@@ -23,6 +23,12 @@ PATIENCE = 60
 TOKENS = "40"
 
 
+def take_terminal():
+    """In the child: the terminal is its own, and a hang-up ends it also where who started the tests ignores that (nohup)."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Chat:
     """`bulla chat` on a pseudo-terminal of its own."""
 
@@ -33,7 +39,7 @@ class Chat:
         environment = dict(os.environ, TERM=kind)
         self.process = subprocess.Popen([PROGRAM, "chat", model, *options], stdin=follower, stdout=follower,
                                         stderr=follower, env=environment, start_new_session=True,
-                                        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+                                        preexec_fn=take_terminal)
         self.follower = follower  # kept open, so that the terminal's state can be read after the end
         self.output = b""
         self.screen = Screen(rows, columns)
