@@ -268,6 +268,23 @@ static void malformed_documents_fail(void **state)
     assert_null(verdict);
 }
 
+/* Small numbers take fifty times their bytes: a document that would take all memory is refused before. */
+static void large_documents_are_refused(void **state)
+{
+    enum { NUMBERS = 4 << 20 };
+    struct buffer document = {0};
+    bulla_verdict *verdict;
+    bulla_error error = {0};
+    const bulla_evidence_options options = {.policy = accepting, .policy_length = strlen(accepting), .time = now};
+    buffer_append_text(&document, "{\"bulla_evidence\":1,\"type\":\"sim\",\"more\":[0");
+    for (int i = 0; i < NUMBERS; i++)
+        buffer_append_text(&document, ",0");
+    buffer_append_text(&document, "]}");
+    assert_int_equal(bulla_verify_evidence((const char *)document.data, document.length, &options, &verdict, &error), BULLA_E_LIMIT);
+    assert_null(verdict);
+    buffer_free(&document);
+}
+
 /* Whatever allocation fails, nothing is accepted. */
 static void without_memory_nothing_passes(void **state)
 {
@@ -306,6 +323,7 @@ int main(void)
         cmocka_unit_test(what_the_policy_asks_must_be_there),
         cmocka_unit_test(what_is_expected_is_not_passed_over),
         cmocka_unit_test(malformed_documents_fail),
+        cmocka_unit_test(large_documents_are_refused),
         cmocka_unit_test(without_memory_nothing_passes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

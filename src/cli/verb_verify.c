@@ -49,6 +49,8 @@ static const struct option_spec options[] = {
      "of a receipt: so many of these witnesses must have cosigned; default 0", 0, BULLA_MOST_LOG_KEYS},
 };
 
+enum { MOST_READ = 1 << 30 }; /* bytes of memory for a look at the file, as a receipt may take */
+
 /* NULL with the error recorded where the text is no 32 bytes in hex; `text` NULL: nothing was given. */
 static int read_key(const char *text, const char *option, uint8_t bytes[BULLA_BINDING_BYTES], const uint8_t **given,
                     bulla_error *error)
@@ -139,7 +141,7 @@ static int refuse_receipt_options(const struct verify_choice *chosen, bulla_erro
 /* What is no JSON is told by whoever verifies it. */
 static int is_receipt(const char *document, size_t length)
 {
-    struct arena arena = {.limit = 1 << 30};
+    struct arena arena = {.limit = MOST_READ};
     int is = json_get(json_parse(document, length, "", &arena, NULL), "bulla_receipt") != NULL;
     arena_free(&arena);
     return is;

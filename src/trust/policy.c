@@ -660,13 +660,13 @@ int policy_check_model(const struct policy *policy, const uint8_t root[32], stru
     return 1;
 }
 
-void policy_check_bound_models(const struct policy *policy, const struct evidence *evidence, int is_bound)
+void policy_check_bound_models(const struct policy *policy, const struct evidence *evidence)
 {
     struct binding binding;
     size_t accepted = 0;
     if (!policy || policy->model_count == 0)
         return;
-    if (!is_bound || binding_read(json_get(evidence->document, "binding"), &binding, NULL) != BULLA_OK) {
+    if (binding_read(json_get(evidence->document, "binding"), &binding, NULL) != BULLA_OK) {
         verdict_fails(evidence->verdict, "policy.models", "the evidence is bound to no model");
         return;
     }

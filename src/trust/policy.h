@@ -30,8 +30,8 @@ void policy_check_gpu_count(const struct policy *policy, size_t count, struct ve
 /* Whether it accepts this model root (all are, where it names none); states the check. */
 int policy_check_model(const struct policy *policy, const uint8_t root[32], struct verdict *verdict);
 /* The same where nobody says which model: it must accept each that the evidence is bound to, as any of them may answer.
- * `is_bound`: the document's binding was checked against the report data. */
-void policy_check_bound_models(const struct policy *policy, const struct evidence *evidence, int is_bound);
+ * The document's binding was checked against the report data, or it has none. */
+void policy_check_bound_models(const struct policy *policy, const struct evidence *evidence);
 /* Bytes of memory that the machine must have; 0: not said. */
 uint64_t policy_memory(const struct policy *policy);
 uint64_t policy_gpu_memory(const struct policy *policy);

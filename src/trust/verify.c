@@ -87,18 +87,17 @@ static const struct evidence_format *verify(const struct json *document, const s
         ra_tls_check(certificate, &evidence, &expected);
     if (certificate && certificate->form == RA_TLS_DOCUMENT)
         expected.tls_key = certificate->key;
-    int binds_key_alone = certificate && certificate->form != RA_TLS_DOCUMENT;
-    int is_bound = !binds_key_alone && (certificate || wants_binding(policy, &expected));
-    if (is_bound)
+    if (certificate && certificate->form != RA_TLS_DOCUMENT)
+        verdict_not_made(verdict, "binding", "the certificate's form binds its key alone");
+    else if (certificate || wants_binding(policy, &expected))
         binding_check(format, &evidence, &expected);
     else
-        verdict_not_made(verdict, "binding", "%s", binds_key_alone ? "the certificate's form binds its key alone"
-                                                 : "the policy names the report data or the key instead");
+        verdict_not_made(verdict, "binding", "the policy names the report data or the key instead");
     policy_check_evidence(policy, format, &evidence);
     if (options->model)
         policy_check_model(policy, options->model, verdict);
     else
-        policy_check_bound_models(policy, &evidence, is_bound);
+        policy_check_bound_models(policy, &evidence);
     return format;
 }
 

@@ -474,6 +474,13 @@ def check_kill(checks):
             checks.true(outcome.verified and kept == [server.state.log.checkpoint()],
                         "a checkpoint is kept before its answer ends, whatever happens next")
             connect.start()
+        path, = glob.glob(os.path.join(connect.kept, "logs", "*.checkpoint"))
+        connect.kill()
+        with open(path, "ab") as file:  # what is no note, up to where the file begins anew
+            file.write(b"\0" + b"x" * (1 << 16))
+        connect.start()
+        checks.true(connect.chat(PROMPT, True).verified, "after a checkpoint's file that ends with no note")
+        checks.equal(connect.read(path), server.state.log.checkpoint(), "a file that has grown begins anew")
         server.pause = 0.05
         body = json.dumps({"stream": True, "messages": [{"role": "user", "content": PROMPT}]}).encode()
         client = connect.connect()

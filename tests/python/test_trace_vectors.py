@@ -6,7 +6,6 @@ import collections
 import glob
 import json
 import os
-import re
 
 import trace_layout as layout
 from checks import Checks
