@@ -26,7 +26,7 @@ static int64_t score_softcap(const int32_t *A, int64_t z)
 /* w of a tile's queries at the block's positions, 15 bits: two digits where bytes are multiplied. */
 struct query_weights {
 #if defined(__AVX512F__) || defined(__ARM_FEATURE_DOTPROD)
-    _Alignas(64) uint8_t low[KERNEL_ROWS][POSITIONS], high[KERNEL_ROWS][POSITIONS];
+    _Alignas(64) uint8_t digits[KERNEL_ROWS][2][POSITIONS]; /* low, high */
 #else
     _Alignas(64) int16_t w[KERNEL_ROWS][POSITIONS];
 #endif
@@ -35,8 +35,7 @@ struct query_weights {
 static void clear_weights(struct query_weights *weights, uint32_t r)
 {
 #if defined(__AVX512F__) || defined(__ARM_FEATURE_DOTPROD)
-    memset(weights->low[r], 0, POSITIONS);
-    memset(weights->high[r], 0, POSITIONS);
+    memset(weights->digits[r], 0, sizeof weights->digits[r]);
 #else
     memset(weights->w[r], 0, sizeof weights->w[r]);
 #endif
@@ -214,8 +213,8 @@ static void score_tiles(const struct attend_block_call *call, int32_t acc[][POSI
 static void value_tiles(const struct attend_block_call *call, const struct query_weights *weights)
 {
     _Alignas(64) int32_t sums[4][KERNEL_ROWS][KERNEL_ROWS]; /* low, high of two blocks of dimensions */
-    _tile_loadd(4, weights->low, POSITIONS);
-    _tile_loadd(5, weights->high, POSITIONS);
+    _tile_loadd(4, weights->digits[0][0], sizeof weights->digits[0]);
+    _tile_loadd(5, weights->digits[0][1], sizeof weights->digits[0]);
     for (uint32_t i = 0; i < call->shape->padded; i += 2 * KERNEL_ROWS) {
         const int8_t *values = call->block->v8 + (size_t)i * POSITIONS;
         _tile_zero(0);
@@ -388,7 +387,7 @@ ALWAYS_INLINE int weigh_vectors(const struct weighing *w, const int32_t *acc, in
 static int weigh(const struct weighing *w, const int32_t *acc, int32_t s_query, uint64_t visible,
                  struct attend_partial *partial, struct query_weights *weights, uint32_t r)
 {
-    uint8_t *low = weights->low[r], *high = weights->high[r];
+    uint8_t *low = weights->digits[r][0], *high = weights->digits[r][1];
     /* s_q is not negative unless RANGE was raised before. */
     if (visible == UINT64_MAX && !w->shape->cap && (uint32_t)s_query <= w->bounded_s)
         return weigh_vectors(w, acc, s_query, visible, partial, low, high, 1);
@@ -414,42 +413,36 @@ static int weigh(const struct weighing *w, const int32_t *acc, int32_t s_query, 
 
 /* O[i] = sum of w * v8 over the block's positions. */
 #if defined(__AVX512VNNI__)
-ALWAYS_INLINE void weighted_values_rows(const struct attend_block_call *call, uint32_t first, const int rows,
-                                        const struct query_weights *weights)
+/* Constant `queries`, each two rows of digits. */
+ALWAYS_INLINE void weighted_values_of(const struct attend_block_call *call, uint32_t first, const int queries,
+                                      uint32_t groups, const struct query_weights *weights)
 {
-    const uint8_t(*low)[POSITIONS] = weights->low, (*high)[POSITIONS] = weights->high;
-    int groups = (int)(visible_end(call) + 3) / 4;
-    for (uint32_t i = 0; i < call->shape->size; i += KERNEL_ROWS) {
+    const __m512i start[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    for (uint32_t i = 0; i < call->shape->padded; i += 2 * KERNEL_ROWS) {
         const int8_t *values = call->block->v8 + (size_t)i * POSITIONS;
-        __m512i sum_low[4], sum_high[4];
+        const int8_t *const both[2] = {values, values + (size_t)KERNEL_ROWS * POSITIONS};
+        int32_t *O = call->O + first * call->O_stride + i;
+        __m512i sums[DOT_ROWS][2];
+        dot_tile(both, start, groups, weights->digits[first][0], POSITIONS, 2 * queries, 2, sums);
 #pragma GCC unroll 4
-        for (int r = 0; r < rows; r++)
-            sum_low[r] = sum_high[r] = _mm512_setzero_si512();
-        for (int g = 0; g < groups; g++) {
-            __m512i v = _mm512_load_si512(values + g * 64);
-#pragma GCC unroll 4
-            for (int r = 0; r < rows; r++) {
-                sum_low[r] = _mm512_dpbusd_epi32(sum_low[r], dot_broadcast(low[first + r] + 4 * g), v);
-                sum_high[r] = _mm512_dpbusd_epi32(sum_high[r], dot_broadcast(high[first + r] + 4 * g), v);
-            }
-        }
-        for (int r = 0; r < rows; r++)
-            _mm512_storeu_si512(call->O + (first + r) * call->O_stride + i,
-                                _mm512_add_epi32(sum_low[r], _mm512_slli_epi32(sum_high[r], 8)));
+        for (int r = 0; r < queries; r++, O += call->O_stride)
+            for (int b = 0; b < 2; b++)
+                _mm512_storeu_si512(O + b * KERNEL_ROWS,
+                                    _mm512_add_epi32(sums[2 * r][b], _mm512_slli_epi32(sums[2 * r + 1][b], 8)));
     }
 }
 
 static void weighted_values(const struct attend_block_call *call, const struct query_weights *weights)
 {
-    uint32_t first = 0;
+    uint32_t first = 0, groups = (visible_end(call) + 3) / 4;
     for (; call->rows - first >= 4; first += 4)
-        weighted_values_rows(call, first, 4, weights);
+        weighted_values_of(call, first, 4, groups, weights);
     if (call->rows - first == 3)
-        weighted_values_rows(call, first, 3, weights);
+        weighted_values_of(call, first, 3, groups, weights);
     else if (call->rows - first == 2)
-        weighted_values_rows(call, first, 2, weights);
+        weighted_values_of(call, first, 2, groups, weights);
     else if (call->rows - first == 1)
-        weighted_values_rows(call, first, 1, weights);
+        weighted_values_of(call, first, 1, groups, weights);
 }
 #elif !defined(KERNELS_HAVE_LANES) && !defined(__ARM_FEATURE_DOTPROD)
 static void weighted_values(const struct attend_block_call *call, const struct query_weights *weights)

@@ -37,10 +37,16 @@ ALWAYS_INLINE __m512i dot_broadcast(const uint8_t *q)
     return _mm512_set1_epi32(four);
 }
 
-/* acc[row][block] += rows of q (prepared, `stride` apart) times blocks; constants ROWS, BLOCKS. */
-ALWAYS_INLINE void dot_tile(const int8_t *const *weights, uint32_t groups, const uint8_t *q, size_t stride,
-                            const int rows, const int blocks, __m512i acc[DOT_ROWS][2])
+/* acc[row][block] = start[block] + rows of q (prepared, `stride` apart) times blocks; constants ROWS, BLOCKS. The sums are
+ * the tile's own until the end: gcc keeps what a caller sees in memory, or copies it from register to register. */
+ALWAYS_INLINE void dot_tile(const int8_t *const *weights, const __m512i *start, uint32_t groups, const uint8_t *q,
+                            size_t stride, const int rows, const int blocks, __m512i acc[DOT_ROWS][2])
 {
+    __m512i sums[DOT_ROWS][2];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+        for (int b = 0; b < blocks; b++)
+            sums[r][b] = start[b];
     for (uint32_t g = 0; g < groups; g++) {
         __m512i w[2];
         for (int b = 0; b < blocks; b++)
@@ -49,9 +55,13 @@ ALWAYS_INLINE void dot_tile(const int8_t *const *weights, uint32_t groups, const
         for (int r = 0; r < rows; r++) {
             __m512i a = dot_broadcast(q + r * stride + (size_t)g * 4);
             for (int b = 0; b < blocks; b++)
-                acc[r][b] = _mm512_dpbusd_epi32(acc[r][b], a, w[b]);
+                sums[r][b] = _mm512_dpbusd_epi32(sums[r][b], a, w[b]);
         }
     }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+        for (int b = 0; b < blocks; b++)
+            acc[r][b] = sums[r][b];
 }
 
 /* One row with four sums in flight. */
@@ -71,15 +81,12 @@ ALWAYS_INLINE __m512i dot_one(const int8_t *weights, uint32_t groups, const uint
 ALWAYS_INLINE void dot_rows(const int8_t *const *weights, const __m512i *start, uint32_t groups, const uint8_t *q,
                             size_t stride, uint32_t rows, int blocks, __m512i acc[DOT_ROWS][2])
 {
-    for (uint32_t r = 0; r < DOT_ROWS; r++)
-        for (int b = 0; b < blocks; b++)
-            acc[r][b] = start[b];
 #define DOT_CASE(n) \
     case n: \
         if (blocks == 1) \
-            dot_tile(weights, groups, q, stride, n, 1, acc); \
+            dot_tile(weights, start, groups, q, stride, n, 1, acc); \
         else \
-            dot_tile(weights, groups, q, stride, n, 2, acc); \
+            dot_tile(weights, start, groups, q, stride, n, 2, acc); \
         break
     switch (rows) {
     case 1:
@@ -94,9 +101,9 @@ ALWAYS_INLINE void dot_rows(const int8_t *const *weights, const __m512i *start, 
         DOT_CASE(7);
     default:
         if (blocks == 1)
-            dot_tile(weights, groups, q, stride, DOT_ROWS, 1, acc);
+            dot_tile(weights, start, groups, q, stride, DOT_ROWS, 1, acc);
         else
-            dot_tile(weights, groups, q, stride, DOT_ROWS, 2, acc);
+            dot_tile(weights, start, groups, q, stride, DOT_ROWS, 2, acc);
     }
 #undef DOT_CASE
 }

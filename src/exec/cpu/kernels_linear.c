@@ -115,35 +115,71 @@ ALWAYS_INLINE void finish_row(const struct linear_call *call, const struct finis
         y = _mm512_add_epi32(y, f->bias);
     _mm512_mask_storeu_epi32(result_of(call, row, block), f->mask, y);
 }
+
+/* As finish_row for bounded rows and whole blocks. */
+ALWAYS_INLINE void finish_plain(const struct finish *f, __m512i s, __m512i acc, int32_t *y)
+{
+    __m512i S_even = _mm512_srlv_epi64(_mm512_add_epi64(_mm512_mul_epu32(f->M_even, s), f->half1), f->k1);
+    __m512i S_odd = _mm512_srlv_epi64(_mm512_add_epi64(_mm512_mul_epu32(f->M_odd, s), f->half1), f->k1);
+    __m512i even = _mm512_mul_epi32(acc, S_even), odd = _mm512_mul_epi32(_mm512_srli_epi64(acc, 32), S_odd);
+    even = _mm512_srav_epi64(_mm512_add_epi64(even, f->half2), f->k2);
+    odd = _mm512_srav_epi64(_mm512_add_epi64(odd, f->half2), f->k2);
+    _mm512_storeu_si512(y, _mm512_add_epi32(_mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA), f->bias));
+}
 #endif
 
 #if defined(__AVX512VNNI__)
 
+/* Rows of two whole blocks that are bounded all. */
+ALWAYS_INLINE void finish_tile(const struct linear_call *call, const struct finish f[2], uint32_t first, uint32_t rows,
+                               uint32_t block, __m512i acc[DOT_ROWS][2])
+{
+    const struct finish f0 = f[0], f1 = f[1];
+    int32_t *results = call->y + (size_t)(block - call->y_block) * KERNEL_ROWS;
+    for (uint32_t i = 0; i < rows; i++) {
+        uint32_t row = row_of(call, first + i);
+        int32_t *y = results + row * call->y_stride;
+        __m512i s = _mm512_set1_epi64(call->s[row]);
+        finish_plain(&f0, s, acc[i][0], y);
+        finish_plain(&f1, s, acc[i][1], y + KERNEL_ROWS);
+    }
+}
+
+/* Two blocks of weights stay in the first-level cache while all rows pass by. */
 static void linear_rows(const struct linear_call *call, uint32_t first, uint32_t rows, uint32_t begin, uint32_t end,
                         uint8_t *prepared)
 {
     const struct packed_linear *linear = call->linear;
-    uint32_t bytes = linear->groups * 4;
-    enum row_way way[DOT_ROWS];
+    size_t bytes = (size_t)linear->groups * 4;
+    uint8_t way[KERNEL_CHUNK_ROWS];
+    int are_bounded = call->y_rows == NULL; /* all rows, and y lies by its stride */
     for (uint32_t r = 0; r < rows; r++) {
-        dot_prepare(call->q + (first + r) * call->q_stride, bytes, prepared + (size_t)r * bytes);
-        way[r] = row_way(linear, call->s[row_of(call, first + r)]);
+        dot_prepare(call->q + (first + r) * call->q_stride, (uint32_t)bytes, prepared + r * bytes);
+        way[r] = (uint8_t)row_way(linear, call->s[row_of(call, first + r)]);
+        are_bounded &= way[r] == ROW_BOUNDED;
     }
-    for (uint32_t block = begin; block < end;) {
-        int pair = rows > 1 && end - block >= 2 ? 2 : 1;
+    for (uint32_t block = begin, pair; block < end; block += pair) {
         const int8_t *weights[2];
-        __m512i start[2], acc[DOT_ROWS][2];
-        for (int b = 0; b < pair; b++) {
-            weights[b] = linear->weights + (size_t)(block + b) * linear->groups * 64;
+        __m512i start[2];
+        struct finish f[2];
+        pair = rows > 1 && end - block >= 2 ? 2 : 1;
+        for (uint32_t b = 0; b < pair; b++) {
+            weights[b] = linear->weights + (block + b) * bytes * KERNEL_ROWS;
             start[b] = _mm512_loadu_si512(linear->offset + (size_t)(block + b) * KERNEL_ROWS);
+            f[b] = finish_begin(linear, block + b);
         }
-        dot_rows(weights, start, linear->groups, prepared, bytes, rows, pair, acc);
-        for (int b = 0; b < pair; b++) {
-            struct finish f = finish_begin(linear, block + b);
-            for (uint32_t r = 0; r < rows; r++)
-                finish_row(call, &f, row_of(call, first + r), block + b, way[r], acc[r][b]);
+        for (uint32_t r = 0; r < rows; r += DOT_ROWS) {
+            uint32_t count = rows - r < DOT_ROWS ? rows - r : DOT_ROWS;
+            __m512i acc[DOT_ROWS][2];
+            dot_rows(weights, start, linear->groups, prepared + r * bytes, bytes, count, (int)pair, acc);
+            if (are_bounded && pair == 2 && (block + 2) * KERNEL_ROWS <= linear->rows) {
+                finish_tile(call, f, first + r, count, block, acc);
+                continue;
+            }
+            for (uint32_t i = 0; i < count; i++)
+                for (uint32_t b = 0; b < pair; b++)
+                    finish_row(call, &f[b], row_of(call, first + r + i), block + b, (enum row_way)way[r + i], acc[i][b]);
         }
-        block += pair;
     }
 }
 
@@ -267,17 +303,6 @@ struct finishing {
     struct finish f[2];
 };
 
-/* As finish_row for bounded rows and whole blocks. */
-ALWAYS_INLINE void finish_plain(const struct finish *f, __m512i s, __m512i acc, int32_t *y)
-{
-    __m512i S_even = _mm512_srlv_epi64(_mm512_add_epi64(_mm512_mul_epu32(f->M_even, s), f->half1), f->k1);
-    __m512i S_odd = _mm512_srlv_epi64(_mm512_add_epi64(_mm512_mul_epu32(f->M_odd, s), f->half1), f->k1);
-    __m512i even = _mm512_mul_epi32(acc, S_even), odd = _mm512_mul_epi32(_mm512_srli_epi64(acc, 32), S_odd);
-    even = _mm512_srav_epi64(_mm512_add_epi64(even, f->half2), f->k2);
-    odd = _mm512_srav_epi64(_mm512_add_epi64(odd, f->half2), f->k2);
-    _mm512_storeu_si512(y, _mm512_add_epi32(_mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA), f->bias));
-}
-
 ALWAYS_INLINE void finishing_advance(void *context, uint32_t parts)
 {
     struct finishing *t = context;
@@ -389,7 +414,7 @@ void KERNEL(linear)(const struct linear_call *call, uint32_t begin, uint32_t end
         return;
     }
 #endif
-#if defined(KERNELS_HAVE_LANES)
+#if defined(KERNELS_HAVE_LANES) || defined(__AVX512VNNI__)
     enum { MOST_ROWS = KERNEL_CHUNK_ROWS };
 #else
     enum { MOST_ROWS = DOT_ROWS };

@@ -114,8 +114,8 @@ static int weigh(const struct weighing *w, const int32_t *acc, int32_t s_query, 
         }
         uint16x8_t first = vmovn_high_u32(vmovn_u32(weight[0]), weight[1]);
         uint16x8_t second = vmovn_high_u32(vmovn_u32(weight[2]), weight[3]);
-        vst1q_u8(weights->low[r] + 4 * i, vuzp1q_u8(vreinterpretq_u8_u16(first), vreinterpretq_u8_u16(second)));
-        vst1q_u8(weights->high[r] + 4 * i, vuzp2q_u8(vreinterpretq_u8_u16(first), vreinterpretq_u8_u16(second)));
+        vst1q_u8(weights->digits[r][0] + 4 * i, vuzp1q_u8(vreinterpretq_u8_u16(first), vreinterpretq_u8_u16(second)));
+        vst1q_u8(weights->digits[r][1] + 4 * i, vuzp2q_u8(vreinterpretq_u8_u16(first), vreinterpretq_u8_u16(second)));
     }
     partial->S = vaddvq_u32(sum);
     return bad;
@@ -176,7 +176,7 @@ ALWAYS_INLINE void weighted_values_rows(const struct attend_block_call *call, ui
         for (uint32_t p = 0; p < end; p += 16, values += 256) {
             struct digits digits[2];
             for (int r = 0; r < rows; r++)
-                digits[r] = digits_load(weights->low[first + r] + p, weights->high[first + r] + p);
+                digits[r] = digits_load(weights->digits[first + r][0] + p, weights->digits[first + r][1] + p);
             VALUE_LINE(&sums, values, digits, rows, 0)
             VALUE_LINE(&sums, values, digits, rows, 1)
             VALUE_LINE(&sums, values, digits, rows, 2)
