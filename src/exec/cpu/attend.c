@@ -136,24 +136,12 @@ static void find_visible(const bulla_operation *o, const struct tile *tile, uint
     }
 }
 
-/* A few queries finish a block before the next one has come from memory by itself.
- * Only what its last query sees of it matters. */
-static void prefetch_block(const struct attending *a, const struct tile *tile, uint64_t number)
+/* The tile's first block into the cache, what its last query sees of it. */
+ALWAYS_INLINE void fetch_first(const struct attending *a, const struct tile *tile)
 {
-    struct key_block block = block_of(a, tile, number);
-    uint64_t start = number * KERNEL_POSITIONS, last = tile->rows[tile->row_count - 1].position;
-    uint64_t seen = last - start < KERNEL_POSITIONS ? last - start + 1 : KERNEL_POSITIONS;
-    size_t key_bytes = (size_t)kernel_round_up(seen, KERNEL_ROWS) * a->shape.padded, value_bytes = seen * KERNEL_ROWS;
-    for (size_t i = 0; i < key_bytes; i += 64)
-        __builtin_prefetch(block.k8 + i);
-    for (size_t dimension = 0; dimension < a->shape.size; dimension += KERNEL_ROWS)
-        for (size_t i = 0; i < value_bytes; i += 64)
-            __builtin_prefetch(block.v8 + dimension * KERNEL_POSITIONS + i);
-    for (size_t i = 0; i < KERNEL_POSITIONS * sizeof(int32_t); i += 64)
-        __builtin_prefetch((const int8_t *)block.t_k + i);
-    __builtin_prefetch(block.k_sum);
-    __builtin_prefetch(block.k_sum + 32);
-    __builtin_prefetch(block.k_v);
+    struct key_block block = block_of(a, tile, tile->first_block);
+    uint64_t start = tile->first_block * KERNEL_POSITIONS, last = tile->rows[tile->row_count - 1].position;
+    key_block_fetch(&block, &a->shape, last - start < KERNEL_POSITIONS ? (uint32_t)(last - start) + 1 : KERNEL_POSITIONS);
 }
 
 /* Blocks [begin, end) of the tile's; the queries are gathered first. `next` (may be
@@ -177,14 +165,16 @@ static void score_blocks(const struct attending *a, const struct tile *tile, uin
     for (uint64_t b = begin; b < end; b++) {
         uint64_t start = (tile->first_block + b) * KERNEL_POSITIONS;
         find_visible(o, tile, rows, start, from, to);
-        struct key_block block = block_of(a, tile, tile->first_block + b);
-        if (b + 1 < end && rows < KERNEL_ROWS / 2)
-            prefetch_block(a, tile, tile->first_block + b + 1);
+        struct key_block block = block_of(a, tile, tile->first_block + b), following;
+        int is_followed = b + 1 < end && rows < KERNEL_ROWS / 2; /* more queries take longer than the memory does */
+        if (is_followed)
+            following = block_of(a, tile, tile->first_block + b + 1);
         else if (b + 1 == end && next)
-            prefetch_block(a, next, next->first_block);
-        struct attend_block_call call = {.shape = &a->shape, .block = &block, .q8 = q8, .s_q = s_q, .begin = from,
-            .end = to, .partial = area->partial + b, .O = area->O + b * padded, .range = range, .q_stride = padded,
-            .partial_stride = stride, .O_stride = stride * padded, .rows = rows, .operation = a->index};
+            fetch_first(a, next);
+        struct attend_block_call call = {.shape = &a->shape, .block = &block, .next = is_followed ? &following : NULL,
+            .q8 = q8, .s_q = s_q, .begin = from, .end = to, .partial = area->partial + b, .O = area->O + b * padded,
+            .range = range, .q_stride = padded, .partial_stride = stride, .O_stride = stride * padded, .rows = rows,
+            .operation = a->index};
         a->engine->kernels->attend_block(&call);
     }
 }

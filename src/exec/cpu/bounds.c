@@ -23,7 +23,8 @@ struct reading {
     int64_t sums[MAX_THREADS * LINE / sizeof(int64_t)]; /* a line a thread, so that the loads are needed */
 };
 
-/* `streams` places at once, two lines from each in turn, asking for lines `ahead` early (0: not). */
+/* `streams` places at once, two lines from each in turn, asking for lines `ahead` early (0: not), into the second-level
+ * cache: more lines may be on the way to that than to the first. */
 __attribute__((always_inline)) static inline int64_t read_span(const line *p, uint64_t count, int streams, int ahead)
 {
     line sums[8] = {{0}}, total = {0};
@@ -31,8 +32,10 @@ __attribute__((always_inline)) static inline int64_t read_span(const line *p, ui
     for (uint64_t i = 0; i + 2 <= part; i += 2)
         for (int s = 0; s < streams; s++) {
             const line *at = p + (uint64_t)s * part + i;
-            if (ahead)
-                __builtin_prefetch(at + ahead, 0, 0);
+            if (ahead) {
+                __builtin_prefetch(at + ahead, 0, 2);
+                __builtin_prefetch(at + ahead + 1, 0, 2);
+            }
             sums[s % 8] ^= at[0];
             sums[(s + 4) % 8] ^= at[1];
         }

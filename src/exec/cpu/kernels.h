@@ -20,6 +20,8 @@
 
 #include "bulla/error.h"
 
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
 enum {
     KERNEL_ROWS = 16,     /* rows of a weight block; queries of an attention tile */
     KERNEL_COLUMNS = 64,  /* columns are padded to a multiple of this */
@@ -91,6 +93,23 @@ struct attend_shape {
     const uint32_t *exp15, *exp31;
 };
 
+/* Asks for a block's first `seen` positions to come into the second-level cache. Inlined always: gcc takes a function
+ * that only asks for something like this for one that does nothing. */
+ALWAYS_INLINE void key_block_fetch(const struct key_block *block, const struct attend_shape *shape, uint32_t seen)
+{
+    size_t key_bytes = (size_t)kernel_round_up(seen, KERNEL_ROWS) * shape->padded;
+    for (size_t i = 0; i < key_bytes; i += 64)
+        __builtin_prefetch(block->k8 + i, 0, 2);
+    for (size_t dimension = 0; dimension < shape->size; dimension += KERNEL_ROWS)
+        for (size_t i = 0; i < (size_t)seen * KERNEL_ROWS; i += 64)
+            __builtin_prefetch(block->v8 + dimension * KERNEL_POSITIONS + i, 0, 2);
+    for (size_t i = 0; i < KERNEL_POSITIONS * sizeof(int32_t); i += 64)
+        __builtin_prefetch((const int8_t *)block->t_k + i, 0, 2);
+    __builtin_prefetch(block->k_sum, 0, 2);
+    __builtin_prefetch(block->k_sum + 32, 0, 2);
+    __builtin_prefetch(block->k_v, 0, 2);
+}
+
 /* What a block of positions gave one query (the page's Z_j, K_j, S_j); O_j apart. */
 struct attend_partial {
     int32_t Z;
@@ -101,7 +120,7 @@ struct attend_partial {
 /* Up to KERNEL_ROWS queries against one block. */
 struct attend_block_call {
     const struct attend_shape *shape;
-    const struct key_block *block;
+    const struct key_block *block, *next; /* `next` (may be NULL) comes after it, and is fetched from memory meanwhile */
     const int8_t *q8;        /* [16][q_stride], `rows` of them used, zeros behind the head's size */
     const int32_t *s_q;      /* [rows] */
     const uint8_t *begin, *end; /* [rows]: visible are positions begin <= p < end of the block */

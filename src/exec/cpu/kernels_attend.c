@@ -154,7 +154,8 @@ static void score_products(const struct attend_block_call *call, int32_t acc[][P
                     _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)(call->block->k_sum + (b + half) * 16))), 7);
                 start[half] = _mm512_sub_epi32(_mm512_setzero_si512(), start[half]);
             }
-            dot_rows(keys, start, groups, prepared, shape->padded, rows, 2, sums);
+            dot_rows(keys, start, groups, prepared, shape->padded, rows, 2,
+                     call->next ? dot_ahead(call->block->k8, call->next->k8) : 0, sums);
             for (uint32_t r = 0; r < rows; r++)
                 for (uint32_t half = 0; half < 2; half++)
                     _mm512_store_si512(&acc[first + r][(b + half) * 16], sums[r][half]);
@@ -423,7 +424,8 @@ ALWAYS_INLINE void weighted_values_of(const struct attend_block_call *call, uint
         const int8_t *const both[2] = {values, values + (size_t)KERNEL_ROWS * POSITIONS};
         int32_t *O = call->O + first * call->O_stride + i;
         __m512i sums[DOT_ROWS][2];
-        dot_tile(both, start, groups, weights->digits[first][0], POSITIONS, 2 * queries, 2, sums);
+        dot_tile(both, start, groups, weights->digits[first][0], POSITIONS, 2 * queries, 2,
+                 call->next ? dot_ahead(call->block->v8, call->next->v8) : 0, sums);
 #pragma GCC unroll 4
         for (int r = 0; r < queries; r++, O += call->O_stride)
             for (int b = 0; b < 2; b++)
@@ -484,11 +486,25 @@ static void block_values(const struct attend_block_call *call, const struct quer
     weighted_values(call, weights);
 }
 
+/* Whether the products fetch the next block, a line of it for each of their own. */
+static int fetches_next(const struct attend_block_call *call)
+{
+#if defined(__AMX_INT8__)
+    return call->rows < AMX_FROM_ROWS;
+#elif defined(__AVX512VNNI__)
+    return 1;
+#else
+    return 0;
+#endif
+}
+
 void KERNEL(attend_block)(const struct attend_block_call *call)
 {
     _Alignas(64) int32_t acc[KERNEL_ROWS][POSITIONS];
     struct query_weights weights;
     struct weighing weighing;
+    if (call->next)
+        key_block_fetch(call->next, call->shape, fetches_next(call) ? 0 : POSITIONS);
     weighing_begin(&weighing, call->shape, call->block);
     block_products(call, acc);
     for (uint32_t r = 0; r < call->rows; r++) {

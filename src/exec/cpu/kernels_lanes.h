@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#include "exec/cpu/kernels.h"
 
 static inline int bit_length(uint64_t a)
 {

@@ -145,6 +145,8 @@ ALWAYS_INLINE void finish_tile(const struct linear_call *call, const struct fini
     }
 }
 
+enum { NEAR_AHEAD = 4096 }; /* bytes from a line that one row is multiplied by to the one that is fetched */
+
 /* Two blocks of weights stay in the first-level cache while all rows pass by. */
 static void linear_rows(const struct linear_call *call, uint32_t first, uint32_t rows, uint32_t begin, uint32_t end,
                         uint8_t *prepared)
@@ -171,7 +173,8 @@ static void linear_rows(const struct linear_call *call, uint32_t first, uint32_t
         for (uint32_t r = 0; r < rows; r += DOT_ROWS) {
             uint32_t count = rows - r < DOT_ROWS ? rows - r : DOT_ROWS;
             __m512i acc[DOT_ROWS][2];
-            dot_rows(weights, start, linear->groups, prepared + r * bytes, bytes, count, (int)pair, acc);
+            dot_rows(weights, start, linear->groups, prepared + r * bytes, bytes, count, (int)pair,
+                     r > 0 ? 0 : rows == 1 ? NEAR_AHEAD : 2 * bytes * KERNEL_ROWS, acc);
             if (are_bounded && pair == 2 && (block + 2) * KERNEL_ROWS <= linear->rows) {
                 finish_tile(call, f, first + r, count, block, acc);
                 continue;
