@@ -49,9 +49,8 @@ const uint8_t *bulla_model_source_digest(const bulla_model *model); /* 32 bytes 
 /* The description's JSON. */
 const char *bulla_model_description(const bulla_model *model, size_t *length);
 
-/* Pages of the map that hold this tensor may be dropped from memory; they are
- * read again when touched. */
-void bulla_model_release(const bulla_model *model, uint32_t tensor);
+/* The map's pages may be dropped from memory; they are read again when touched. */
+void bulla_model_release(const bulla_model *model);
 
 /* `inspect --program`: {version, model_root, vocabulary, context, operations:
  * [...], tensors: [...]} as docs/program.md describes. Free with bulla_text_free. */

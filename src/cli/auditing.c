@@ -16,7 +16,7 @@ int auditing_open(const char *path, unsigned threads, struct auditor **auditor, 
     if (own.code == BULLA_E_INPUT && strcmp(options.path, path) != 0) {
         bulla_model *checked = NULL;
         bulla_error_clear(&own);
-        code = model_cache_open(path, threads, &checked, &own);
+        code = model_cache_open(path, &(struct model_opening){threads, 1}, &checked, &own);
         bulla_model_close(checked);
         if (code == BULLA_OK)
             code = auditor_open(&options, auditor, &own);

@@ -32,7 +32,8 @@ int disputing_open(const struct disputing_options *options, struct disputing **r
     disputing->options = *options;
     int code = model_cache_find(options->model, options->threads, &disputing->path, error);
     if (code == BULLA_OK)
-        code = model_cache_open((const char *)disputing->path.data, options->threads, &disputing->model, error);
+        code = model_cache_open((const char *)disputing->path.data, &(struct model_opening){options->threads, 1},
+                                &disputing->model, error);
     if (code == BULLA_OK)
         code = cpu_import_executor_open(options->threads, NULL, &disputing->executor, error);
     if (code == BULLA_OK)

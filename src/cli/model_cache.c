@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/buffer.h"
@@ -101,13 +102,23 @@ static void sign_folder(struct buffer *text, const char *folder, bulla_error *er
     buffer_free(&path);
 }
 
+static int hash_text(const struct buffer *text, char hex[DIGEST_TEXT + 1], bulla_error *error)
+{
+    uint8_t digest[DIGEST];
+    int code = buffer_result(text, error);
+    if (code == BULLA_OK)
+        code = hash_sha256(text->data, text->length, digest, error);
+    if (code == BULLA_OK)
+        hex_encode(digest, DIGEST, hex);
+    return code;
+}
+
 /* Hex of the signature of everything that the source at `path` may read. */
 static int find_signature(const struct source *source, const char *path, char signature[DIGEST_TEXT + 1],
                           bulla_error *error)
 {
     bulla_error own = {0};
     struct stat status;
-    uint8_t digest[DIGEST];
     char *real = realpath(path, NULL);
     if (!real || stat(real, &status) != 0) {
         free(real);
@@ -126,14 +137,9 @@ static int find_signature(const struct source *source, const char *path, char si
         }
     }
     free(real);
-    int code = own.code == BULLA_OK ? buffer_result(&text, &own) : own.code;
-    if (code == BULLA_OK)
-        code = hash_sha256(text.data, text.length, digest, &own);
+    int code = own.code == BULLA_OK ? hash_text(&text, signature, &own) : own.code;
     buffer_free(&text);
-    if (code != BULLA_OK)
-        return bulla_fail(error, code, "%s", own.text);
-    hex_encode(digest, DIGEST, signature);
-    return BULLA_OK;
+    return code == BULLA_OK ? code : bulla_fail(error, code, "%s", own.text);
 }
 
 /* --- Folders --- */
@@ -198,11 +204,19 @@ static int read_known(const char *path, uint8_t digest[DIGEST])
     return length == sizeof text && text[DIGEST_TEXT] == '\n' && hex_decode(text, DIGEST_TEXT, digest, DIGEST);
 }
 
+static int write_known(const char *path, const uint8_t digest[DIGEST], bulla_error *error)
+{
+    char text[DIGEST_TEXT + 2];
+    hex_encode(digest, DIGEST, text);
+    text[DIGEST_TEXT] = '\n';
+    return file_write(path, text, DIGEST_TEXT + 1, error);
+}
+
 /* The source's digest, from memory where its files are as they were. */
 static int find_digest(const struct source *source, const char *path, const struct cache_paths *paths,
                        uint8_t digest[DIGEST], bulla_error *error)
 {
-    char signature[DIGEST_TEXT + 1], text[DIGEST_TEXT + 2];
+    char signature[DIGEST_TEXT + 1];
     int code = find_signature(source, path, signature, error);
     if (code != BULLA_OK)
         return code;
@@ -211,12 +225,75 @@ static int find_digest(const struct source *source, const char *path, const stru
     code = buffer_result(&known, error);
     if (code == BULLA_OK && !read_known((const char *)known.data, digest)) {
         code = source_digest(source, digest, error);
-        hex_encode(digest, DIGEST, text);
-        text[DIGEST_TEXT] = '\n';
         if (code == BULLA_OK)
-            code = file_write((const char *)known.data, text, DIGEST_TEXT + 1, error);
+            code = write_known((const char *)known.data, digest, error);
     }
     buffer_free(&known);
+    return code;
+}
+
+/* --- Model files whose root is known by signature --- */
+
+/* A file that was changed this short a time ago might be changed again without its times telling. */
+enum { SETTLED_SECONDS = 2 };
+
+/* Where the root of the file with this status would be remembered; 0: nowhere. `place` is to be freed in every case. */
+static int find_place(const char *path, const struct stat *status, struct buffer *place)
+{
+    bulla_error none = {0};
+    char signature[DIGEST_TEXT + 1];
+    struct cache_paths paths = {0};
+    struct buffer text = {0};
+    char *real = realpath(path, NULL);
+    sign_file(&text, real ? real : path, status);
+    int found = hash_text(&text, signature, &none) == BULLA_OK && find_folders(&paths, &none) == BULLA_OK;
+    if (found)
+        buffer_append_format(place, "%s/%s", (const char *)paths.known.data, signature);
+    free(real);
+    buffer_free(&text);
+    free_paths(&paths);
+    return found && place->error.code == BULLA_OK;
+}
+
+static int is_same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
+           a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+/* The file's root is computed and remembered, or was before for the file as it is now. */
+static int open_descriptor(const char *path, int descriptor, const struct model_opening *opening, bulla_model **model,
+                           bulla_error *error)
+{
+    struct stat before, after;
+    struct buffer place = {0};
+    bulla_error none = {0};
+    uint8_t root[DIGEST];
+    int has_place = fstat(descriptor, &before) == 0 && S_ISREG(before.st_mode) && find_place(path, &before, &place);
+    if (has_place && !opening->always_rooted && read_known((const char *)place.data, root) &&
+        bulla_model_open_unrooted(descriptor, path, model, &none) == BULLA_OK) {
+        if (memcmp(bulla_model_root(*model), root, DIGEST) == 0) {
+            buffer_free(&place);
+            return BULLA_OK;
+        }
+        bulla_model_close(*model);
+        *model = NULL;
+    }
+    int code = bulla_model_open_descriptor(descriptor, path, opening->threads, model, error);
+    if (code == BULLA_OK && has_place && fstat(descriptor, &after) == 0 && is_same_file(&before, &after) &&
+        time(NULL) - after.st_ctim.tv_sec >= SETTLED_SECONDS)
+        write_known((const char *)place.data, bulla_model_root(*model), &none); /* else it is computed again next time */
+    buffer_free(&place);
+    return code;
+}
+
+static int open_model_file(const char *path, const struct model_opening *opening, bulla_model **model, bulla_error *error)
+{
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0)
+        return bulla_model_open(path, opening->threads, model, error);
+    int code = open_descriptor(path, descriptor, opening, model, error);
+    close(descriptor);
     return code;
 }
 
@@ -287,10 +364,10 @@ static int import_now(const char *source, const struct cache_paths *paths, unsig
 }
 
 /* The cached model, of the right source; BULLA_E_INPUT where the file is not what it should be. */
-static int open_cached(const struct cache_paths *paths, const uint8_t digest[DIGEST], unsigned threads,
+static int open_cached(const struct cache_paths *paths, const uint8_t digest[DIGEST], const struct model_opening *opening,
                        bulla_model **model, bulla_error *error)
 {
-    int code = bulla_model_open((const char *)paths->model.data, threads, model, error);
+    int code = open_model_file((const char *)paths->model.data, opening, model, error);
     if (code == BULLA_OK && memcmp(bulla_model_source_digest(*model), digest, DIGEST) != 0) {
         bulla_model_close(*model);
         *model = NULL;
@@ -301,8 +378,8 @@ static int open_cached(const struct cache_paths *paths, const uint8_t digest[DIG
 }
 
 /* *model stays NULL where there is none, or one that is damaged (said, and removed where `locked`). */
-static int open_if_there(const struct cache_paths *paths, const uint8_t digest[DIGEST], unsigned threads, int locked,
-                         bulla_model **model, bulla_error *error)
+static int open_if_there(const struct cache_paths *paths, const uint8_t digest[DIGEST],
+                         const struct model_opening *opening, int locked, bulla_model **model, bulla_error *error)
 {
     enum file_kind kind;
     bulla_error damage = {0};
@@ -310,7 +387,7 @@ static int open_if_there(const struct cache_paths *paths, const uint8_t digest[D
     int code = file_find_kind(path, &kind, error);
     if (code != BULLA_OK || kind == FILE_ABSENT)
         return code;
-    code = open_cached(paths, digest, threads, model, &damage);
+    code = open_cached(paths, digest, opening, model, &damage);
     if (code != BULLA_E_INPUT && code != BULLA_E_UNSUPPORTED)
         return code == BULLA_OK ? code : bulla_fail(error, code, "%s", damage.text);
     if (locked) {
@@ -322,16 +399,16 @@ static int open_if_there(const struct cache_paths *paths, const uint8_t digest[D
 
 /* With the lock: another process may have imported it meanwhile. */
 static int import_locked(const char *source, const struct cache_paths *paths, const uint8_t digest[DIGEST],
-                         unsigned threads, bulla_model **model, bulla_error *error)
+                         const struct model_opening *opening, bulla_model **model, bulla_error *error)
 {
     int lock = take_lock((const char *)paths->lock.data, error);
     if (lock < 0)
         return BULLA_E_IO;
-    int code = open_if_there(paths, digest, threads, 1, model, error);
+    int code = open_if_there(paths, digest, opening, 1, model, error);
     if (code == BULLA_OK && !*model) {
-        code = import_now(source, paths, threads, error);
+        code = import_now(source, paths, opening->threads, error);
         if (code == BULLA_OK)
-            code = open_cached(paths, digest, threads, model, error);
+            code = open_cached(paths, digest, opening, model, error);
     }
     close(lock);
     return code;
@@ -347,36 +424,36 @@ static int find_cached(const char *path, const struct source *source, struct cac
     return code == BULLA_OK ? name_model(paths, digest, error) : code;
 }
 
-static int open_source(const char *path, const struct source *source, unsigned threads, bulla_model **model,
-                       bulla_error *error)
+static int open_source(const char *path, const struct source *source, const struct model_opening *opening,
+                       bulla_model **model, bulla_error *error)
 {
     struct cache_paths paths = {0};
     uint8_t digest[DIGEST];
     int code = find_cached(path, source, &paths, digest, error);
     if (code == BULLA_OK)
-        code = open_if_there(&paths, digest, threads, 0, model, error);
+        code = open_if_there(&paths, digest, opening, 0, model, error);
     if (code == BULLA_OK && !*model)
-        code = import_locked(path, &paths, digest, threads, model, error);
+        code = import_locked(path, &paths, digest, opening, model, error);
     free_paths(&paths);
     return code;
 }
 
-int model_cache_open(const char *path, unsigned threads, bulla_model **model, bulla_error *error)
+int model_cache_open(const char *path, const struct model_opening *opening, bulla_model **model, bulla_error *error)
 {
     *model = NULL;
     if (is_model_file(path))
-        return bulla_model_open(path, threads, model, error);
+        return open_model_file(path, opening, model, error);
     struct source *source;
     int code = source_open(path, &source, error);
     if (code != BULLA_OK)
         return code;
-    code = open_source(path, source, threads, model, error);
+    code = open_source(path, source, opening, model, error);
     source_close(source);
     return code;
 }
 
-static int find_source(const char *path, const struct source *source, unsigned threads, struct buffer *found,
-                       bulla_error *error)
+static int find_source(const char *path, const struct source *source, const struct model_opening *opening,
+                       struct buffer *found, bulla_error *error)
 {
     struct cache_paths paths = {0};
     uint8_t digest[DIGEST];
@@ -386,7 +463,7 @@ static int find_source(const char *path, const struct source *source, unsigned t
     if (code == BULLA_OK)
         code = file_find_kind((const char *)paths.model.data, &kind, error);
     if (code == BULLA_OK && kind == FILE_ABSENT)
-        code = import_locked(path, &paths, digest, threads, &model, error);
+        code = import_locked(path, &paths, digest, opening, &model, error);
     bulla_model_close(model);
     if (code == BULLA_OK)
         buffer_append(found, paths.model.data, paths.model.length);
@@ -404,7 +481,7 @@ int model_cache_find(const char *path, unsigned threads, struct buffer *found, b
     int code = source_open(path, &source, error);
     if (code != BULLA_OK)
         return code;
-    code = find_source(path, source, threads, found, error);
+    code = find_source(path, source, &(struct model_opening){threads, 1}, found, error);
     source_close(source);
     return code;
 }

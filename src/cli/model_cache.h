@@ -8,7 +8,8 @@
  *
  * A source's signature is the SHA-256 of the paths, sizes, times, inodes and
  * devices of its files, so that a source that was seen before is not read again
- * to be digested. Everything there can be removed at any time. */
+ * to be digested. The same goes for the root of a model file, which is computed
+ * once for the file as it is where nothing that is signed depends on it. Everything there can be removed at any time. */
 #ifndef CLI_MODEL_CACHE_H
 #define CLI_MODEL_CACHE_H
 
@@ -16,10 +17,15 @@
 #include "bulla/error.h"
 #include "bulla/model.h"
 
+struct model_opening {
+    unsigned threads;  /* 0: one a core */
+    int always_rooted; /* the root is computed although it is known: what is signed, judged or shown depends on it */
+};
+
 /* Opens what `path` names: a model file itself, or the import of a GGUF file or safetensors folder,
  * which is made now where the cache does not have it (said on standard error). An import that
  * turns out to be damaged is made again. */
-int model_cache_open(const char *path, unsigned threads, bulla_model **model, bulla_error *error);
+int model_cache_open(const char *path, const struct model_opening *opening, bulla_model **model, bulla_error *error);
 
 /* Appends the path of the model file that model_cache_open would open, for someone else to open: nothing of it is read
  * or checked here but whether it is there. A source that the cache does not have is imported now. Whoever finds the file

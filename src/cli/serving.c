@@ -389,7 +389,7 @@ static int add_file_model(struct serving *serving, const struct config_model *mo
     if (own.code == BULLA_E_INPUT && strcmp(found.path, model->path) != 0) {
         bulla_model *checked = NULL;
         bulla_error_clear(&own);
-        code = model_cache_open(model->path, (unsigned)model->threads, &checked, error);
+        code = model_cache_open(model->path, &(struct model_opening){(unsigned)model->threads, 1}, &checked, error);
         bulla_model_close(checked);
         if (code == BULLA_OK)
             code = operator_add_model(serving->operator, &found, &own);

@@ -15,7 +15,7 @@ int session_open(const char *path, const bulla_engine_options *options, struct s
     if (!options)
         options = &defaults;
     double start = clock_seconds();
-    int code = model_cache_open(path, options->threads, &session->model, error);
+    int code = model_cache_open(path, &(struct model_opening){.threads = options->threads}, &session->model, error);
     if (code != BULLA_OK)
         return code;
     size_t length;

@@ -69,7 +69,7 @@ static int run(const struct verb *verb, int argc, char **argv, bulla_error *erro
     if (code == BULLA_OK)
         code = input_read_all(stdin, &text, error);
     if (code == BULLA_OK)
-        code = model_cache_open(argv[0], 0, &model, error);
+        code = model_cache_open(argv[0], &(struct model_opening){0}, &model, error);
     if (code == BULLA_OK)
         code = detokenize(model, chosen.control, &text, error);
     bulla_model_close(model);

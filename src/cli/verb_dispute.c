@@ -54,7 +54,7 @@ static int write_part(const struct dispute_choice *chosen, const char *path, bul
     struct trace_model *tree = NULL;
     if (!chosen->out)
         return bulla_fail(error, BULLA_E_USAGE, "where to? -o FILE");
-    int code = model_cache_open(path, (unsigned)chosen->threads, &model, error);
+    int code = model_cache_open(path, &(struct model_opening){(unsigned)chosen->threads, 1}, &model, error);
     if (code == BULLA_OK)
         code = trace_model_open(bulla_model_program(model), NULL, &tree, error);
     if (code == BULLA_OK)

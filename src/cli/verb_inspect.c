@@ -194,7 +194,7 @@ static int run(const struct verb *verb, int argc, char **argv, bulla_error *erro
     if (code == BULLA_OK && chosen.program && chosen.tensor)
         code = bulla_fail(error, BULLA_E_USAGE, "--program and --tensor exclude each other");
     if (code == BULLA_OK)
-        code = model_cache_open(argv[0], 0, &model, error);
+        code = model_cache_open(argv[0], &(struct model_opening){.always_rooted = 1}, &model, error);
     if (code != BULLA_OK)
         return code;
     if (chosen.program)

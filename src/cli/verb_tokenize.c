@@ -56,7 +56,7 @@ static int run(const struct verb *verb, int argc, char **argv, bulla_error *erro
     if (code == BULLA_OK && text.error.code != BULLA_OK)
         code = bulla_fail(error, text.error.code, "%s", text.error.text);
     if (code == BULLA_OK)
-        code = model_cache_open(argv[0], 0, &model, error);
+        code = model_cache_open(argv[0], &(struct model_opening){0}, &model, error);
     if (code == BULLA_OK)
         code = tokenize(model, &chosen, &text, error);
     bulla_model_close(model);

@@ -273,9 +273,7 @@ const char *bulla_model_description(const bulla_model *model, size_t *length)
     return (const char *)model->map.data + model->header->description_offset;
 }
 
-void bulla_model_release(const bulla_model *model, uint32_t tensor)
+void bulla_model_release(const bulla_model *model)
 {
-    if (tensor < model->program.tensor_count)
-        file_map_release(&model->map, model->header->region_offset + model->program.tensors[tensor].offset,
-                         model->program.tensors[tensor].bytes);
+    file_map_release(&model->map, model->header->region_offset, model->header->region_length);
 }

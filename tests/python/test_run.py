@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The verbs that import, inspect, answer, tokenize and measure, from outside: what they print, the cache of imported
 models, and what they say of bad input, full disks and interrupts. On a model of a few hundred KB."""
+import hashlib
 import json
 import math
 import os
@@ -321,6 +322,47 @@ def check_cache(checks, folder):
     check_cache_places(checks, folder, source, run)
 
 
+def signature(path):
+    """What a file is remembered by (src/cli/model_cache.h)."""
+    status = os.stat(path)
+    times = ["%d.%09d" % divmod(time_ns, 10**9) for time_ns in (status.st_mtime_ns, status.st_ctime_ns)]
+    text = "%s\n%d %d %d %s %s\n" % (os.path.realpath(path), status.st_dev, status.st_ino, status.st_size, *times)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_known_root(checks, model, folder):
+    """The root is computed once for a file as it is, and always where more than an answer depends on it."""
+    file, known = os.path.join(folder, "known.bulla"), os.path.join(folder, "roots", "models", "known")
+    shutil.copyfile(model, file)
+    environment = dict(os.environ, BULLA_CACHE=os.path.join(folder, "roots"))
+    first = bulla("run", file, "hello", *TOKENS, env=environment)
+    checks.equal((first[0], os.listdir(known)), (DONE, []), "a file that was just written is not remembered")
+    time.sleep(2.5)
+    checks.equal(bulla("run", file, "hello", *TOKENS, env=environment), first, "later")
+    root = open(os.path.join(known, signature(file))).read()
+    checks.contains(bulla("inspect", file)[1].decode(), root.strip(), "the root is remembered")
+    checks.equal(bulla("run", file, "hello", *TOKENS, env=environment), first, "and the answer is the same")
+    with open(file, "r+b") as opened:
+        opened.seek(os.path.getsize(file) // 2)
+        byte = opened.read(1)[0]
+        opened.seek(-1, os.SEEK_CUR)
+        opened.write(bytes([byte ^ 1]))
+    check_refusal(checks, ("run", file, "x"), ["the model root is"], "a changed file", env=environment)
+    time.sleep(2.5)
+    check_refusal(checks, ("run", file, "x"), ["the model root is"], "a changed file later", env=environment)
+    checks.equal(len(os.listdir(known)), 1, "it is not remembered")
+    with open(os.path.join(known, signature(file)), "w") as opened:
+        opened.write(root)
+    checks.equal(bulla("run", file, "hello", *TOKENS, env=environment)[0], DONE, "what is remembered is not computed again")
+    for verb in (("inspect", file), ("serve", file, "--listen", "127.0.0.1:0", "--insecure-http")):
+        status, _, errors = bulla(*verb, env=environment)
+        checks.equal(status, FAILED, f"{verb[0]}: {errors}")
+        checks.contains(errors, "the model root is", f"{verb[0]} computes it")
+    with open(os.path.join(known, signature(file)), "w") as opened:
+        opened.write("0" * 64 + "\n")
+    check_refusal(checks, ("run", file, "x"), ["the model root is"], "another root than the header's", env=environment)
+
+
 def check_cache_at_once(checks, source, environment, models):
     with open(os.path.join(source, "tokenizer_config.json"), "a") as file:
         file.write(" ")
@@ -522,6 +564,7 @@ def main():
         check_import_cut(checks, folder)
         check_progress_bar(checks, folder)
         check_cache(checks, folder)
+        check_known_root(checks, model, folder)
         check_tokenize(checks, model)
         check_terminal_output(checks, model)
         check_bench(checks, model)

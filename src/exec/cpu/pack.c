@@ -23,19 +23,27 @@ static void pack_row(int8_t *block, uint32_t lane, const int8_t *row, uint32_t c
         memcpy(to + (size_t)whole * 64, row + (size_t)whole * 4, columns % 4);
 }
 
-static int32_t row_sum(const int8_t *row, uint32_t columns)
+/* Sum of the row's elements, and of their magnitudes. */
+static int32_t row_sum(const int8_t *row, uint32_t columns, uint32_t *magnitude)
 {
     int32_t sum = 0;
-    for (uint32_t i = 0; i < columns; i++)
+    uint32_t i = 0, magnitudes = 0;
+#if defined(__SSE2__)
+    const __m128i zero = _mm_setzero_si128(), flip = _mm_set1_epi8((char)0x80);
+    __m128i sums = zero, most = zero;
+    for (; i + 16 <= columns; i += 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(row + i)), sign = _mm_cmpgt_epi8(zero, v);
+        sums = _mm_add_epi64(sums, _mm_sad_epu8(_mm_xor_si128(v, flip), zero)); /* of v + 128 */
+        most = _mm_add_epi64(most, _mm_sad_epu8(_mm_sub_epi8(_mm_xor_si128(v, sign), sign), zero));
+    }
+    sum = _mm_cvtsi128_si32(_mm_add_epi64(sums, _mm_unpackhi_epi64(sums, sums))) - 128 * (int32_t)i;
+    magnitudes = (uint32_t)_mm_cvtsi128_si32(_mm_add_epi64(most, _mm_unpackhi_epi64(most, most)));
+#endif
+    for (; i < columns; i++) {
         sum += row[i];
-    return sum;
-}
-
-static uint32_t row_magnitude(const int8_t *row, uint32_t columns)
-{
-    uint32_t sum = 0;
-    for (uint32_t i = 0; i < columns; i++)
-        sum += (uint32_t)(row[i] < 0 ? -row[i] : row[i]);
+        magnitudes += (uint32_t)(row[i] < 0 ? -row[i] : row[i]);
+    }
+    *magnitude = magnitudes;
     return sum;
 }
 
@@ -46,32 +54,62 @@ static void raise_bound(uint32_t *bound, uint32_t value)
     }
 }
 
+/* A block's rows [0, rows): whole groups of whole rows by fours, the rest one by one. */
+static void pack_rows(int8_t *block, const int8_t *from, uint32_t rows, uint32_t columns, uint32_t groups)
+{
+    uint32_t whole = columns / 4, packed = 0;
+#if defined(__SSE2__)
+    /* Four rows' groups of four bytes turned: 4 x 4 words of 32 bits. */
+    for (; rows == KERNEL_ROWS && (packed + 4) * 4 <= columns; packed += 4)
+        for (uint32_t lane = 0; lane < KERNEL_ROWS; lane += 4) {
+            __m128i row[4];
+            for (uint32_t r = 0; r < 4; r++)
+                row[r] = _mm_loadu_si128((const __m128i *)(const void *)(from + (size_t)(lane + r) * columns + packed * 4));
+            __m128i low01 = _mm_unpacklo_epi32(row[0], row[1]), low23 = _mm_unpacklo_epi32(row[2], row[3]);
+            __m128i high01 = _mm_unpackhi_epi32(row[0], row[1]), high23 = _mm_unpackhi_epi32(row[2], row[3]);
+            __m128i *to = (__m128i *)(void *)(block + (size_t)packed * 64 + lane * 4);
+            _mm_store_si128(to, _mm_unpacklo_epi64(low01, low23));
+            _mm_store_si128(to + 4, _mm_unpackhi_epi64(low01, low23));
+            _mm_store_si128(to + 8, _mm_unpacklo_epi64(high01, high23));
+            _mm_store_si128(to + 12, _mm_unpackhi_epi64(high01, high23));
+        }
+#endif
+    if (whole < groups)
+        memset(block + (size_t)whole * 64, 0, (size_t)(groups - whole) * 64);
+    for (uint32_t lane = 0; lane < KERNEL_ROWS; lane++)
+        if (lane < rows)
+            pack_row(block + (size_t)packed * 64, lane, from + (size_t)lane * columns + (size_t)packed * 4,
+                     columns - packed * 4);
+        else
+            for (uint32_t g = 0; g < whole; g++)
+                memset(block + (size_t)g * 64 + lane * 4, 0, 4);
+}
+
 void pack_linear_blocks(struct packed_linear *linear, const struct pack_target *target, const int8_t *W,
                         const uint16_t *M, const int32_t *bias, uint32_t begin, uint32_t end)
 {
-    uint32_t whole = linear->columns / 4, magnitude = 0, largest_M = 0, largest_bias = 0;
+    uint32_t most = 0, largest_M = 0, largest_bias = 0;
     for (uint32_t b = begin; b < end; b++) {
-        int8_t *block = target->weights + (size_t)b * linear->groups * 64;
-        for (uint32_t lane = 0; lane < KERNEL_ROWS; lane++) {
-            uint32_t row = b * KERNEL_ROWS + lane;
+        uint32_t first = b * KERNEL_ROWS, rows = linear->rows - first < KERNEL_ROWS ? linear->rows - first : KERNEL_ROWS;
+        const int8_t *from = W + (size_t)first * linear->columns;
+        pack_rows(target->weights + (size_t)b * linear->groups * 64, from, rows, linear->columns, linear->groups);
+        for (uint32_t row = first; row < first + KERNEL_ROWS; row++) {
             int there = row < linear->rows;
-            const int8_t *from = W + (size_t)row * linear->columns;
+            uint32_t magnitude = 0;
             target->M[row] = there ? M[row] : 0;
             target->bias[row] = there && bias ? bias[row] : 0;
-            target->offset[row] = there ? (int32_t)(-128u * (uint32_t)row_sum(from, linear->columns)) : 0;
-            for (uint32_t g = there ? whole : 0; g < linear->groups; g++)
-                memset(block + (size_t)g * 64 + lane * 4, 0, 4);
+            target->offset[row] = 0;
             if (!there)
                 continue;
-            pack_row(block, lane, from, linear->columns);
-            uint32_t sum = row_magnitude(from, linear->columns);
+            target->offset[row] = (int32_t)(-128u * (uint32_t)row_sum(from, linear->columns, &magnitude));
+            from += linear->columns;
             uint32_t bias_magnitude = target->bias[row] < 0 ? -(uint32_t)target->bias[row] : (uint32_t)target->bias[row];
-            magnitude = sum > magnitude ? sum : magnitude;
+            most = magnitude > most ? magnitude : most;
             largest_M = M[row] > largest_M ? M[row] : largest_M;
             largest_bias = bias_magnitude > largest_bias ? bias_magnitude : largest_bias;
         }
     }
-    raise_bound(&linear->largest_magnitude, magnitude);
+    raise_bound(&linear->largest_magnitude, most);
     raise_bound(&linear->largest_M, largest_M);
     raise_bound(&linear->largest_bias, largest_bias);
 }
@@ -106,7 +144,8 @@ void pack_key(int8_t *k8, int16_t *k_sum, uint32_t slot, const int8_t *key, uint
     for (uint32_t g = size / 4; g < padded / 4; g++)
         memset(block + (size_t)g * 64 + slot % KERNEL_ROWS * 4, 0, 4);
     pack_row(block, slot % KERNEL_ROWS, key, size);
-    k_sum[slot] = (int16_t)row_sum(key, size);
+    uint32_t magnitude;
+    k_sum[slot] = (int16_t)row_sum(key, size, &magnitude);
 }
 
 void pack_value(int8_t *v8, uint32_t slot, const int8_t *value, uint32_t size)
