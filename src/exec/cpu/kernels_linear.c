@@ -135,10 +135,9 @@ ALWAYS_INLINE void finish_tile(const struct linear_call *call, const struct fini
                                uint32_t block, __m512i acc[DOT_ROWS][2])
 {
     const struct finish f0 = f[0], f1 = f[1];
-    int32_t *results = call->y + (size_t)(block - call->y_block) * KERNEL_ROWS;
     for (uint32_t i = 0; i < rows; i++) {
         uint32_t row = row_of(call, first + i);
-        int32_t *y = results + row * call->y_stride;
+        int32_t *y = result_of(call, row, block);
         __m512i s = _mm512_set1_epi64(call->s[row]);
         finish_plain(&f0, s, acc[i][0], y);
         finish_plain(&f1, s, acc[i][1], y + KERNEL_ROWS);
@@ -154,7 +153,7 @@ static void linear_rows(const struct linear_call *call, uint32_t first, uint32_t
     const struct packed_linear *linear = call->linear;
     size_t bytes = (size_t)linear->groups * 4;
     uint8_t way[KERNEL_CHUNK_ROWS];
-    int are_bounded = call->y_rows == NULL; /* all rows, and y lies by its stride */
+    int are_bounded = 1;
     for (uint32_t r = 0; r < rows; r++) {
         dot_prepare(call->q + (first + r) * call->q_stride, (uint32_t)bytes, prepared + r * bytes);
         way[r] = (uint8_t)row_way(linear, call->s[row_of(call, first + r)]);
