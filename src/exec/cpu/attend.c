@@ -136,14 +136,6 @@ static void find_visible(const bulla_operation *o, const struct tile *tile, uint
     }
 }
 
-/* The tile's first block into the cache, what its last query sees of it. */
-ALWAYS_INLINE void fetch_first(const struct attending *a, const struct tile *tile)
-{
-    struct key_block block = block_of(a, tile, tile->first_block);
-    uint64_t start = tile->first_block * KERNEL_POSITIONS, last = tile->rows[tile->row_count - 1].position;
-    key_block_fetch(&block, &a->shape, last - start < KERNEL_POSITIONS ? (uint32_t)(last - start) + 1 : KERNEL_POSITIONS);
-}
-
 /* Blocks [begin, end) of the tile's; the queries are gathered first. `next` (may be
  * NULL) is what this thread does after them. */
 static void score_blocks(const struct attending *a, const struct tile *tile, uint64_t begin, uint64_t end, int8_t *q8,
@@ -166,11 +158,9 @@ static void score_blocks(const struct attending *a, const struct tile *tile, uin
         uint64_t start = (tile->first_block + b) * KERNEL_POSITIONS;
         find_visible(o, tile, rows, start, from, to);
         struct key_block block = block_of(a, tile, tile->first_block + b), following;
-        int is_followed = b + 1 < end && rows < KERNEL_ROWS / 2; /* more queries take longer than the memory does */
+        int is_followed = b + 1 < end ? rows < KERNEL_ROWS / 2 : next != NULL; /* more queries take longer than memory does */
         if (is_followed)
-            following = block_of(a, tile, tile->first_block + b + 1);
-        else if (b + 1 == end && next)
-            fetch_first(a, next);
+            following = b + 1 < end ? block_of(a, tile, tile->first_block + b + 1) : block_of(a, next, next->first_block);
         struct attend_block_call call = {.shape = &a->shape, .block = &block, .next = is_followed ? &following : NULL,
             .q8 = q8, .s_q = s_q, .begin = from, .end = to, .partial = area->partial + b, .O = area->O + b * padded,
             .range = range, .q_stride = padded, .partial_stride = stride, .O_stride = stride * padded, .rows = rows,

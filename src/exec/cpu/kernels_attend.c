@@ -486,13 +486,15 @@ static void block_values(const struct attend_block_call *call, const struct quer
     weighted_values(call, weights);
 }
 
-/* Whether the products fetch the next block, a line of it for each of their own. */
-static int fetches_next(const struct attend_block_call *call)
+/* Positions of the next block that the products fetch, a line for each of their own; a multiple of 16. */
+static uint32_t fetched_positions(const struct attend_block_call *call)
 {
 #if defined(__AMX_INT8__)
-    return call->rows < AMX_FROM_ROWS;
-#elif defined(__AVX512VNNI__)
-    return 1;
+    if (call->rows >= AMX_FROM_ROWS)
+        return 0;
+#endif
+#if defined(__AVX512VNNI__)
+    return visible_end(call) / KERNEL_ROWS * KERNEL_ROWS;
 #else
     return 0;
 #endif
@@ -504,7 +506,7 @@ void KERNEL(attend_block)(const struct attend_block_call *call)
     struct query_weights weights;
     struct weighing weighing;
     if (call->next)
-        key_block_fetch(call->next, call->shape, fetches_next(call) ? 0 : POSITIONS);
+        key_block_fetch(call->next, call->shape, fetched_positions(call));
     weighing_begin(&weighing, call->shape, call->block);
     block_products(call, acc);
     for (uint32_t r = 0; r < call->rows; r++) {
