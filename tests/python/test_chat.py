@@ -24,9 +24,11 @@ TOKENS = "40"
 
 
 def take_terminal():
-    """In the child: the terminal is its own, and a hang-up ends it also where who started the tests ignores that (nohup)."""
+    """In the child: the terminal is its own, and its signals count also where who started the tests ignores them (nohup, a
+    shell's background)."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class Chat:

@@ -17,6 +17,14 @@
 #define AVXVNNI_FEATURES (FEATURE(AVX2) | FEATURE(AVX_VNNI))
 #endif
 
+#if defined(AMX_IS_EMULATED)
+#define AMX_FEATURES VNNI_FEATURES
+enum { FIRST_CHOICE = 1 }; /* emulated tiles only where they are asked for */
+#else
+#define AMX_FEATURES (VNNI_FEATURES | FEATURE(AMX_TILE) | FEATURE(AMX_INT8))
+enum { FIRST_CHOICE = 0 };
+#endif
+
 struct isa {
     const struct kernels *kernels;
     uint32_t features;
@@ -25,7 +33,7 @@ struct isa {
 /* Best first. AVX512DQ is in every processor with AVX512_VNNI. */
 static const struct isa isas[] = {
 #if defined(__x86_64__)
-    {&kernels_amx, VNNI_FEATURES | FEATURE(AMX_TILE) | FEATURE(AMX_INT8)},
+    {&kernels_amx, AMX_FEATURES},
     {&kernels_vnni, VNNI_FEATURES},
     {&kernels_avxvnni, AVXVNNI_FEATURES},
     {&kernels_avx2, FEATURE(AVX2)},
@@ -93,7 +101,7 @@ int isa_choose(const char *name, const struct kernels **kernels, bulla_error *er
         *kernels = code ? NULL : isa->kernels;
         return code;
     }
-    for (int i = 0; i < ISAS; i++)
+    for (int i = FIRST_CHOICE; i < ISAS; i++)
         if (isa_runs(&isas[i], NULL) == BULLA_OK) {
             *kernels = isas[i].kernels;
             return BULLA_OK;

@@ -20,6 +20,10 @@
 
 #include "bulla/error.h"
 
+#if defined(__AMX_INT8__) || defined(KERNELS_EMULATE_AMX)
+#define KERNELS_HAVE_AMX 1
+#endif
+
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 enum {

@@ -9,6 +9,18 @@
 
 enum { AMX_ROWS = 16 };
 
+#if defined(KERNELS_EMULATE_AMX)
+#include "exec/cpu/kernels_amx_emulated.h"
+#else
+#define amx_load _tile_loadd
+#define amx_store _tile_stored
+#define amx_zero _tile_zero
+#define amx_multiply _tile_dpbssd
+#define amx_multiply_unsigned _tile_dpbusd /* of the first operand's bytes */
+#define amx_load_configuration _tile_loadconfig
+#define amx_release _tile_release
+#endif
+
 /* Tiles 0 to 3: sums of (first or second 16 rows) x (first or second block);
  * 4, 5: rows of activations; 6, 7: blocks of weights. */
 static inline void amx_configure(uint32_t first_rows, uint32_t second_rows)
@@ -26,12 +38,7 @@ static inline void amx_configure(uint32_t first_rows, uint32_t second_rows)
     /* gcc 12 believes that loading reads only the first bytes: without the barrier the
      * other stores may come after it. */
     __asm__ volatile("" ::"r"(&configuration) : "memory");
-    _tile_loadconfig(&configuration);
-}
-
-static inline void amx_release(void)
-{
-    _tile_release();
+    amx_load_configuration(&configuration);
 }
 
 /* acc[32][32] = q rows (16 or 32) x one or two blocks of 16 rows, over `steps` of 64
@@ -44,33 +51,33 @@ static inline void amx_release(void)
     {                                                                                                                  \
         const int8_t *q1 = q + AMX_ROWS * q_stride;                                                                    \
         enum { ACC_STRIDE = 32 * 4 };                                                                                  \
-        _tile_zero(0);                                                                                                 \
-        _tile_zero(1);                                                                                                 \
-        _tile_zero(2);                                                                                                 \
-        _tile_zero(3);                                                                                                 \
+        amx_zero(0);                                                                                                 \
+        amx_zero(1);                                                                                                 \
+        amx_zero(2);                                                                                                 \
+        amx_zero(3);                                                                                                 \
         for (uint32_t k = 0; k < steps; k++) {                                                                         \
-            _tile_loadd(4, q + (size_t)k * 64, q_stride);                                                              \
-            _tile_loadd(6, w0 + (size_t)k * 1024, 64);                                                                 \
+            amx_load(4, q + (size_t)k * 64, q_stride);                                                              \
+            amx_load(6, w0 + (size_t)k * 1024, 64);                                                                 \
             if (TWO_ROWS)                                                                                              \
-                _tile_loadd(5, q1 + (size_t)k * 64, q_stride);                                                         \
+                amx_load(5, q1 + (size_t)k * 64, q_stride);                                                         \
             if (TWO_BLOCKS)                                                                                            \
-                _tile_loadd(7, w1 + (size_t)k * 1024, 64);                                                             \
-            _tile_dpbssd(0, 4, 6);                                                                                     \
+                amx_load(7, w1 + (size_t)k * 1024, 64);                                                             \
+            amx_multiply(0, 4, 6);                                                                                     \
             if (TWO_BLOCKS)                                                                                            \
-                _tile_dpbssd(1, 4, 7);                                                                                 \
+                amx_multiply(1, 4, 7);                                                                                 \
             if (TWO_ROWS)                                                                                              \
-                _tile_dpbssd(2, 5, 6);                                                                                 \
+                amx_multiply(2, 5, 6);                                                                                 \
             if (TWO_ROWS && TWO_BLOCKS)                                                                                \
-                _tile_dpbssd(3, 5, 7);                                                                                 \
+                amx_multiply(3, 5, 7);                                                                                 \
             advance(context, parts);                                                                                   \
         }                                                                                                              \
-        _tile_stored(0, acc, ACC_STRIDE);                                                                              \
+        amx_store(0, acc, ACC_STRIDE);                                                                              \
         if (TWO_BLOCKS)                                                                                                \
-            _tile_stored(1, acc + 16, ACC_STRIDE);                                                                     \
+            amx_store(1, acc + 16, ACC_STRIDE);                                                                     \
         if (TWO_ROWS)                                                                                                  \
-            _tile_stored(2, acc + 16 * 32, ACC_STRIDE);                                                                \
+            amx_store(2, acc + 16 * 32, ACC_STRIDE);                                                                \
         if (TWO_ROWS && TWO_BLOCKS)                                                                                    \
-            _tile_stored(3, acc + 16 * 32 + 16, ACC_STRIDE);                                                           \
+            amx_store(3, acc + 16 * 32 + 16, ACC_STRIDE);                                                           \
     }
 AMX_PRODUCT(amx_product_1x1, 0, 0)
 AMX_PRODUCT(amx_product_1x2, 0, 1)

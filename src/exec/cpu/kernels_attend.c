@@ -177,7 +177,7 @@ static void score_products(const struct attend_block_call *call, int32_t acc[][P
 }
 #endif
 
-#if defined(__AMX_INT8__)
+#if defined(KERNELS_HAVE_AMX)
 #include "exec/cpu/kernels_amx.h"
 enum { AMX_FROM_ROWS = 4 };
 
@@ -187,51 +187,51 @@ static void score_tiles(const struct attend_block_call *call, int32_t acc[][POSI
     const struct attend_shape *shape = call->shape;
     const int8_t *k8 = call->block->k8;
     size_t block_bytes = (size_t)shape->padded * KERNEL_ROWS;
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    amx_zero(0);
+    amx_zero(1);
+    amx_zero(2);
+    amx_zero(3);
     for (uint32_t k = 0; k < shape->padded / 64; k++) {
         const int8_t *keys = k8 + (size_t)k * 1024;
-        _tile_loadd(4, call->q8 + k * 64, call->q_stride);
-        _tile_loadd(6, keys, 64);
-        _tile_loadd(7, keys + block_bytes, 64);
-        _tile_dpbssd(0, 4, 6);
-        _tile_dpbssd(1, 4, 7);
-        _tile_loadd(6, keys + 2 * block_bytes, 64);
-        _tile_loadd(7, keys + 3 * block_bytes, 64);
-        _tile_dpbssd(2, 4, 6);
-        _tile_dpbssd(3, 4, 7);
+        amx_load(4, call->q8 + k * 64, call->q_stride);
+        amx_load(6, keys, 64);
+        amx_load(7, keys + block_bytes, 64);
+        amx_multiply(0, 4, 6);
+        amx_multiply(1, 4, 7);
+        amx_load(6, keys + 2 * block_bytes, 64);
+        amx_load(7, keys + 3 * block_bytes, 64);
+        amx_multiply(2, 4, 6);
+        amx_multiply(3, 4, 7);
     }
     enum { STRIDE = POSITIONS * sizeof(int32_t) };
-    _tile_stored(0, acc[0], STRIDE);
-    _tile_stored(1, acc[0] + 16, STRIDE);
-    _tile_stored(2, acc[0] + 32, STRIDE);
-    _tile_stored(3, acc[0] + 48, STRIDE);
+    amx_store(0, acc[0], STRIDE);
+    amx_store(1, acc[0] + 16, STRIDE);
+    amx_store(2, acc[0] + 32, STRIDE);
+    amx_store(3, acc[0] + 48, STRIDE);
 }
 
 /* O by tiles: the two digits of w, unsigned, times v8. */
 static void value_tiles(const struct attend_block_call *call, const struct query_weights *weights)
 {
     _Alignas(64) int32_t sums[4][KERNEL_ROWS][KERNEL_ROWS]; /* low, high of two blocks of dimensions */
-    _tile_loadd(4, weights->digits[0][0], sizeof weights->digits[0]);
-    _tile_loadd(5, weights->digits[0][1], sizeof weights->digits[0]);
+    amx_load(4, weights->digits[0][0], sizeof weights->digits[0]);
+    amx_load(5, weights->digits[0][1], sizeof weights->digits[0]);
     for (uint32_t i = 0; i < call->shape->padded; i += 2 * KERNEL_ROWS) {
         const int8_t *values = call->block->v8 + (size_t)i * POSITIONS;
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-        _tile_loadd(6, values, 64);
-        _tile_loadd(7, values + 1024, 64);
-        _tile_dpbusd(0, 4, 6);
-        _tile_dpbusd(1, 5, 6);
-        _tile_dpbusd(2, 4, 7);
-        _tile_dpbusd(3, 5, 7);
-        _tile_stored(0, sums[0], 64);
-        _tile_stored(1, sums[1], 64);
-        _tile_stored(2, sums[2], 64);
-        _tile_stored(3, sums[3], 64);
+        amx_zero(0);
+        amx_zero(1);
+        amx_zero(2);
+        amx_zero(3);
+        amx_load(6, values, 64);
+        amx_load(7, values + 1024, 64);
+        amx_multiply_unsigned(0, 4, 6);
+        amx_multiply_unsigned(1, 5, 6);
+        amx_multiply_unsigned(2, 4, 7);
+        amx_multiply_unsigned(3, 5, 7);
+        amx_store(0, sums[0], 64);
+        amx_store(1, sums[1], 64);
+        amx_store(2, sums[2], 64);
+        amx_store(3, sums[3], 64);
         for (uint32_t r = 0; r < call->rows; r++) {
             int32_t *O = call->O + r * call->O_stride + i;
             _mm512_storeu_si512(O, _mm512_add_epi32(_mm512_load_si512(sums[0][r]),
@@ -466,7 +466,7 @@ static void weighted_values(const struct attend_block_call *call, const struct q
 
 static void block_products(const struct attend_block_call *call, int32_t acc[][POSITIONS])
 {
-#if defined(__AMX_INT8__)
+#if defined(KERNELS_HAVE_AMX)
     if (call->rows >= AMX_FROM_ROWS) {
         score_tiles(call, acc);
         return;
@@ -477,7 +477,7 @@ static void block_products(const struct attend_block_call *call, int32_t acc[][P
 
 static void block_values(const struct attend_block_call *call, const struct query_weights *weights)
 {
-#if defined(__AMX_INT8__)
+#if defined(KERNELS_HAVE_AMX)
     if (call->rows >= AMX_FROM_ROWS) {
         value_tiles(call, weights);
         return;
@@ -489,7 +489,7 @@ static void block_values(const struct attend_block_call *call, const struct quer
 /* Positions of the next block that the products fetch, a line for each of their own; a multiple of 16. */
 static uint32_t fetched_positions(const struct attend_block_call *call)
 {
-#if defined(__AMX_INT8__)
+#if defined(KERNELS_HAVE_AMX)
     if (call->rows >= AMX_FROM_ROWS)
         return 0;
 #endif
@@ -523,14 +523,14 @@ void KERNEL(attend_block)(const struct attend_block_call *call)
 
 void KERNEL(attend_begin)(void)
 {
-#if defined(__AMX_INT8__)
+#if defined(KERNELS_HAVE_AMX)
     amx_configure(AMX_ROWS, AMX_ROWS);
 #endif
 }
 
 void KERNEL(attend_end)(void)
 {
-#if defined(__AMX_INT8__)
+#if defined(KERNELS_HAVE_AMX)
     amx_release();
 #endif
 }

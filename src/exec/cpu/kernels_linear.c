@@ -287,7 +287,7 @@ static void linear_rows(const struct linear_call *call, uint32_t first, uint32_t
 }
 #endif
 
-#if defined(__AMX_INT8__)
+#if defined(KERNELS_HAVE_AMX)
 #include "exec/cpu/kernels_amx.h"
 enum { AMX_FROM_ROWS = 4, TILE_POSITIONS = 2 * AMX_ROWS, CHUNK_ROWS = 512 };
 
@@ -410,7 +410,7 @@ void KERNEL(linear)(const struct linear_call *call, uint32_t begin, uint32_t end
 {
     if (begin >= end)
         return;
-#if defined(__AMX_INT8__)
+#if defined(KERNELS_HAVE_AMX)
     if (call->rows >= AMX_FROM_ROWS) {
         linear_amx(call, begin, end);
         return;

@@ -22,7 +22,9 @@ static int prepare(bulla_error *error)
 {
     return BULLA_OK;
 }
-#if defined(__AVX512VNNI__)
+#if defined(KERNELS_EMULATE_AMX)
+#define DESCRIPTION "AMX int8 tiles, emulated in memory, AVX-512 VNNI"
+#elif defined(__AVX512VNNI__)
 #define DESCRIPTION "AVX-512 VNNI"
 #elif defined(__AVXVNNI__)
 #define DESCRIPTION "AVX-VNNI (256 bits)"
