@@ -98,18 +98,20 @@ class Llama:
         return dataclasses.asdict(self.chosen[case.name])
 
     def better(self, case, candidates):
-        return max(candidates, key=lambda settings: self.measured(case, settings))
+        """Of long cases without the run that warms up: it takes as long as the case itself."""
+        is_long = case.prefill + case.depth > 1024
+        return max(candidates, key=lambda settings: self.measured(case, settings, *["--no-warmup"] * is_long))
 
     def speed(self, case):
         return self.measured(case, self.chosen[case.name])
 
-    def measured(self, case, settings):
-        return self.together(case, settings) if case.streams > 1 else self.alone(case, settings)
+    def measured(self, case, settings, *more):
+        return self.together(case, settings) if case.streams > 1 else self.alone(case, settings, *more)
 
-    def alone(self, case, settings):
+    def alone(self, case, settings, *more):
         text = output_of(os.path.join(self.folder, "llama-bench"), "-m", self.model, "-r", "1", "-o", "json",
                          "-p", str(case.prefill), "-n", str(case.decode), "-d", str(case.depth), *self.options(settings),
-                         "-fa", str(settings.flash_attention))
+                         "-fa", str(settings.flash_attention), *more)
         return json.loads(text)[-1]["avg_ts"]
 
     def together(self, case, settings):
