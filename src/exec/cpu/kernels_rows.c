@@ -89,31 +89,48 @@ ALWAYS_INLINE __m512i hadamard_lanes(__m512i v)
     return butterfly(v, _mm512_shuffle_i32x4(v, v, 0x4E), 0xFF00);
 }
 
-/* Elements `step` apart, step >= 16, in memory. */
-static void hadamard_step(int32_t *h, uint32_t n, uint32_t step)
+/* Constant `steps` (1 to 3) at once: elements step, 2 * step and 4 * step apart, step >= 16, in memory. `most` rises to
+ * the largest magnitudes where this `is_last`. */
+ALWAYS_INLINE void hadamard_steps(int32_t *h, uint32_t n, uint32_t step, const int steps, const int is_last, __m512i *most)
 {
-    for (uint32_t start = 0; start < n; start += 2 * step)
+    const int count = 1 << steps;
+    for (uint32_t start = 0; start < n; start += (uint32_t)count * step)
         for (uint32_t i = start; i < start + step; i += LANES) {
-            __m512i low = _mm512_loadu_si512(h + i), high = _mm512_loadu_si512(h + i + step);
-            _mm512_storeu_si512(h + i, _mm512_add_epi32(low, high));
-            _mm512_storeu_si512(h + i + step, _mm512_sub_epi32(low, high));
+            __m512i v[8];
+#pragma GCC unroll 8
+            for (int j = 0; j < count; j++)
+                v[j] = _mm512_loadu_si512(h + i + (uint32_t)j * step);
+#pragma GCC unroll 3
+            for (int apart = 1; apart < count; apart *= 2)
+#pragma GCC unroll 8
+                for (int j = 0; j < count; j++)
+                    if (!(j & apart)) {
+                        __m512i low = v[j], high = v[j + apart];
+                        v[j] = _mm512_add_epi32(low, high);
+                        v[j + apart] = _mm512_sub_epi32(low, high);
+                    }
+#pragma GCC unroll 8
+            for (int j = 0; j < count; j++) {
+                if (is_last)
+                    *most = _mm512_max_epi32(*most, _mm512_abs_epi32(v[j]));
+                _mm512_storeu_si512(h + i + (uint32_t)j * step, v[j]);
+            }
         }
 }
 
-/* Two steps at once: elements step and 2 * step apart. */
-static void hadamard_two_steps(int32_t *h, uint32_t n, uint32_t step)
+/* The steps from `step` to b / 2; the largest magnitudes. */
+static __m512i hadamard_rest(int32_t *h, uint32_t n, uint32_t step, uint32_t b)
 {
-    for (uint32_t start = 0; start < n; start += 4 * step)
-        for (uint32_t i = start; i < start + step; i += LANES) {
-            __m512i a = _mm512_loadu_si512(h + i), b = _mm512_loadu_si512(h + i + step);
-            __m512i c = _mm512_loadu_si512(h + i + 2 * step), d = _mm512_loadu_si512(h + i + 3 * step);
-            __m512i ab = _mm512_add_epi32(a, b), a_b = _mm512_sub_epi32(a, b);
-            __m512i cd = _mm512_add_epi32(c, d), c_d = _mm512_sub_epi32(c, d);
-            _mm512_storeu_si512(h + i, _mm512_add_epi32(ab, cd));
-            _mm512_storeu_si512(h + i + step, _mm512_add_epi32(a_b, c_d));
-            _mm512_storeu_si512(h + i + 2 * step, _mm512_sub_epi32(ab, cd));
-            _mm512_storeu_si512(h + i + 3 * step, _mm512_sub_epi32(a_b, c_d));
-        }
+    __m512i most = _mm512_setzero_si512();
+    for (; 8 * step < b; step *= 8)
+        hadamard_steps(h, n, step, 3, 0, &most);
+    if (8 * step == b)
+        hadamard_steps(h, n, step, 3, 1, &most);
+    else if (4 * step == b)
+        hadamard_steps(h, n, step, 2, 1, &most);
+    else
+        hadamard_steps(h, n, step, 1, 1, &most);
+    return most;
 }
 
 /* --- quantize --- */
@@ -147,10 +164,12 @@ ALWAYS_INLINE struct extent measure(const int32_t *x, const uint8_t *e, uint32_t
     return extent;
 }
 
-/* RS(x * 2^e, T) of 16 elements: |x| < 2^30, T <= 28. */
-ALWAYS_INLINE __m512i scale_down(const int32_t *x, const uint8_t *e, __m512i T)
+/* RS(x * 2^e, T) of 16 elements: |x| < 2^30, T <= 28. Constant `is_scaled`: whether there is an e or T is not 0. */
+ALWAYS_INLINE __m512i scale_down(const int32_t *x, const uint8_t *e, __m512i T, const int is_scaled)
 {
     __m512i v = _mm512_loadu_si512(x);
+    if (!is_scaled)
+        return v;
     __m512i right = T;
     if (e) {
         __m512i shift = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)e));
@@ -161,25 +180,27 @@ ALWAYS_INLINE __m512i scale_down(const int32_t *x, const uint8_t *e, __m512i T)
     return _mm512_srav_epi32(_mm512_add_epi32(v, half), right);
 }
 
-/* h = Had_b(RS(x * 2^e, T)); returns max|h|. */
-ALWAYS_INLINE uint32_t transform(const int32_t *x, const uint8_t *e, uint32_t n, uint32_t b, int shift, int32_t *h)
+ALWAYS_INLINE uint32_t transform_as(const int32_t *x, const uint8_t *e, uint32_t n, uint32_t b, int shift,
+                                    const int is_scaled, int32_t *h)
 {
     __m512i T = _mm512_set1_epi32(shift), most = _mm512_setzero_si512();
     uint32_t step = b;
     if (b >= 64)
         for (uint32_t i = 0; i < n; i += 64) {
-            __m512i v0 = hadamard_lanes(scale_down(x + i, e ? e + i : NULL, T));
-            __m512i v1 = hadamard_lanes(scale_down(x + i + 16, e ? e + i + 16 : NULL, T));
-            __m512i v2 = hadamard_lanes(scale_down(x + i + 32, e ? e + i + 32 : NULL, T));
-            __m512i v3 = hadamard_lanes(scale_down(x + i + 48, e ? e + i + 48 : NULL, T));
+            __m512i v0 = hadamard_lanes(scale_down(x + i, e ? e + i : NULL, T, is_scaled));
+            __m512i v1 = hadamard_lanes(scale_down(x + i + 16, e ? e + i + 16 : NULL, T, is_scaled));
+            __m512i v2 = hadamard_lanes(scale_down(x + i + 32, e ? e + i + 32 : NULL, T, is_scaled));
+            __m512i v3 = hadamard_lanes(scale_down(x + i + 48, e ? e + i + 48 : NULL, T, is_scaled));
             __m512i s0 = _mm512_add_epi32(v0, v1), d0 = _mm512_sub_epi32(v0, v1);
             __m512i s1 = _mm512_add_epi32(v2, v3), d1 = _mm512_sub_epi32(v2, v3);
             v0 = _mm512_add_epi32(s0, s1);
             v1 = _mm512_add_epi32(d0, d1);
             v2 = _mm512_sub_epi32(s0, s1);
             v3 = _mm512_sub_epi32(d0, d1);
-            most = _mm512_max_epi32(most, _mm512_max_epi32(_mm512_max_epi32(_mm512_abs_epi32(v0), _mm512_abs_epi32(v1)),
-                                                           _mm512_max_epi32(_mm512_abs_epi32(v2), _mm512_abs_epi32(v3))));
+            if (b == 64)
+                most = _mm512_max_epi32(most, _mm512_max_epi32(
+                    _mm512_max_epi32(_mm512_abs_epi32(v0), _mm512_abs_epi32(v1)),
+                    _mm512_max_epi32(_mm512_abs_epi32(v2), _mm512_abs_epi32(v3))));
             _mm512_storeu_si512(h + i, v0);
             _mm512_storeu_si512(h + i + 16, v1);
             _mm512_storeu_si512(h + i + 32, v2);
@@ -187,35 +208,49 @@ ALWAYS_INLINE uint32_t transform(const int32_t *x, const uint8_t *e, uint32_t n,
             step = 64;
         }
     else
-        for (uint32_t i = 0; i < n; i += LANES) {
-            _mm512_storeu_si512(h + i, hadamard_lanes(scale_down(x + i, e ? e + i : NULL, T)));
+        for (uint32_t i = 0; i < n; i += LANES) { /* b is 16 or 32 */
+            __m512i v = hadamard_lanes(scale_down(x + i, e ? e + i : NULL, T, is_scaled));
+            most = _mm512_max_epi32(most, _mm512_abs_epi32(v));
+            _mm512_storeu_si512(h + i, v);
             step = LANES;
         }
-    if (step == b && b >= 64)
-        return (uint32_t)_mm512_reduce_max_epi32(most);
-    for (; 4 * step <= b; step *= 4)
-        hadamard_two_steps(h, n, step);
     if (step < b)
-        hadamard_step(h, n, step);
-    most = _mm512_setzero_si512();
-    for (uint32_t i = 0; i < n; i += LANES)
-        most = _mm512_max_epi32(most, _mm512_abs_epi32(_mm512_loadu_si512(h + i)));
+        most = hadamard_rest(h, n, step, b);
     return (uint32_t)_mm512_reduce_max_epi32(most);
 }
 
-/* q_i = (h_i * R + 2^(l+15)) >> (l + 16), R = floor(127 * 2^(l+16) / m) */
+/* h = Had_b(RS(x * 2^e, T)); returns max|h|. */
+ALWAYS_INLINE uint32_t transform(const int32_t *x, const uint8_t *e, uint32_t n, uint32_t b, int T, int32_t *h)
+{
+    return e || T ? transform_as(x, e, n, b, T, 1, h) : transform_as(x, NULL, n, b, 0, 0, h);
+}
+
+/* q_i = (h_i * R + 2^(l+15)) >> (l + 16), R = floor(127 * 2^(l+16) / m). Small h are shifted up, so that all shifts are at
+ * least 32 and results lie in products' upper halves. */
+ALWAYS_INLINE void divide_as(const int32_t *h, uint32_t n, uint32_t m, const int is_small, int8_t *q)
+{
+    int l = bit_length(m), down = is_small ? 32 : l + 16;
+    __m512i R = _mm512_set1_epi64((INT64_C(127) << (l + 16)) / m), half = _mm512_set1_epi64(INT64_C(1) << (down - 1));
+    __m512i left = _mm512_set1_epi32(16 - l), right = _mm512_set1_epi32(down - 32);
+    for (uint32_t i = 0; i < n; i += LANES) {
+        __m512i v = _mm512_loadu_si512(h + i);
+        if (is_small)
+            v = _mm512_sllv_epi32(v, left);
+        __m512i even = _mm512_add_epi64(_mm512_mul_epi32(v, R), half);
+        __m512i odd = _mm512_add_epi64(_mm512_mul_epi32(_mm512_shuffle_epi32(v, _MM_PERM_DDBB), R), half);
+        v = _mm512_mask_shuffle_epi32(odd, 0x5555, even, _MM_PERM_DDBB);
+        if (!is_small)
+            v = _mm512_srav_epi32(v, right);
+        _mm_storeu_si128((__m128i *)(q + i), _mm512_cvtepi32_epi8(v));
+    }
+}
+
 ALWAYS_INLINE void divide(const int32_t *h, uint32_t n, uint32_t m, int8_t *q)
 {
-    int l = bit_length(m), up = l < 16 ? 16 : 0; /* small h are shifted up, so that all shifts are at least 32 */
-    __m512i R = _mm512_set1_epi64((INT64_C(127) << (l + 16)) / m), half = _mm512_set1_epi64(INT64_C(1) << (l + up + 15));
-    __m512i down = _mm512_set1_epi64(l + up + 16), down_odd = _mm512_set1_epi64(l + up - 16), left = _mm512_set1_epi32(up);
-    for (uint32_t i = 0; i < n; i += LANES) {
-        __m512i v = _mm512_sllv_epi32(_mm512_loadu_si512(h + i), left);
-        __m512i even = _mm512_mul_epi32(v, R), odd = _mm512_mul_epi32(_mm512_srli_epi64(v, 32), R);
-        even = _mm512_srav_epi64(_mm512_add_epi64(even, half), down);
-        odd = _mm512_srav_epi64(_mm512_add_epi64(odd, half), down_odd); /* its result lies in the upper half */
-        _mm_storeu_si128((__m128i *)(q + i), _mm512_cvtepi32_epi8(_mm512_mask_blend_epi32(0xAAAA, even, odd)));
-    }
+    if (bit_length(m) < 16)
+        divide_as(h, n, m, 1, q);
+    else
+        divide_as(h, n, m, 0, q);
 }
 
 #elif defined(__ARM_FEATURE_DOTPROD)
