@@ -131,11 +131,11 @@ static void test_linear(void **state)
 {
     static const uint32_t columns[] = {1, 3, 4, 17, 63, 64, 65, 128, 130, 576, 640, 1536, 2048};
     static const uint32_t outputs[] = {1, 5, 15, 16, 17, 31, 32, 33, 48, 64, 100, 192};
-    static const uint32_t positions[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 64, 70};
+    static const uint32_t positions[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 64, 70, 129, 150, 520};
     int rounds = 150, ranges = 0;
     for (int round = 0; round < rounds; round++) {
         uint32_t n = columns[random_u64() % 13], rows = outputs[random_u64() % 12];
-        uint64_t count = positions[random_u64() % 17];
+        uint64_t count = positions[random_u64() % 20];
         bulla_operation o = operation_new(BULLA_LINEAR, n, rows);
         int extreme = round % 5 == 0, wide = round % 7 == 0;
         o.k1 = wide ? (int32_t)random_between(0, 31) : 13;

@@ -172,7 +172,7 @@ static const char *variable(const char *name)
     return value && value[0] ? value : NULL;
 }
 
-static int find_folders(struct cache_paths *paths, bulla_error *error)
+static int name_folders(struct cache_paths *paths, bulla_error *error)
 {
     const char *own = variable("BULLA_CACHE"), *shared = variable("XDG_CACHE_HOME"), *home = variable("HOME");
     if (own)
@@ -187,7 +187,12 @@ static int find_folders(struct cache_paths *paths, bulla_error *error)
                           "`bulla import` the model to a file");
     buffer_append_text(&paths->folder, "/models");
     buffer_append_format(&paths->known, "%s/known", (const char *)paths->folder.data);
-    int code = buffer_result(&paths->known, error);
+    return buffer_result(&paths->known, error);
+}
+
+static int find_folders(struct cache_paths *paths, bulla_error *error)
+{
+    int code = name_folders(paths, error);
     return code == BULLA_OK ? make_folders(&paths->known, error) : code;
 }
 
@@ -237,21 +242,19 @@ static int find_digest(const struct source *source, const char *path, const stru
 /* A file that was changed this short a time ago might be changed again without its times telling. */
 enum { SETTLED_SECONDS = 2 };
 
-/* Where the root of the file with this status would be remembered; 0: nowhere. `place` is to be freed in every case. */
-static int find_place(const char *path, const struct stat *status, struct buffer *place)
+/* Where the root of the file with this status would be remembered; 0: nowhere. Free both in every case. */
+static int find_place(const char *path, const struct stat *status, struct cache_paths *paths, struct buffer *place)
 {
     bulla_error none = {0};
     char signature[DIGEST_TEXT + 1];
-    struct cache_paths paths = {0};
     struct buffer text = {0};
     char *real = realpath(path, NULL);
     sign_file(&text, real ? real : path, status);
-    int found = hash_text(&text, signature, &none) == BULLA_OK && find_folders(&paths, &none) == BULLA_OK;
+    int found = hash_text(&text, signature, &none) == BULLA_OK && name_folders(paths, &none) == BULLA_OK;
     if (found)
-        buffer_append_format(place, "%s/%s", (const char *)paths.known.data, signature);
+        buffer_append_format(place, "%s/%s", (const char *)paths->known.data, signature);
     free(real);
     buffer_free(&text);
-    free_paths(&paths);
     return found && place->error.code == BULLA_OK;
 }
 
@@ -266,33 +269,37 @@ static int open_descriptor(const char *path, int descriptor, const struct model_
                            bulla_error *error)
 {
     struct stat before, after;
+    struct cache_paths paths = {0};
     struct buffer place = {0};
     bulla_error none = {0};
     uint8_t root[DIGEST];
-    int has_place = fstat(descriptor, &before) == 0 && S_ISREG(before.st_mode) && find_place(path, &before, &place);
-    if (has_place && !opening->always_rooted && read_known((const char *)place.data, root) &&
+    int code = BULLA_OK, is_open = 0;
+    int has_place = fstat(descriptor, &before) == 0 && !opening->always_rooted && find_place(path, &before, &paths, &place);
+    int is_settled = has_place && time(NULL) - before.st_ctim.tv_sec > SETTLED_SECONDS;
+    if (has_place && read_known((const char *)place.data, root) &&
         bulla_model_open_unrooted(descriptor, path, model, &none) == BULLA_OK) {
-        if (memcmp(bulla_model_root(*model), root, DIGEST) == 0) {
-            buffer_free(&place);
-            return BULLA_OK;
+        is_open = memcmp(bulla_model_root(*model), root, DIGEST) == 0;
+        if (!is_open) {
+            bulla_model_close(*model);
+            *model = NULL;
         }
-        bulla_model_close(*model);
-        *model = NULL;
     }
-    int code = bulla_model_open_descriptor(descriptor, path, opening->threads, model, error);
-    if (code == BULLA_OK && has_place && fstat(descriptor, &after) == 0 && is_same_file(&before, &after) &&
-        time(NULL) - after.st_ctim.tv_sec >= SETTLED_SECONDS)
+    if (!is_open)
+        code = bulla_model_open_descriptor(descriptor, path, opening->threads, model, error);
+    if (!is_open && code == BULLA_OK && is_settled && fstat(descriptor, &after) == 0 && is_same_file(&before, &after) &&
+        make_folders(&paths.known, &none) == BULLA_OK)
         write_known((const char *)place.data, bulla_model_root(*model), &none); /* else it is computed again next time */
     buffer_free(&place);
+    free_paths(&paths);
     return code;
 }
 
 static int open_model_file(const char *path, const struct model_opening *opening, bulla_model **model, bulla_error *error)
 {
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0)
-        return bulla_model_open(path, opening->threads, model, error);
-    int code = open_descriptor(path, descriptor, opening, model, error);
+    int descriptor, code = file_open(path, &descriptor, error);
+    if (code != BULLA_OK)
+        return code;
+    code = open_descriptor(path, descriptor, opening, model, error);
     close(descriptor);
     return code;
 }

@@ -17,7 +17,7 @@
 #define AVXVNNI_FEATURES (FEATURE(AVX2) | FEATURE(AVX_VNNI))
 #endif
 
-#if defined(AMX_IS_EMULATED)
+#if defined(AMX_IS_EMULATED) && defined(__x86_64__)
 #define AMX_FEATURES VNNI_FEATURES
 enum { FIRST_CHOICE = 1 }; /* emulated tiles only where they are asked for */
 #else
