@@ -100,6 +100,7 @@ int bulla_engine_open_program(const bulla_program *program, const bulla_model *m
     if (!engine)
         return BULLA_E_MEMORY;
     engine->program = program;
+    engine->model = model;
     int code = open_parts(engine, model, options ? options : &defaults, error);
     if (code) {
         bulla_engine_close(engine);

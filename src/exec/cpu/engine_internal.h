@@ -122,6 +122,7 @@ enum { OWN_ROWS = 2 };
 
 struct bulla_engine {
     const bulla_program *program;
+    const bulla_model *model; /* whose map the program lies in, or NULL */
     const struct kernels *kernels;
     struct thread_team *team;
     unsigned threads;

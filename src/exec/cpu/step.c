@@ -4,6 +4,8 @@
 #include "base/clock.h"
 #include "exec/cpu/engine_internal.h"
 
+enum { RELEASE_ROWS = 64 }; /* of a batch after which the file's pages go */
+
 static void run_rows(bulla_engine *engine, const struct stage *stage, unsigned thread)
 {
     uint64_t begin = 0, end = engine->batch.count;
@@ -78,4 +80,7 @@ void batch_run(bulla_engine *engine)
         batch->logits[r] = batch->rows[r].logits;
     find_active(engine);
     thread_team_run(engine->team, batch_work, engine);
+    /* Each embedded row has brought its neighbours in the file with it (Linux maps 16 pages a fault). */
+    if (engine->model && batch->count >= RELEASE_ROWS)
+        bulla_model_release(engine->model);
 }
