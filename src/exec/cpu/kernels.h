@@ -24,8 +24,6 @@
 #define KERNELS_HAVE_AMX 1
 #endif
 
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-
 enum {
     KERNEL_ROWS = 16,     /* rows of a weight block; queries of an attention tile */
     KERNEL_COLUMNS = 64,  /* columns are padded to a multiple of this */
@@ -96,22 +94,6 @@ struct attend_shape {
     const int32_t *cap;      /* softcap table or NULL */
     const uint32_t *exp15, *exp31;
 };
-
-/* Asks for a block's positions from `first` (a multiple of 16) on to come into the second-level cache. Inlined always: gcc
- * takes a function that only asks for something like this for one that does nothing. */
-ALWAYS_INLINE void key_block_fetch(const struct key_block *block, const struct attend_shape *shape, uint32_t first)
-{
-    for (size_t i = (size_t)first * shape->padded; i < (size_t)KERNEL_POSITIONS * shape->padded; i += 64)
-        __builtin_prefetch(block->k8 + i, 0, 2);
-    for (size_t dimension = 0; dimension < shape->size; dimension += KERNEL_ROWS)
-        for (size_t i = (size_t)first * KERNEL_ROWS; i < KERNEL_POSITIONS * KERNEL_ROWS; i += 64)
-            __builtin_prefetch(block->v8 + dimension * KERNEL_POSITIONS + i, 0, 2);
-    for (size_t i = 0; i < KERNEL_POSITIONS * sizeof(int32_t); i += 64)
-        __builtin_prefetch((const int8_t *)block->t_k + i, 0, 2);
-    __builtin_prefetch(block->k_sum, 0, 2);
-    __builtin_prefetch(block->k_sum + 32, 0, 2);
-    __builtin_prefetch(block->k_v, 0, 2);
-}
 
 /* What a block of positions gave one query (the page's Z_j, K_j, S_j); O_j apart. */
 struct attend_partial {

@@ -486,6 +486,22 @@ static void block_values(const struct attend_block_call *call, const struct quer
     weighted_values(call, weights);
 }
 
+/* Asks for a block's positions from `first` (a multiple of 16) on to come into the second-level cache. Inlined always: gcc
+ * takes a function that only asks for something like this for one that does nothing. */
+ALWAYS_INLINE void key_block_fetch(const struct key_block *block, const struct attend_shape *shape, uint32_t first)
+{
+    for (size_t i = (size_t)first * shape->padded; i < (size_t)KERNEL_POSITIONS * shape->padded; i += 64)
+        __builtin_prefetch(block->k8 + i, 0, 2);
+    for (size_t dimension = 0; dimension < shape->size; dimension += KERNEL_ROWS)
+        for (size_t i = (size_t)first * KERNEL_ROWS; i < KERNEL_POSITIONS * KERNEL_ROWS; i += 64)
+            __builtin_prefetch(block->v8 + dimension * KERNEL_POSITIONS + i, 0, 2);
+    for (size_t i = 0; i < KERNEL_POSITIONS * sizeof(int32_t); i += 64)
+        __builtin_prefetch((const int8_t *)block->t_k + i, 0, 2);
+    __builtin_prefetch(block->k_sum, 0, 2);
+    __builtin_prefetch(block->k_sum + 32, 0, 2);
+    __builtin_prefetch(block->k_v, 0, 2);
+}
+
 /* Positions of the next block that the products fetch, a line for each of their own; a multiple of 16. */
 static uint32_t fetched_positions(const struct attend_block_call *call)
 {

@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "exec/cpu/kernels.h"
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 static inline int bit_length(uint64_t a)
 {
